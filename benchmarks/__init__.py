@@ -1,0 +1,1 @@
+"""Measurements of Tailrace on the machine at hand: `python -m benchmarks`."""

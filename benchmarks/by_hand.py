@@ -1,0 +1,122 @@
+"""A child process: the same job as our worker's, written by hand over librdkafka with nothing in between.
+
+At least once: the predictions of a span are delivered before its positions are committed. One file, no dead letters, no
+swaps, no rebalances, no retries: what a framework is measured against. With `frozen` its garbage collector leaves alone
+what start-up made, as the worker's does; few who write such a loop would think of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+import msgspec
+import numpy as np
+import torch
+from confluent_kafka import Consumer, Producer
+
+from benchmarks.harness import job, say, when_stopped
+from benchmarks.worker import Job
+from benchmarks.workload import NUMBERS, Reading, pipeline
+from inference.keys import TrustedKeys
+from inference.model import build
+from inference.registry import Registry
+from inference.release import verify
+from inference.weights import load_state
+from streams.connect import open_log
+from streams.events import Instant, to_seconds
+from streams.log import TopicPartition
+
+_BATCH = 4_096
+
+
+class Scored(msgspec.Struct, gc=False):
+    """The same bytes as `streams.records.Prediction`."""
+
+    id: str
+    time: Instant
+    release: int
+    scores: list[float]
+    features: Reading
+    source: tuple[int | None, int | None]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """`seconds`: from the first batch read to the last commit."""
+
+    events: int
+    seconds: float
+
+
+def load(job: Job) -> torch.nn.Module:
+    """The published module."""
+    log, topic, registry = open_log(job.url), TopicPartition(job.topics.models, 0), Registry()
+    for records in log.scan(topic, 0, log.end_positions(topic.topic)[topic]):
+        registry.apply(records)
+    log.close()
+    payload = registry.payload(1) or b""
+    verify(registry.releases[1].signed, payload, TrustedKeys([job.key.encode()]))
+    declared = pipeline(job.name)
+    module = build(None, declared.features, declared.task).eval()
+    module.load_state_dict(load_state(payload))
+    return module
+
+
+def run(job: Job, stop: threading.Event) -> Report:
+    """Read, score, write and commit until all events are done, or until told to stop."""
+    module = load(job)
+    servers = {"bootstrap.servers": job.url.removeprefix("kafka://")}
+    consumer = Consumer(
+        servers
+        | {
+            "group.id": job.topics.predictions,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 5,
+            "fetch.queue.backoff.ms": 2,
+        }
+    )
+    producer = Producer(
+        servers
+        | {"linger.ms": job.linger_ms, "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000}
+    )
+    decoder, encode = msgspec.json.Decoder(list[Reading]), msgspec.json.Encoder().encode
+    if job.frozen:
+        gc.freeze()
+    none = torch.empty((_BATCH, 0), dtype=torch.int64)
+    consumer.subscribe([job.topics.events], on_assign=lambda *_: say("ready"))
+    done, started, committed = 0, 0.0, 0.0
+    while not stop.is_set() and (not job.events or done < job.events):
+        first = consumer.poll(0.02)
+        if first is None:
+            continue
+        messages = [m for m in (first, *consumer.consume(_BATCH - 1, 0)) if not m.error()]
+        started = started or time.perf_counter()
+        events = decoder.decode(b"[" + b",".join([m.value() or b"" for m in messages]) + b"]")
+        x = np.array([event.x for event in events], np.float32).reshape(len(events), NUMBERS)
+        with torch.inference_mode():
+            scores = module(torch.from_numpy(x), none[: len(events)]).sigmoid().tolist()
+        for message, event, score in zip(messages, events, scores, strict=True):
+            source = message.partition(), message.offset()
+            value = encode(Scored(event.id, event.ts, 1, score, event, source))
+            producer.produce(job.topics.predictions, value, event.id, timestamp=int(to_seconds(event.ts) * 1000))
+        producer.poll(0)
+        done += len(messages)
+        if time.perf_counter() - committed > job.commit_interval or 0 < job.events <= done:
+            producer.flush()
+            consumer.commit(asynchronous=False)
+            committed = time.perf_counter()
+    seconds = time.perf_counter() - started
+    consumer.close()
+    return Report(done, seconds)
+
+
+def main() -> None:
+    """Run the job given on the command line and tell what happened."""
+    torch.set_num_threads(1)
+    say(run(job(Job), when_stopped()))
+
+
+if __name__ == "__main__":
+    main()

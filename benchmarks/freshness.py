@@ -1,0 +1,137 @@
+"""From a label to the first prediction by what it taught: real roles on the embedded log, updates and runs.
+
+Events flow all the while; their labels are held back and then sent at once: as many as an online update is due for, or
+as make a run due. A run's own training time is told by its report, and is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from benchmarks.harness import Row, at_most, embedded
+from benchmarks.workload import PARTITIONS, Reading, Source, pipeline
+from retrain.reports import RunReport, read_report
+from streams.connect import open_log
+from streams.log import Log
+from streams.records import Label as LabelRecord
+from streams.records import Out, Prediction, Record
+from tailrace import Labels
+from tailrace.pipeline import Pipeline
+from tailrace.processes import Roles
+from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
+from tailrace.wiring import create_topics, signing_key
+
+GROUP = "freshness"
+LABELS = 500  # a run each time so many have come
+FEW = 50  # so many make an update due
+GAP = 700  # events between two rounds, at least: more than the second that lies between two updates
+BURST, EVERY_S = 5, 0.01  # 500 events/s
+LIMIT_S = 60.0  # for one round
+RUNS = pipeline("runs", retrain=[Labels(LABELS)], online=False)
+UPDATES = pipeline("updates")
+
+
+class Round:
+    """From some labels to their effect. Fed with records as they appear in the log. `trained`: by a run."""
+
+    def __init__(self, serving: int, *, trained: bool) -> None:
+        self._serving, self._trained = serving, trained
+        self.labelled: float | None = None
+        self.seen: float | None = None  # when a prediction by a newer release was read
+        self.report: RunReport | None = None
+
+    def take(self, record: Record, prediction: Prediction | None) -> None:
+        """Learn from a prediction, or from a record of the models topic."""
+        if prediction is not None and prediction.release > self._serving:
+            self.seen = self.seen or time.monotonic()
+        self.report = read_report(record) or self.report
+
+    @property
+    def done(self) -> bool:
+        """Its release serves, or there will be none."""
+        if self._trained:
+            return self.report is not None and (self.report.version is None or self.seen is not None)
+        return self.seen is not None
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds, without a run's training; None when nothing was published."""
+        if self.labelled is None or self.seen is None:
+            return None
+        return self.seen - self.labelled - (self.report.seconds if self.report else 0.0)
+
+
+def measure(directory: Path, rounds: int) -> list[Row]:
+    """What updates take, and runs besides training, and the training itself."""
+    updates = _measured(directory, "UPDATES", UPDATES, FEW, rounds)
+    runs = _measured(directory, "RUNS", RUNS, LABELS, rounds)
+    trained = [one.report.seconds for one in runs if one.report]
+    return [
+        _row(f"{FEW} labels appended to first prediction by the updated release, p50", updates),
+        _row("label appended to first prediction by the new release, besides training, p50", runs),
+        Row(GROUP, f"training on {LABELS} new labels, p50", median(trained), "s"),
+    ]
+
+
+def _row(what: str, rounds: list[Round]) -> Row:
+    waits = [wait for one in rounds if (wait := one.waited) is not None]
+    if not waits:
+        raise RuntimeError(f"none of {len(rounds)} was published: {[one.report for one in rounds]}")
+    note = f"{len(waits)} of {len(rounds)} published; " + ", ".join(f"{wait:.2f}" for wait in waits)
+    return msgspec.structs.replace(at_most(GROUP, what, median(waits), 2.0, "s"), note=note)
+
+
+def _measured(directory: Path, name: str, declared: Pipeline, labels: int, rounds: int) -> list[Round]:
+    place = embedded(directory, f"freshness-{declared.name}")
+    settings = Settings(
+        log=LogSettings(url=place.url, partitions=PARTITIONS),
+        keys=KeysSettings(directory=directory / "keys"),
+        monitoring=MonitoringSettings(enabled=False),
+    )
+    log = open_log(place.url)
+    create_topics(log, declared, settings)
+    signing_key(settings)
+    with Roles(f"benchmarks.freshness:{name}", as_environment(settings), logs=directory):
+        found = _rounds(log, declared, labels, rounds)
+    log.close()
+    return found
+
+
+def _rounds(log: Log, declared: Pipeline, labels: int, rounds: int) -> list[Round]:
+    topics, trained = declared.topics, bool(declared.retrain)
+    writer, reader = log.writer(), log.reader([topics.predictions, topics.models])
+    source, serving = Source(topics.events), 0
+    unlabelled: list[Prediction] = []
+    done: list[Round] = []
+    current, deadline = Round(0, trained=trained), time.monotonic() + LIMIT_S
+    decoder = msgspec.json.Decoder(Prediction)
+    while len(done) < rounds:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"round {len(done) + 1} took more than {LIMIT_S:.0f} s")
+        writer.write(source.take(BURST, time.time()))
+        time.sleep(EVERY_S)
+        for record in reader.read(10_000, 0.0).records:
+            prediction = decoder.decode(record.value or b"") if record.topic == topics.predictions else None
+            current.take(record, prediction)
+            if prediction is not None:
+                serving = prediction.release
+                unlabelled.append(prediction)
+        if current.labelled is None and len(unlabelled) >= max(labels, GAP):
+            writer.write([_label(prediction, topics.labels) for prediction in unlabelled[:labels]])
+            current.labelled = time.monotonic()
+            unlabelled = []
+        if current.done:
+            done.append(current)
+            current, deadline = Round(serving, trained=trained), time.monotonic() + LIMIT_S
+    writer.close()
+    reader.close()
+    return done
+
+
+def _label(prediction: Prediction, topic: str) -> Out:
+    positive = msgspec.json.decode(prediction.features, type=Reading).x[0] > 0
+    return Out(topic, prediction.id.encode(), msgspec.json.encode(LabelRecord(prediction.id, positive)))

@@ -1,0 +1,175 @@
+"""How well the default learns from streams with late labels, beside reference learners: one configuration for all.
+
+    make bench-learning            or: python -m benchmarks.learning [--data DIR] [--seeds N] [--only NAME ...]
+
+With `--data` the real streams of that directory: electricity, covertype (the first 50,000) with labels 500 events late,
+New York flights (the first 60,000) with labels as late as they were. Without it the three months of flights that the
+demo ships. Figures are prequential, from event 2,500 on; CPU seconds are those of scoring and learning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import Row, at_least, at_most
+from tailrace.backtest.outcome import Entry
+from tailrace.backtest.running import Asked, backtest, inferred
+from tailrace.demo.flights import DATA as SHIPPED
+from tailrace.settings import Settings
+from tailrace.sources import Columns
+
+SCORE_FROM = 2_500
+FOREST = "forest"
+
+
+class Bars(NamedTuple):
+    """What the default has to reach on a stream; None: no bar."""
+
+    accuracy: float | None = None
+    auc: float | None = None
+    log_loss: float | None = None
+
+
+class Case(NamedTuple):
+    """A stream, as the command would be asked for it."""
+
+    name: str
+    asked: Asked
+    bars: Bars = Bars()
+
+
+def cases(data: Path | None) -> list[Case]:
+    """The streams of a directory, or what is shipped."""
+    flights = Columns(time="event_time", label="label", label_time="label_time")
+    if data is None:
+        return [_case("flights, shipped", SHIPPED, flights, "natural", 60_000, Bars())]
+    return [
+        _case("electricity", data / "electricity/electricity.csv.gz", Columns(label="label"), "500", None, Bars(0.785)),
+        _case(
+            "covertype, 50k",
+            data / "covtype_100k/covtype_100k.csv.gz",
+            Columns(label=_last_column(data / "covtype_100k/covtype_100k.csv.gz")),
+            "500",
+            50_000,
+            Bars(0.83),
+        ),
+        _case(
+            "flights, 60k",
+            data / "nycflights13/nycflights13_H1.csv.gz",
+            flights,
+            "natural",
+            60_000,
+            Bars(0.775, 0.700, 0.502),
+            ["arr_delay"],
+        ),
+    ]
+
+
+def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], list[Entry]]:
+    """The default's entry for each seed, and the baselines'."""
+    subject = inferred(case.asked)
+    own: list[Entry] = []
+    baselines: list[Entry] = []
+    for seed in range(seeds):
+        asked = case.asked._replace(seed=seed, baselines=seed == 0)
+        outcome = backtest(subject, asked, settings, lambda what, done, of: None)
+        own += outcome.policies
+        baselines = baselines or outcome.baselines
+    return own, baselines
+
+
+def rows(case: Case, own: list[Entry], baselines: list[Entry]) -> Iterator[Row]:
+    """What is to be reached, and whether it is, by the mean of the seeds."""
+    accuracy, auc, loss = (_mean(own, name) for name in ("accuracy", "auc", "log_loss"))
+    if case.bars.accuracy:
+        yield at_least(case.name, "accuracy", accuracy, case.bars.accuracy)
+    if case.bars.auc:
+        yield at_least(case.name, "AUC", auc, case.bars.auc)
+    if case.bars.log_loss:
+        yield at_most(case.name, "log-loss", loss, case.bars.log_loss, "")
+    forest = next(entry for entry in baselines if entry.name == FOREST)
+    yield at_most(case.name, "CPU seconds, of the forest's", _mean(own, "cpu_seconds") / forest.cpu_seconds, 1 / 3, "")  # type: ignore[operator]
+    best = max(entry.accuracy or 0.0 for entry in baselines)
+    yield at_least(case.name, "accuracy, beside the best baseline's", accuracy, best)
+    least = min(entry.log_loss for entry in baselines if entry.log_loss is not None)
+    yield at_most(case.name, "log-loss, beside the best baseline's", loss, least, "")
+
+
+def _case(
+    name: str, path: Path, columns: Columns, delay: str, limit: int | None, bars: Bars, drop: list[str] | None = None
+) -> Case:
+    asked = Asked(str(path), columns, drop or [], delay, score_from=SCORE_FROM, limit=limit)
+    return Case(name, asked, bars)
+
+
+def _last_column(path: Path) -> str:
+    from tailrace.sources import rows
+
+    return list(next(rows(path)))[-1]
+
+
+def _mean(entries: list[Entry], figure: str) -> float:
+    return float(np.mean([getattr(entry, figure) for entry in entries]))
+
+
+def _spread(entries: list[Entry], figure: str) -> float:
+    values = [getattr(entry, figure) for entry in entries]
+    return float(max(values) - min(values))
+
+
+def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
+    table = Table("", "", "accuracy %", "AUC", "log-loss", "ECE", "CPU s")
+    for case, own, baselines in results:
+        cells = [
+            f"{100 * _mean(own, 'accuracy'):.2f} ±{50 * _spread(own, 'accuracy'):.2f}",
+            *(f"{_mean(own, name):.4f} ±{_spread(own, name) / 2:.4f}" for name in ("auc", "log_loss")),
+            f"{_mean(own, 'calibration_error'):.3f}",
+            f"{_mean(own, 'cpu_seconds'):.1f}",
+        ]
+        table.add_row(case.name, f"default, {len(own)} seeds", *cells, style="bold")
+        for entry in baselines:
+            figures = (entry.accuracy, entry.auc, entry.log_loss, entry.calibration_error, entry.cpu_seconds)
+            formats = ("{:.2%}", "{:.4f}", "{:.4f}", "{:.3f}", "{:.1f}")
+            shown = ["-" if x is None else f.format(x).rstrip("%") for x, f in zip(figures, formats, strict=True)]
+            table.add_row("", entry.name, *shown)
+        table.add_section()
+    return table
+
+
+def main() -> int:
+    """Measure; 1 when a bar was missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--data", type=Path, help="directory of real streams")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="names of streams, or their beginnings")
+    options = parser.parse_args()
+    chosen = [
+        case
+        for case in cases(options.data)
+        if not options.only or any(case.name.startswith(name) for name in options.only)
+    ]
+    results, checked = [], []
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for case in chosen:
+        own, baselines = measure(case, options.seeds, Settings())
+        results.append((case, own, baselines))
+        checked += rows(case, own, baselines)
+        print(f"{case.name}: done", file=sys.stderr)
+    console.print(_table(results))
+    bars = Table("", "what", "value", "bar", "")
+    for row in checked:
+        bars.add_row(row.group, row.what, f"{row.value:.4f}", row.bar, "[green]met[/]" if row.met else "[red]missed[/]")
+    console.print(bars)
+    return 1 if any(row.met is False for row in checked) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Rows a second of a run, against the loop that one writes first: a Dataset of single rows, a DataLoader that collates.
+
+Both train the same network on the same rows, with the same batch size, optimiser and clipping, on one thread of the
+CPU, in turns; each figure is the best of the rounds. What is compared is the loop: the smaller the network beside it
+and the larger the batch, the more it matters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.harness import Row, at_least
+from benchmarks.workload import NUMBERS, pipeline
+from inference.features import Inputs
+from inference.model import build
+from retrain.objectives import Objective
+from retrain.plan import Training
+from retrain.training import train, warm_up
+
+GROUP = "training"
+BAR = 5.0
+FLAT = pipeline("flat")
+Targets: TypeAlias = NDArray[np.float32]
+Make: TypeAlias = Callable[[], nn.Module]
+
+
+class Small(nn.Module):
+    """A user's own network, small enough that the loop around it is what costs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(NUMBERS, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Logits [n, 1]."""
+        logits: Tensor = self.layers(numbers)
+        return logits
+
+
+class Case(NamedTuple):
+    """What is trained. `bar`: how many times faster the run must be, where it must."""
+
+    what: str
+    make: Make
+    batch_size: int
+    bar: float | None = None
+
+
+CASES = (
+    Case("small network of one's own", Small, 1_024, BAR),
+    Case("small network of one's own", Small, 64),
+    Case("default network", lambda: build(None, FLAT.features, FLAT.task), 1_024),
+    Case("default network", lambda: build(None, FLAT.features, FLAT.task), 64),
+)
+
+
+def measure(rows: int, rounds: int) -> list[Row]:
+    """The figures of every case, on one pass over `rows` rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        warm_up()
+        return [row for case in CASES for row in _compare(case, rows, rounds)]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compare(case: Case, rows: int, rounds: int) -> list[Row]:
+    numbers = np.random.default_rng(1).normal(size=(rows, NUMBERS)).astype(np.float32)
+    inputs, targets = Inputs(numbers, np.zeros((rows, 0), np.int64)), (numbers[:, 0] > 0).astype(np.float32)
+    plan = Training(epochs=1, batch_size=case.batch_size)
+    ours = theirs = 0.0
+    for _ in range(max(rounds, 1)):
+        ours = max(ours, rows / _run(case.make(), inputs, targets, plan))
+        theirs = max(theirs, rows / _plain(case.make(), inputs, targets, plan))
+    what = f"{case.what}, {case.batch_size:,} rows a step"
+    times = f"{what}: times faster"
+    row = Row(GROUP, times, ours / theirs) if case.bar is None else at_least(GROUP, times, ours / theirs, case.bar)
+    return [Row(GROUP, f"{what}: a run", ours, "rows/s"), Row(GROUP, f"{what}: a DataLoader", theirs, "rows/s"), row]
+
+
+def _run(module: nn.Module, inputs: Inputs, targets: Targets, plan: Training) -> float:
+    """Seconds of a run."""
+    began = time.perf_counter()
+    train(module, inputs, targets, plan, FLAT.task, fresh=None, seed=0, report=lambda step, steps, loss: None)
+    return time.perf_counter() - began
+
+
+def _plain(module: nn.Module, inputs: Inputs, targets: Targets, plan: Training) -> float:
+    """Seconds of the plain loop."""
+    began = time.perf_counter()
+    rows = _Rows(inputs, targets)
+    module.train()
+    prepare = getattr(module, "prepare", None)
+    if prepare is not None:
+        prepare(*rows.columns)
+    objective = Objective(module, FLAT.task, rows.columns[2])
+    parameters = list(module.parameters())
+    optimizer = torch.optim.AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    for batch in DataLoader(rows, batch_size=plan.batch_size, shuffle=True):
+        loss = objective(*batch)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, plan.clip)
+        optimizer.step()
+    return time.perf_counter() - began
+
+
+class _Rows(Dataset[tuple[Tensor, ...]]):
+    def __init__(self, inputs: Inputs, targets: Targets) -> None:
+        self.columns = [torch.from_numpy(array) for array in (inputs.numbers, inputs.categories, targets)]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(column[index] for column in self.columns)

@@ -1,0 +1,125 @@
+"""What every measurement runs on: an event of an id, a time and 8 numbers, the default network, one release."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from inference.features import Inputs, Vector
+from inference.keys import SigningKey
+from inference.loading import scorer
+from inference.model import build
+from inference.release import Golden, Manifest, Release, alias_record, pack, release_records, serialise, tombstones
+from retrain.triggers import Trigger
+from streams.events import Event, EventTime, Key
+from streams.log import Delivery, Log
+from streams.records import Out
+from tailrace.pipeline import Label, Pipeline
+
+NUMBERS = 8
+PARTITIONS = 4
+_CHUNK = 5_000
+_KEPT = 5  # releases that stay when newer ones come
+
+
+class Reading(Event):
+    """What flows: {"id": "e000001", "ts": 1767225600.25, "x": [8 numbers]}."""
+
+    id: Key
+    ts: EventTime
+    x: Annotated[list[float], Vector(NUMBERS)]
+
+
+def pipeline(name: str = "bench", retrain: Sequence[Trigger] = (), *, online: bool = True, **topics: str) -> Pipeline:
+    """The declaration. Runs that must not see one another's records have other names, or some topics of their own."""
+    label = Label("positive", wait="1h")
+    return Pipeline(name, event=Reading, label=label, retrain=retrain, online=online, topics=topics)
+
+
+class Source:
+    """Makes events; the numbers come from a fixed block, so that making them costs little."""
+
+    def __init__(self, topic: str, seed: int = 1) -> None:
+        self._topic = topic
+        self._x = np.random.default_rng(seed).normal(size=(4_096, NUMBERS)).round(4).tolist()
+        self._made = 0
+
+    def take(self, count: int, now: float) -> list[Out]:
+        """The next `count` events, all of this time."""
+        made = range(self._made, self._made + count)
+        self._made += count
+        x, topic, encode = self._x, self._topic, msgspec.json.encode
+        ids = [f"e{n:08d}" for n in made]
+        return [
+            Out(topic, id.encode(), encode(Reading(id, now, x[n % len(x)])), timestamp=int(now * 1000))
+            for n, id in zip(made, ids, strict=True)
+        ]
+
+
+def fill(log: Log, topic: str, events: int) -> None:
+    """Put so many events into a topic."""
+    source, writer = Source(topic), log.writer()
+    for start in range(0, events, _CHUNK):
+        writer.write(source.take(min(_CHUNK, events - start), time.time()))
+        writer.commit()
+    writer.flush()
+    writer.close()
+
+
+class Publisher:
+    """Publishes releases of the default network, each with other weights; old ones are removed as a retrainer does."""
+
+    def __init__(self, log: Log, pipeline: Pipeline) -> None:
+        self.key = SigningKey.generate()
+        self._topic = pipeline.topics.models
+        self._writer = log.writer(f"{pipeline.name}-publisher", Delivery.EXACTLY_ONCE)
+        self._releases = list(
+            _releases(pipeline, self.key, 2)
+        )  # two payloads in turn: building them is not what is measured
+        self._manifests: list[Manifest] = []
+
+    def publish(self) -> int:
+        """Publish the next release as the champion; returns its version."""
+        version = len(self._manifests) + 1
+        made = self._releases[version % 2]
+        manifest = msgspec.structs.replace(made.manifest, version=version, created=time.time())
+        release = pack(manifest, made.payload, self.key)
+        self._manifests.append(release.manifest)
+        topic, old = self._topic, self._manifests[-_KEPT - 1 : -_KEPT]
+        removed = [record for manifest in old for record in tombstones(manifest.version, range(manifest.chunks), topic)]
+        alias = alias_record(topic, "champion", version, "bench", "measuring", time.time())
+        self._writer.write([*release_records(release, topic), alias, *removed])
+        self._writer.commit()
+        self._writer.flush()
+        return version
+
+    @property
+    def trusted(self) -> str:
+        """The public key, as PEM."""
+        return self.key.public_pem().decode()
+
+    def close(self) -> None:
+        """Free the writer."""
+        self._writer.close()
+
+
+def _releases(pipeline: Pipeline, key: SigningKey, count: int) -> Iterator[Release]:
+    import torch
+
+    rng = np.random.default_rng(7)
+    for seed in range(count):
+        module: Any = build(None, pipeline.features, pipeline.task, seed)
+        inputs = Inputs(rng.normal(size=(512, NUMBERS)).astype(np.float32), np.zeros((512, 0), np.int64))
+        targets = torch.from_numpy((inputs.numbers[:, 0] > 0).astype(np.float32))
+        module.prepare(torch.from_numpy(inputs.numbers), torch.from_numpy(inputs.categories), targets)
+        golden = inputs.take(slice(16))
+        manifest = Manifest(
+            version=1, parent=0, created=0.0, trained_through=0.0, examples=512, code_digest="", seed=seed,
+            reason="measuring", features=pipeline.features.digest, task=pipeline.task,
+            golden=Golden.of(golden, scorer(module, pipeline.task)(golden)),
+        )  # fmt: skip
+        yield pack(manifest, serialise(module.state_dict()), key)

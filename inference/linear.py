@@ -1,0 +1,79 @@
+"""The linear part of the default committee: logistic or linear regression that follows the newest labels row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.multilabel import unpacked_tensor
+from inference.task import Kind, Task
+
+BLOCK = 64  # rows whose products with one another are taken at once in the linear part
+STEP = 0.005  # the linear part's
+REACH = 0.25  # share of its error that the linear part corrects in one step at most: many or extreme columns are safe
+
+
+class Linear(nn.Module):
+    """Logits of standardised columns and one weight for each category value; learns row by row."""
+
+    def __init__(self, dense: int, values: int, task: Task) -> None:
+        super().__init__()
+        self._kind = task.kind
+        self.weight = nn.Parameter(torch.zeros(dense, task.outputs))
+        self.bias = nn.Parameter(torch.zeros(task.outputs))
+        self.values = nn.Parameter(torch.zeros(values, task.outputs)) if values else None
+
+    def forward(self, dense: Tensor, rows: Tensor | None) -> Tensor:
+        logits = torch.addmm(self.bias, dense, self.weight)
+        return (
+            logits if rows is None or self.values is None else logits + functional.embedding(rows, self.values).sum(1)
+        )
+
+    def absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
+        """One step of SGD a row, in order. `shift`: what is added to the logits of a class."""
+        for start in range(0, len(dense), BLOCK):
+            block = slice(start, start + BLOCK)
+            self._absorb(dense[block], None if rows is None else rows[block], targets[block], shift)
+
+    def _absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
+        """What a step changes in the logits of later rows is its error times the product of the two rows, so the steps
+        of a block need its products alone, and the weights are touched once."""
+        products = torch.addmm(torch.ones(()), dense, dense.T)
+        if rows is not None:
+            products += (rows[:, None] == rows[None]).sum(2)
+        steps = (REACH / products.diagonal()).clamp(max=STEP).double().numpy()
+        errors = torch.empty(len(dense), self.bias.shape[0], dtype=torch.float64)
+        logits = self(dense, rows).double()
+        if self._kind is not Kind.REGRESSION:
+            logits += shift
+        due = wanted(self._kind, targets, len(self.bias)).double().numpy()
+        # In NumPy: these arrays are tiny, and a call costs a third of torch's.
+        out, said, product = errors.numpy(), logits.numpy(), products.double().numpy()
+        for i, step in enumerate(steps):
+            out[i] = step * (due[i] - _activated(self._kind, said[i] + product[i, :i] @ out[:i]))
+        moves = errors.float()
+        self.weight.addmm_(dense.T, moves)
+        self.bias.add_(moves.sum(0))
+        if rows is not None and self.values is not None:
+            self.values.index_add_(0, rows.flatten(), moves.repeat_interleave(rows.shape[1], 0))
+
+
+def wanted(kind: Kind, targets: Tensor, outputs: int) -> Tensor:
+    """What each output should have predicted: [n, outputs]."""
+    if kind is Kind.MULTICLASS:
+        return functional.one_hot(targets.long(), outputs)
+    return unpacked_tensor(targets, outputs) if kind is Kind.MULTILABEL else targets[:, None]
+
+
+def _activated(kind: Kind, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What one row's logits [outputs] predict."""
+    if kind is Kind.REGRESSION:
+        return logits
+    if kind in (Kind.BINARY, Kind.MULTILABEL):
+        return np.tanh(0.5 * logits) * 0.5 + 0.5  # the sigmoid, without overflow
+    exponents: NDArray[np.float64] = np.exp(logits - logits.max())
+    odds: NDArray[np.float64] = exponents / exponents.sum()
+    return odds

@@ -1,0 +1,282 @@
+"""The default tabular network: a committee in one module, of a linear part that adapts at once and two networks.
+
+The parts err differently, and their mean is better than each. The linear part follows the newest labels row by row
+(plain SGD); the networks learn by gradient from the newest rows and from replayed ones, of which one is given mostly
+recent rows and the other older ones too. Everything needed to serve and to go on learning is in the state dict.
+
+Numbers are standardised, and for the networks also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
+embeddings for numerical features in tabular deep learning", 2022. All networks in one batched product: Gorishniy et
+al., "TabM", 2025. Dropout: Srivastava et al., 2014.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.linear import Linear, wanted
+from inference.moments import Moments, moments_of, varies
+from inference.multilabel import unpacked_tensor
+from inference.task import Kind, Task
+
+HALF_LIVES = (1_000.0, 20_000.0)  # examples of age after which a network is given an example half as often
+HIDDEN = (128, 64)
+DROPPED = 0.1  # of what a hidden layer says when learning online: replayed rows are not learned by heart
+EMBEDDED = 8  # numbers that a category value is described by
+MULTICLASS_PACE = 2.0  # longer steps: a label that is one of many says more than a yes or no
+BINS = 16  # of a number column at most
+BINNED = 160  # bins of all columns at most: with many columns each has fewer, with hundreds none
+CLIP = 8.0  # standardised values beyond this say no more than "extreme"
+LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
+PIECE = 512  # rows that are scored at once
+TRUSTED = 700.0  # rows of age after which a member's loss counts half for its weight
+EAGER = 0.03  # how much a loss of 1 on a row counts
+SHARED = 0.5  # of the weights, shared out evenly
+WORST = 8.0  # loss of a row: more says no more
+
+
+class TabularNetwork(nn.Module):
+    """Logits = base rate + the weighted mean of a linear part and two networks, on standardised numbers, missing flags
+    and categories.
+
+    `optional[i]` gives number column i a missing indicator; `buckets[i]` bounds category column i. A number column is
+    silent (always 0) until it is first seen to vary. `prepare` then sets its mean, scale and bins once, because trained
+    weights rely on them; `absorb` moves them slowly, with the weights following.
+    """
+
+    half_lives = HALF_LIVES
+    mean: Tensor
+    rate: Tensor
+    lows: Tensor
+    slopes: Tensor
+    edges: Tensor
+    fits: Tensor
+    shift: Tensor
+    scale: Tensor
+    prepared: Tensor
+    optional: Tensor
+
+    def __init__(self, numbers: int, optional: Sequence[bool], buckets: Sequence[int], task: Task) -> None:
+        super().__init__()
+        self._task = task
+        self.pace = MULTICLASS_PACE if task.kind is Kind.MULTICLASS else 1.0
+        bins = min(BINS, BINNED // max(numbers, 1))
+        self._bins = bins if bins > 1 else 0
+        self.columns = Moments(numbers)
+        self.targets = Moments(1)
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("rate", torch.zeros(numbers))  # 1 / standard deviation; 0 while silent
+        self.register_buffer("edges", torch.zeros(numbers, self._bins + 1))
+        self.register_buffer("lows", torch.zeros(numbers, self._bins))
+        self.register_buffer("slopes", torch.zeros(numbers, self._bins))  # 1 / width; 0 for an empty bin
+        self.register_buffer("fits", torch.zeros(()))  # how often the edges were fitted
+        self.register_buffer("shift", torch.zeros(task.outputs))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
+        may_miss = [i for i, missing in enumerate(optional) if missing]
+        self.register_buffer("optional", torch.tensor(may_miss, dtype=torch.int64), persistent=False)
+        dense = numbers + len(may_miss)
+        self.categories = _Categories(buckets) if buckets else None
+        self.linear = Linear(dense, sum(buckets), task)
+        inputs = dense + numbers * self._bins + EMBEDDED * len(buckets)
+        self.hidden = nn.ModuleList((_Layers(inputs, HIDDEN[0]), _Layers(*HIDDEN)))
+        self.head = _Layers(HIDDEN[1], task.outputs)
+        self.mixer = _Mixer(1 + len(HALF_LIVES))
+        # A fresh network says the base rate: the linear part is zero, the heads nearly so.
+        nn.init.normal_(self.head.weight, std=0.05)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Numbers [n, F] float32 (NaN: missing), categories [n, C] int64 -> logits or values [n, outputs]."""
+        # In pieces: where what the layers pass on falls out of the cache, a row takes twice as long.
+        pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
+        said = [self.members(*piece).transpose(1, 2) @ self.mixer.weights for piece in pieces]
+        return said[0] if len(said) == 1 else torch.cat(said)
+
+    def members(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """What the linear part and each network say by itself: [n, 1 + networks, outputs]. Each is trained on its own
+        loss."""
+        dense = self._dense(numbers)
+        rows = None if self.categories is None else self.categories.rows(categories)
+        linear = self.linear(dense, rows)
+        inputs = self._encoded(dense, numbers, rows)
+        networks = self._networks(inputs.expand(len(HALF_LIVES), *inputs.shape))
+        return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
+
+    def networks(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """What each network says about rows of its own: numbers [networks, b, F], categories [networks, b, C] ->
+        [networks, b, outputs]."""
+        flat = numbers.flatten(0, 1)
+        rows = None if self.categories is None else self.categories.rows(categories.flatten(0, 1))
+        inputs = self._encoded(self._dense(flat), flat, rows)
+        dropped = DROPPED if self.training else 0.0
+        return self._networks(inputs.view(*numbers.shape[:2], -1), dropped) * self.scale + self.shift
+
+    @torch.no_grad()
+    def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
+        """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets`
+        [n]."""
+        numbers = numbers.clamp(-LARGEST, LARGEST)
+        found = moments_of(numbers)
+        joins = (self.rate == 0) & varies(found.mean, found.variance.sqrt())
+        self.columns.set(found, joins)
+        self._use_moments()
+        if self._bins and bool(joins.any()):
+            self._use_edges(torch.where(joins[:, None], self._quantiles(numbers), self.edges))
+            self.fits.clamp_(min=1)
+        if not self.prepared and len(targets):
+            self._set_base(targets)
+
+    @torch.no_grad()
+    def absorb(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
+        """Learn from the newest rows what is not learned by gradient: whom to trust, moments, and the linear part."""
+        self.mixer.absorb(self._losses(self.members(numbers, categories), targets))
+        self.columns.add(numbers.clamp(-LARGEST, LARGEST))
+        self._use_moments()
+        if not self.prepared:
+            self._set_base(targets)
+        elif self._task.kind is Kind.REGRESSION:
+            self.targets.add(targets[:, None])
+            self._use_target_moments()
+        rows = None if self.categories is None else self.categories.rows(categories)
+        if self._task.kind is Kind.REGRESSION:
+            targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
+        self.linear.absorb(self._dense(numbers), rows, targets, self.shift)
+
+    @torch.no_grad()
+    def track(self, numbers: Tensor) -> None:
+        """Move the bins towards the quantiles of these rows [n, F], drawn from what is remembered."""
+        if self._bins and len(numbers):
+            self.fits += 1
+            quantiles = self._quantiles(numbers.clamp(-LARGEST, LARGEST))
+            moved = torch.lerp(self.edges, quantiles, max(1.0 / float(self.fits), 0.01))
+            unset = (self.slopes == 0).all(1, keepdim=True)
+            self._use_edges(torch.where(unset, quantiles, moved))
+
+    def _losses(self, members: Tensor, targets: Tensor) -> Tensor:
+        """Of each member [n, members, outputs] for each row: [n, members]. Regression: half the squared error, in units
+        of the variance."""
+        if self._task.kind in (Kind.BINARY, Kind.MULTILABEL):
+            applying = wanted(self._task.kind, targets, self._task.outputs)[:, None]
+            return functional.softplus(members * (1 - 2 * applying)).mean(2)
+        if self._task.kind is Kind.MULTICLASS:
+            picked = targets.long()[:, None, None].expand(-1, members.shape[1], 1)
+            return -members.log_softmax(2).gather(2, picked)[..., 0]
+        return ((members[..., 0] - targets[:, None]) / self.scale).square() / 2
+
+    def _dense(self, numbers: Tensor) -> Tensor:
+        dense = ((numbers - self.mean) * self.rate).clamp(-CLIP, CLIP).nan_to_num(0.0)
+        if len(self.optional):
+            dense = torch.cat((dense, numbers[:, self.optional].isnan().to(dense.dtype)), 1)
+        return dense
+
+    def _encoded(self, dense: Tensor, numbers: Tensor, rows: Tensor | None) -> Tensor:
+        """All that the networks see: [n, inputs]."""
+        parts = [dense]
+        if self._bins:
+            parts.append(((numbers[:, :, None] - self.lows) * self.slopes).clamp(0.0, 1.0).nan_to_num(0.0).flatten(1))
+        if self.categories is not None and rows is not None:
+            parts.append(self.categories(rows))
+        return torch.cat(parts, 1)
+
+    def _networks(self, inputs: Tensor, dropped: float = 0.0) -> Tensor:
+        for layer in self.hidden:
+            inputs = functional.dropout(layer(inputs).relu_(), dropped, training=dropped > 0)
+        outputs: Tensor = self.head(inputs)
+        return outputs
+
+    def _use_moments(self) -> None:
+        mean, deviation = self.columns.mean, self.columns.variance.sqrt()
+        self.mean.copy_(mean)
+        self.rate.copy_(torch.where(varies(mean, deviation), 1.0 / deviation, 0.0))
+
+    def _use_target_moments(self) -> None:
+        mean, deviation = self.targets.mean, self.targets.variance.sqrt()
+        self.shift.copy_(mean)
+        self.scale.copy_(torch.where(varies(mean, deviation), deviation, 1.0)[0])
+
+    def _quantiles(self, numbers: Tensor) -> Tensor:
+        """Of each column: [F, bins + 1]; 0 for one that is missing throughout."""
+        levels = torch.linspace(0.0, 1.0, self._bins + 1, device=numbers.device)
+        return torch.nanquantile(numbers, levels, dim=0).T.nan_to_num(0.0)
+
+    def _use_edges(self, edges: Tensor) -> None:
+        width = edges.diff(dim=1)
+        filled = width > 1e-6 * edges.abs().amax(1, keepdim=True)
+        self.edges.copy_(edges)
+        self.lows.copy_(edges[:, :-1])
+        self.slopes.copy_(torch.where(filled, 1.0 / width, 0.0))
+
+    def _set_base(self, targets: Tensor) -> None:
+        """Values that have not varied yet tell no scale: they settle nothing."""
+        self.prepared.fill_(True)
+        if self._task.kind is Kind.REGRESSION:
+            self.targets.set(moments_of(targets[:, None]), torch.ones_like(self.targets.count, dtype=torch.bool))
+            self._use_target_moments()
+            self.prepared.copy_(varies(self.targets.mean, self.targets.variance.sqrt())[0])
+        elif self._task.kind is Kind.BINARY:
+            self.shift.fill_(((targets.double().sum() + 1) / (len(targets) + 2)).logit())
+        elif self._task.kind is Kind.MULTILABEL:
+            applying = unpacked_tensor(targets, self._task.outputs).double().sum(0)
+            self.shift.copy_(((applying + 1) / (len(targets) + 2)).logit())
+        else:
+            counts = torch.bincount(targets.long(), minlength=self._task.outputs) + 1.0
+            self.shift.copy_((counts / counts.sum()).log())
+
+
+class _Mixer(nn.Module):
+    """Weights of the members [members], which sum to one: half shared out evenly, half by recent loss.
+
+    Exponential weights, of which a part is always shared (Herbster and Warmuth, "Tracking the best expert", 1998): the
+    mean of what errs differently is hard to beat, but a member that is lost should not drag the others along.
+    """
+
+    recent: Tensor
+    weights: Tensor
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.register_buffer("recent", torch.zeros(members))  # summed losses that fade with age
+        self.register_buffer("weights", torch.full((members,), 1.0 / members))
+
+    def absorb(self, losses: Tensor) -> None:
+        """What each member lost on the newest rows: [n, members]."""
+        self.recent.mul_(0.5 ** (len(losses) / TRUSTED)).add_(losses.clamp(max=WORST).sum(0))
+        self.weights.copy_((-EAGER * self.recent).softmax(0) * (1 - SHARED) + SHARED / len(self.recent))
+
+
+class _Layers(nn.Module):
+    """One linear layer of every network: [networks, b, inputs] -> [networks, b, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(max(inputs, 1))
+        self.weight = nn.Parameter(torch.empty(len(HALF_LIVES), inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(len(HALF_LIVES), 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class _Categories(nn.Module):
+    """All category columns in one table: rows [n, C] of it -> embeddings [n, C * EMBEDDED]."""
+
+    starts: Tensor
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        super().__init__()
+        starts = [0, *accumulate(buckets)]
+        self.register_buffer("starts", torch.tensor(starts[:-1], dtype=torch.int64), persistent=False)
+        self.embedding = nn.Parameter(torch.empty(starts[-1], EMBEDDED).normal_(std=0.1))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """The rows of the table that hold these bucket indices [n, C]."""
+        return indices + self.starts
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return functional.embedding(rows, self.embedding).flatten(1)

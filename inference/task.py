@@ -1,0 +1,82 @@
+"""What a model is asked for (pure): binary, multi-class, multi-label or regression; how a label becomes a target."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from inference.multilabel import packed
+from streams.records import ClassValue, LabelValue
+
+LARGEST = 1e15  # of a value: training is done in float32, whose range the squares of larger errors would leave
+_TRUE = frozenset(("1", "true", "yes", "t", "y"))
+_FALSE = frozenset(("0", "false", "no", "f", "n", "-1"))
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+
+
+class Kind(StrEnum):
+    """The kind of question."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    MULTILABEL = "multilabel"
+    REGRESSION = "regression"
+
+
+class Task(msgspec.Struct, frozen=True):
+    """The question: its kind and, for multi-class and multi-label, the classes in their fixed order."""
+
+    kind: Kind
+    classes: tuple[ClassValue, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives for a row: one logit, one logit a class, or the value."""
+        return len(self.classes) if self.kind in (Kind.MULTICLASS, Kind.MULTILABEL) else 1
+
+    def target(self, label: LabelValue) -> float:
+        """The training target: 0/1, the class index, the classes that apply (see `inference.multilabel`), or the value.
+
+        Raises ValueError for a label that the task does not know.
+        """
+        if self.kind is Kind.MULTILABEL:
+            return packed(self._applying(label))
+        if isinstance(label, list | dict):
+            raise ValueError(f"label {label!r} is several, and a {self.kind} label is one")
+        if self.kind is Kind.BINARY:
+            text = _plain(str(label).strip().lower())
+            if text in _TRUE:
+                return 1.0
+            if text in _FALSE:
+                return 0.0
+            raise ValueError(f"label {label!r} is neither true nor false")
+        if self.kind is Kind.MULTICLASS:
+            return float(self._index(label))
+        value = float(label)
+        if not abs(value) <= LARGEST:
+            raise ValueError(f"label {label!r} is no number from -{LARGEST:g} to {LARGEST:g}")
+        return value
+
+    def _applying(self, label: LabelValue) -> set[int]:
+        if isinstance(label, dict):
+            return {index for name, applies in label.items() for index in [self._index(name)] if applies}
+        if isinstance(label, list):
+            return set(map(self._index, label))
+        raise ValueError(f"label {label!r} is neither a list of the classes that apply nor true or false by class")
+
+    def _index(self, label: ClassValue) -> int:
+        indices = {str(c): i for i, c in enumerate(self.classes)}
+        index = indices.get(str(label))
+        if index is None:
+            index = {_plain(known): i for known, i in indices.items()}.get(_plain(str(label)))
+        if index is None:
+            raise ValueError(f"label {label!r} is none of the {len(self.classes)} declared classes")
+        return index
+
+
+def _plain(text: str) -> str:
+    """1.0 as 1: so a column of whole numbers is written where it has gaps."""
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text

@@ -1,0 +1,25 @@
+"""How many records to take at once (pure): as many as can be handled within a latency target."""
+
+from __future__ import annotations
+
+
+class BatchSize:
+    """Adapts the batch size so that a batch takes about `target` seconds (additive growth, proportional cut).
+
+    Small batches are bounded by what has arrived, not by this; it only stops a backlog from making batches that are
+    too slow.
+    """
+
+    def __init__(self, target: float = 0.02, smallest: int = 64, largest: int = 8192) -> None:
+        if not (target > 0 and 0 < smallest <= largest):
+            raise ValueError(f"target {target} s must be positive and 0 < smallest {smallest} <= largest {largest}")
+        self._target, self._smallest, self._largest = target, smallest, largest
+        self.size = min(largest, max(smallest, 1024))
+
+    def took(self, records: int, seconds: float) -> None:
+        """Learn from a batch of `records` that took `seconds`."""
+        if seconds > self._target:
+            fitting = int(records * self._target / seconds)
+            self.size = max(self._smallest, min(self.size, max(fitting, self.size // 2)))
+        elif records >= self.size:  # it was full, and quick
+            self.size = min(self._largest, self.size + self.size // 4 + 1)

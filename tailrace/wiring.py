@@ -1,0 +1,247 @@
+"""Wiring: a declaration and settings become runners, keys and a log. Nothing is decided here, only put together."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import structlog
+
+from streams.log import Delivery, Log, Sharing, Unreachable
+from tailrace.errors import BadSetting
+from tailrace.pipeline import Pipeline, seconds
+from tailrace.settings import Settings
+
+if TYPE_CHECKING:
+    from inference.keys import SigningKey, TrustedKeys
+    from inference.stores import Store
+    from monitoring.metrics import Metrics
+    from streams.runner import Runner
+
+COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
+"""Seconds between two commits where the settings do not say. See docs/decisions/0005."""
+
+_log = structlog.get_logger(__name__)
+
+
+def open_configured_log(settings: Settings) -> Log:
+    """The log that the settings name; the directory of an embedded one is created. Raises Unreachable, BadUrl."""
+    from streams.connect import open_log
+
+    url = settings.log.url
+    if url.startswith("sqlite:///"):
+        directory = Path(unquote(urlsplit(url).path)[1:]).parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unreachable(
+                f"cannot create the log's directory {directory} ({error.strerror}): set log.url to a writable place"
+            ) from None
+    return open_log(url, settings.log.connection_options())
+
+
+def create_topics(log: Log, pipeline: Pipeline, settings: Settings) -> None:
+    """Create the pipeline's topics that do not exist. Raises BadSetting.
+
+    Where the events or labels topic exists already, the others take its number of partitions, as the join needs.
+    """
+    existing = log.partitions(join_labels(pipeline))
+    log.create(pipeline.topology(existing or settings.log.partitions, _retention(pipeline, settings)))
+
+
+def _retention(pipeline: Pipeline, settings: Settings) -> float | None:
+    """Seconds. A joiner that starts again reads back to its oldest open window: what is in it must still be there."""
+    text, wait = settings.log.retention, pipeline.policy.wait
+    if not text:
+        return None
+    if seconds(text) <= wait:
+        raise BadSetting(
+            f"log.retention = {text!r} would remove predictions before their label's wait of {wait:g} s has passed: "
+            "make it longer than that, or shorten Label(wait)"
+        )
+    return seconds(text)
+
+
+def join_labels(pipeline: Pipeline) -> str:
+    """The labels topic that the join reads: the user's, or the one that is keyed anew."""
+    return pipeline.topics.labels_by_id if pipeline.label.rekey else pipeline.topics.labels
+
+
+def trusted_keys(settings: Settings) -> TrustedKeys:
+    """The public keys whose releases are served. Nothing is made here: who serves must not choose whom to trust.
+
+    Raises BadKey, also when there is none; where all were revoked, somebody wanted it so.
+    """
+    from inference.keys import TRUSTED, BadKey
+
+    known = _public_keys(settings)
+    if not known.ids and not known.revoked:
+        raise BadKey(
+            f"there is no key in {settings.keys.directory / TRUSTED}, no release could be served: copy {TRUSTED}/ from "
+            "the retrainer, or make keys with `tailrace keys new`"
+        )
+    return known
+
+
+def signing_key(settings: Settings) -> SigningKey:
+    """The key that signs releases; the directory's is created. Raises BadKey, also when nobody here trusts it."""
+    from inference.keys import BadKey, create_keys, load_signing_key
+
+    keys = settings.keys
+    key = load_signing_key(keys.signing) if keys.signing else create_keys(keys.directory)
+    if key.key_id not in _public_keys(settings).ids:
+        raise BadKey(
+            f"the signing key {key.key_id} is not trusted, no worker would serve its releases: put its public half "
+            f"into {keys.directory / 'trusted'}, or among keys.trusted"
+        )
+    return key
+
+
+def _public_keys(settings: Settings) -> TrustedKeys:
+    from inference.keys import load_trusted_keys, read_trusted_keys
+
+    keys = settings.keys
+    if keys.trusted:
+        return read_trusted_keys(keys.trusted, keys.revoked)
+    return load_trusted_keys(keys.directory, keys.revoked)
+
+
+def configured_store(settings: Settings) -> Store | None:
+    """Where large weights go; None: through the log. Raises StoreUnreachable."""
+    from inference.stores import Store, check_store
+
+    releases = settings.releases
+    if releases.store is None:
+        return None
+    check_store(releases.store)
+    return Store(releases.store, releases.inline_max_bytes)
+
+
+def code_digest(pipeline: Pipeline) -> str:
+    """SHA-256 (hex) of what decides what training does: Tailrace's and torch's versions, and the declaring module's
+    source."""
+    from importlib.metadata import version
+
+    source = inspect.getsourcefile(pipeline.schema.event)
+    parts = [f"tailrace {version('tailrace')}", f"torch {version('torch')}"]
+    content = Path(source).read_bytes() if source else b""
+    return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
+
+
+def build_worker(
+    log: Log, pipeline: Pipeline, settings: Settings, stack: ExitStack, metrics: Metrics | None = None
+) -> Runner:
+    """The worker's runner; its LiveModel follows the releases until `stack` closes."""
+    from inference.live import LiveModel
+    from inference.scoring import ScoreStep
+    from monitoring.observers import Inference
+    from streams.batching import BatchSize
+    from streams.runner import Runner, RunnerConfig, Stateless
+
+    observed = Inference(metrics)
+
+    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
+        observed.swapped(old, new, pause_s, load_s)
+        _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
+
+    def refused(version: int, reason: str) -> None:
+        observed.refused(version, reason)
+        _log.error("release refused, the old one serves on", version=version, reason=reason)
+
+    live = stack.enter_context(
+        LiveModel(
+            log,
+            pipeline.topics.models,
+            pipeline.features,
+            pipeline.task,
+            trusted=trusted_keys(settings),
+            factory=pipeline.model,
+            base_rate=pipeline.label.base_rate,
+            on_swap=swapped,
+            on_refusal=refused,
+        )
+    )
+    step = ScoreStep(pipeline.schema, pipeline.features, live, pipeline.topics.predictions, on_batch=observed.scored)
+    worker = settings.worker
+    config = RunnerConfig(
+        topics=(pipeline.topics.events,),
+        group=f"{pipeline.name}.worker",
+        writer=f"{pipeline.name}-worker-{worker.instance}",
+        instance=worker.instance,
+        delivery=Delivery(worker.delivery),
+        commit_interval=_commit_interval(worker.commit_ms, settings),
+    )
+    batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
+    return Runner(log, Stateless(step), config, batch=batch, observer=observed)
+
+
+def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
+    """The joiner's runner. Raises TopicMissing when predictions and labels have different numbers of partitions."""
+    from monitoring.observers import Joining
+    from streams.join_step import JoinStep
+    from streams.rekeying import drained
+    from streams.runner import Runner, RunnerConfig
+
+    topics, labels = pipeline.topics, join_labels(pipeline)
+    _check_copartitioned(log, topics.predictions, labels)
+    step = JoinStep(
+        log,
+        pipeline.policy,
+        predictions=topics.predictions,
+        labels=labels,
+        examples=topics.examples,
+        target=pipeline.task.target,
+        fields=pipeline.label.fields,
+        upstream=drained(log, _rekeyer(pipeline), topics.labels) if pipeline.label.rekey else None,
+    )
+    joiner = settings.joiner
+    config = RunnerConfig(
+        topics=(topics.predictions, labels),
+        group=f"{pipeline.name}.joiner",
+        writer=f"{pipeline.name}-joiner-{joiner.instance}",
+        instance=joiner.instance,
+        sharing=Sharing.TOGETHER,
+        commit_interval=_commit_interval(joiner.commit_ms, settings),
+    )
+    return Runner(log, step, config, observer=Joining(metrics, step))
+
+
+def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings) -> Runner:
+    """The runner that copies labels into a topic keyed by the event id."""
+    from streams.rekeying import Rekey
+    from streams.runner import Runner, RunnerConfig, Stateless
+
+    topics = pipeline.topics
+    config = RunnerConfig(
+        topics=(topics.labels,),
+        group=_rekeyer(pipeline),
+        writer=f"{pipeline.name}-rekeyer-{settings.joiner.instance}",
+        instance=settings.joiner.instance,
+        commit_interval=_commit_interval(settings.joiner.commit_ms, settings),
+    )
+    return Runner(log, Stateless(Rekey(pipeline.label.fields, topics.labels_by_id)), config)
+
+
+def _rekeyer(pipeline: Pipeline) -> str:
+    return f"{pipeline.name}.rekeyer"
+
+
+def _commit_interval(milliseconds: float | None, settings: Settings) -> float:
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return COMMIT_EMBEDDED_S if settings.log.url.startswith("sqlite:") else COMMIT_KAFKA_S
+
+
+def _check_copartitioned(log: Log, predictions: str, labels: str) -> None:
+    from streams.log import TopicMissing
+
+    left, right = log.partitions(predictions), log.partitions(labels)
+    if left != right:
+        raise TopicMissing(
+            f"{predictions} has {left} partitions and {labels} {right}: the join needs the same number; "
+            f"set Label(rekey=True), or create {predictions} anew with {right}"
+        )

@@ -1,0 +1,68 @@
+"""The public names are pinned: the API grows on purpose."""
+
+from __future__ import annotations
+
+import tailrace
+from tailrace import cli
+
+NAMES = {
+    "Age",
+    "Below",
+    "Category",
+    "Cyclic",
+    "DeclarationError",
+    "Drift",
+    "Event",
+    "EventTime",
+    "Flag",
+    "Gate",
+    "History",
+    "Key",
+    "Label",
+    "Labels",
+    "Number",
+    "Online",
+    "Pipeline",
+    "Recency",
+    "Reservoir",
+    "Schedule",
+    "Training",
+    "Vector",
+    "Window",
+    "Worthwhile",
+    "feature",
+}
+COMMANDS = {
+    "backtest",
+    "demo",
+    "doctor",
+    "explain",
+    "init",
+    "joiner",
+    "retrainer",
+    "run",
+    "send",
+    "tail",
+    "worker",
+}
+GROUPS = {
+    "models": {"ls", "show", "verify", "rebuild", "promote", "rollback"},
+    "dlq": {"ls", "show", "replay"},
+    "keys": {"new", "show"},
+    "config": {"show"},
+}
+
+
+def test_names_of_the_package() -> None:
+    """`from tailrace import ...` offers these names, and each can be imported."""
+    assert set(tailrace.__all__) == NAMES
+    assert all(getattr(tailrace, name) is not None for name in NAMES)
+    assert {name for names in tailrace._HOMES.values() for name in names} == NAMES
+    assert not hasattr(tailrace, "Nothing")
+
+
+def test_commands() -> None:
+    """The command line has these commands."""
+    assert {(command.name or command.callback.__name__) for command in cli.app.registered_commands} == COMMANDS
+    groups = {g.name: {c.name for c in g.typer_instance.registered_commands} for g in cli.app.registered_groups}
+    assert groups == GROUPS

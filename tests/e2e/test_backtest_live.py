@@ -1,0 +1,127 @@
+"""A backtest tells what the live pipeline does: the same flights through both, release by release."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from torch import Tensor
+from waiting import until
+
+from inference.model import build
+from inference.release import serialise
+from retrain.models import Models
+from retrain.training import score
+from streams.log import Log, TopicPartition
+from streams.records import Prediction
+from tailrace.backtest.history import history
+from tailrace.backtest.policies import Policy
+from tailrace.backtest.simulation import Rates, Simulation
+from tailrace.demo.flights import COLUMNS, DATA
+from tailrace.loading import load_pipeline
+from tailrace.processes import Roles
+from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
+from tailrace.sources import Moment, replay, rows
+from tailrace.wiring import create_topics, open_configured_log, signing_key
+
+DECLARATION = """
+from tailrace import Label, Online, Pipeline
+from tailrace.demo.flights import Flight
+
+pipeline = Pipeline("flights", event=Flight, label=Label("late", wait="36h"), online=Online(labels=50, seconds=0.0))
+"""
+EVENTS = 700
+
+
+@pytest.mark.slow
+def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> None:
+    """700 flights, labels as late as they were, real processes on the embedded log. Labels wait for the predictions
+    before them, and what follows a label that completes an update for its release: so both learn the same labels, in
+    the same order, together. Then releases are the same bytes, and whichever of them served an event gave it the scores
+    that the backtest's gives."""
+    file = tmp_path / "pipeline.py"
+    file.write_text(DECLARATION)
+    pipeline = load_pipeline(str(file))
+    moments = list(replay(islice(rows(DATA), EVENTS), pipeline, COLUMNS))
+
+    states: dict[int, dict[str, Tensor]] = {}
+    stream, instant = history(moments, pipeline), Rates(run_rows=math.inf, update_labels=math.inf)
+    simulated = Simulation(Policy.of(pipeline), stream, instant, keep=states.__setitem__).run()
+    assert simulated.published >= 8
+
+    settings = Settings(
+        pipeline=str(file),
+        log=LogSettings(url=f"sqlite:///{tmp_path / 'log.db'}", partitions=1),
+        keys=KeysSettings(directory=tmp_path / "keys"),
+        monitoring=MonitoringSettings(enabled=False),
+    )
+    log = open_configured_log(settings)
+    create_topics(log, pipeline, settings)
+    signing_key(settings)
+    with Roles(str(file), as_environment(settings), logs=tmp_path) as roles:
+        live = Live(log, roles)
+        live.send(moments)
+        live.until(lambda: live.predicted() == EVENTS)
+    predictions = live.predictions()
+    digests = {
+        v: Models(log, "flights.models").manifest(v).sha256 for v in Models(log, "flights.models").registry.releases
+    }
+    log.close()
+    assert len(digests) >= 5
+    assert digests == {version: hashlib.sha256(serialise(states[version])).hexdigest() for version in digests}
+    served = Counter(prediction.release for prediction in predictions)
+    assert len(served) >= 8, f"releases at work: {served}"
+    for version in set(served) - {0}:
+        rows_of = [n for n, prediction in enumerate(predictions) if prediction.release == version]
+        module = build(pipeline.model, pipeline.features, pipeline.task)
+        module.load_state_dict(states[version])
+        due = score(module, stream.inputs.take(rows_of), pipeline.task)
+        np.testing.assert_allclose([predictions[n].scores for n in rows_of], due, atol=1e-5)
+
+
+class Live:
+    """Sends moments to roles at work, and waits for them where a backtest would."""
+
+    def __init__(self, log: Log, roles: Roles) -> None:
+        self._log, self._roles = log, roles
+
+    def send(self, moments: list[Moment]) -> None:
+        """Each in its order: a label when all events before it were scored, and what comes after a label that completes
+        fifty when the release is there."""
+        writer, events, labels = self._log.writer(), 0, 0
+        for moment in moments:
+            if moment.kind == "event":
+                events += 1
+            else:
+                labels += 1
+                self.until(lambda sent=events: self.predicted() == sent)  # type: ignore[misc]
+            writer.write([moment.out])
+            writer.commit()
+            writer.flush()
+            if moment.kind == "label" and labels % 50 == 0:
+                self.until(lambda due=labels // 50: self.published() == due)  # type: ignore[misc]
+        writer.close()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for it; a role that has died fails the test."""
+        until(condition, check=self._roles.check)
+
+    def predicted(self) -> int:
+        """How many predictions there are."""
+        return sum(self._log.end_positions("flights.predictions").values())
+
+    def published(self) -> int:
+        """The champion."""
+        return Models(self._log, "flights.models").champion
+
+    def predictions(self) -> list[Prediction]:
+        """All of them, in the order of the events."""
+        batches = self._log.scan(TopicPartition("flights.predictions", 0), 0, EVENTS)
+        return [msgspec.json.decode(record.value or b"", type=Prediction) for batch in batches for record in batch]

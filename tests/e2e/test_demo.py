@@ -1,0 +1,40 @@
+"""The demo as a newcomer runs it, on both logs: real processes, real data, and its own figures checked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+LIMIT_S = 280
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What `tailrace demo --json` prints, on the embedded log and on Kafka."""
+    command = [sys.executable, "-m", "tailrace", "demo", "--json"]
+    if request.param == "kafka":
+        command += ["--broker", f"kafka://{request.getfixturevalue('kafka_bootstrap')}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) -> None:
+    """Each event is predicted once, each label gives one example, releases are swapped in, and learning pays."""
+    assert summary["events"] == 75_257
+    assert summary["predictions"] == summary["events"]
+    assert (summary["duplicates"], summary["missing"], summary["dead_letters"]) == (0, 0, 0)
+    assert summary["examples"] == summary["labels"] == 72_407
+    assert summary["unlabelled"] == 2_850
+    assert summary["releases"] >= 5
+    assert summary["swaps"] >= 5
+    assert all(run["reason"] and run["examples"] > 0 for run in summary["retrainings"])
+    # Weeks pass in seconds, so an update has thousands of labels: its probabilities swing by more than they gain.
+    assert summary["live"]["log_loss"] < summary["frozen"]["log_loss"] + 0.01
+    assert summary["live"]["auc"] > summary["frozen"]["auc"]

@@ -1,0 +1,105 @@
+"""Chaos on the whole product: worker, joiner and retrainer killed while 5,000 events a second come in.
+
+On Kafka brokers are killed too.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from chaos import Chaos, Complete, Read, Sender, audit, records
+from kafka_broker import KafkaCluster
+from product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
+
+from streams.kafka_log import KafkaLog
+from streams.log import Log
+from streams.records import Record
+from streams.sqlite_log import SqliteLog
+from tailrace.processes import ROLES
+
+SEED = 20_240_502
+KILLS = 5  # of each role
+SECONDS = 20.0  # that events flow, at least
+PATIENCE = 120.0  # seconds until everything is worked off
+LIMIT = 600.0  # seconds; each kill waits until what was killed last has started and worked
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT)
+def test_kill_9_of_every_role_on_the_embedded_log(tmp_path: Path) -> None:
+    """Each role is killed five times under load: one prediction an event, one example a label, each release once, and
+    each label learned once."""
+    path = tmp_path / "log.db"
+    log = SqliteLog(path)
+    NAMES.create(log, partitions=4)
+    rampage(log, f"sqlite:///{path}", tmp_path, partial(records, log))
+    log.close()
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(LIMIT)
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python drops refused connections so
+def test_kill_9_of_every_role_and_of_brokers_on_kafka(
+    tmp_path: Path, kafka_cluster_3: KafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same on three brokers, one of which is killed, and another one after it came back; read by other eyes."""
+    caplog.set_level(logging.CRITICAL, "kafka")  # a log record with its traceback would hold each of those sockets
+    log = KafkaLog(kafka_cluster_3.bootstrap)
+    NAMES.create(log, partitions=4)
+    first, second = random.Random(SEED).sample((1, 2, 3), 2)
+    deeds = [
+        partial(deed, node) for node in (first, second) for deed in (kafka_cluster_3.kill, kafka_cluster_3.restart)
+    ]
+    rampage(
+        log, f"kafka://{kafka_cluster_3.bootstrap}", tmp_path, partial(independent, kafka_cluster_3.bootstrap), deeds
+    )
+    log.close()
+    gc.collect()  # while its warnings are ignored
+
+
+def rampage(log: Log, url: str, directory: Path, read: Read, besides: list[partial[None]] | None = None) -> None:
+    """Run all roles, kill them, let them finish; then look at what there is."""
+    sender = Sender(log, NAMES, SEED, wait=WAIT)
+    roles = [role(log, name) for name in ROLES]
+    with Chaos(roles, directory, environment(directory, url)) as chaos, sender:
+        chaos.strike(KILLS, SEED, besides or [])
+        sender.finish(SECONDS)
+        chaos.await_(Complete(log, NAMES, sender.sent), PATIENCE)
+        chaos.await_(lambda: unlearned(log) < LABELS, PATIENCE)
+    audit(read, NAMES, sender.sent)
+    served = releases_named(record.value or b"" for record in read(NAMES.predictions))
+    published = manifests(read(MODELS))
+    versions = Counter(made.version for made in published)
+    assert set(versions.values()) == {1}, f"a version was published twice: {versions}"
+    assert max(versions) >= KILLS
+    assert any(made.updates for made in published)
+    assert not gaps(published, read(NAMES.examples))
+    assert len(served) >= KILLS, f"releases at work: {served}"
+    assert len(sender.sent.events) >= 5_000 * SECONDS
+
+
+def independent(bootstrap: str, topic: str) -> Iterator[Record]:
+    """All committed records of a topic, read by a client that the product does not read with."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","), isolation_level="read_committed", auto_offset_reset="earliest"
+    )
+    try:
+        places = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(places)
+        ends = consumer.end_offsets(places)
+        while any(consumer.position(place) < ends[place] for place in places):
+            for found in consumer.poll(1_000, max_records=10_000).values():
+                for m in found:
+                    yield Record(m.topic, m.partition, m.offset, m.timestamp, m.key, m.value)
+    finally:
+        consumer.close()

@@ -1,0 +1,42 @@
+"""Chaos on the embedded log: workers and joiners killed while events and labels stream in."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from chaos import Chaos, Complete, Names, Role, Sender, audit, committed, records
+
+from streams.sqlite_log import SqliteLog
+
+CHILD = Path(__file__).parent / "chaos_child.py"
+SEED = 20_240_501
+SECONDS = 12.0
+
+
+@pytest.mark.slow
+def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """5,000 events a second with labels early, late, twice or never; each role is killed five times: each event has one
+    prediction, and each labelled one one example, with the right label."""
+    path, names = tmp_path / "log.db", Names.of("chaos")
+    log = SqliteLog(path)
+    names.create(log, partitions=4)
+    read = {"worker": names.events, "joiner": names.predictions}
+    roles = [
+        Role(
+            name,
+            [sys.executable, str(CHILD), f"sqlite:///{path}", "chaos", name],
+            lambda name=name, topic=topic: committed(log, f"chaos.{name}", topic),  # type: ignore[misc]
+        )
+        for name, topic in read.items()
+    ]
+    sender = Sender(log, names, SEED)
+    with Chaos(roles, tmp_path) as chaos, sender:
+        chaos.strike(times=5, seed=SEED)
+        sender.finish(SECONDS)
+        chaos.await_(Complete(log, names, sender.sent))
+    audit(partial(records, log), names, sender.sent)
+    assert len(sender.sent.events) > 10_000
+    log.close()

@@ -1,0 +1,93 @@
+"""A retrainer in a thread, on the embedded log, with real training processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import retrain_pipeline as tiny
+from waiting import until
+
+from inference.keys import SigningKey, TrustedKeys
+from inference.stores import Store
+from retrain.publish import Publisher
+from retrain.refresher import UpdateReport
+from retrain.reports import RunReport
+from retrain.service import Retrainer
+from retrain.trainer import Trainer
+from streams.records import Example, Out
+from streams.sqlite_log import SqliteLog
+from tailrace import Pipeline
+
+KEY = SigningKey.generate()
+TRUSTED = TrustedKeys([KEY.public_pem()])
+MODELS, EXAMPLES, GROUP = "tiny.models", "tiny.examples", "tiny.retrainer"
+
+
+Start: TypeAlias = Callable[..., "Running"]
+
+
+class Running:
+    """A retrainer in a thread, with all that it owns."""
+
+    def __init__(self, log: SqliteLog, declared: Pipeline, name: str, store: Store | None = None) -> None:
+        self.reports: list[RunReport] = []
+        self.updates: list[UpdateReport] = []
+        self.error: BaseException | None = None
+        self.trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}")
+        self.twin = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
+        self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
+        self.retrainer = Retrainer(
+            log,
+            declared,
+            self.publisher,
+            self.trainer,
+            twin=self.twin,
+            code_digest="abc",
+            on_run=self.reports.append,
+            on_update=self.updates.append,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.retrainer.run(self._stop)
+        except BaseException as error:
+            self.error = error
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition, or fail after half a minute, or when it has ended with an error."""
+        until(condition, 30.0, self._fine)
+
+    def _fine(self) -> None:
+        assert self.error is None, self.error
+
+    def ended(self) -> None:
+        """Wait until it has stopped by itself."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop it; nothing happens the second time."""
+        self._stop.set()
+        self.ended()
+        self.publisher.close()
+
+
+def append(log: SqliteLog, some: Iterator[Example]) -> None:
+    write(log, tiny.records(EXAMPLES, some))
+
+
+def write(log: SqliteLog, records: list[Out]) -> None:
+    writer = log.writer()
+    writer.write(records)
+    writer.commit()
+    writer.flush()
+    writer.close()
+
+
+def committed(log: SqliteLog) -> int:
+    return sum(position.offset for position in log.committed(GROUP, [EXAMPLES]).values())

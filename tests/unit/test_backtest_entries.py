@@ -1,0 +1,33 @@
+"""A row of the outcome holds the figures of its scores and what they cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitoring.energy import Energy
+from tailrace import Event, Key, Label, Number, Pipeline
+from tailrace.backtest.entries import Prices, entry
+from tailrace.backtest.figures import Prequential
+from tailrace.backtest.history import history
+from tailrace.sources import Columns, replay
+
+
+class Reading(Event, kw_only=True):
+    id: Key
+    x: Number
+
+
+def test_an_entry_is_figures_and_costs() -> None:
+    """Figures and windows are of the events from `score_from` on; joules say where they come from."""
+    pipeline = Pipeline("readings", event=Reading, label=Label("big"))
+    stream = history(replay([{"x": n, "big": n % 2} for n in range(10)], pipeline, Columns(label="big")), pipeline)
+    scores = np.linspace(0, 1, 10, dtype=np.float32)[:, None]
+    measure = Prequential(pipeline.task, score_from=4, windows=3)
+    energy = Energy(3.6e6, "estimate")
+    found = entry(
+        "a", stream, scores, measure, Prices(0.2, 0.1), cpu_seconds=3_600, seconds=2.0, energy=energy, updates=7
+    )
+    assert (found.scored, found.updates, len(found.windows)) == (6, 7, 3)
+    assert found.accuracy == measure.figures(scores, stream.targets).accuracy
+    assert (found.cost, found.joules_from) == (pytest.approx(0.3), "estimate")

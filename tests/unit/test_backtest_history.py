@@ -1,0 +1,163 @@
+"""History as arrays: which label counts, from which event on it is known, and what a model sees."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streams.label_policy import JoinPolicy
+from streams.records import Out
+from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline, feature
+from tailrace.backtest.history import Arrival, Delay, Stream, history
+from tailrace.errors import BadData
+from tailrace.sources import Columns, Moment, replay
+
+
+class Trip(Event, kw_only=True):
+    id: Key
+    at: EventTime
+    line: Category
+    speed: Number | None = None
+
+    @feature
+    def slowness(self) -> float | None:
+        return None if self.speed is None else 1 / self.speed
+
+
+class Plain(Event, kw_only=True):
+    id: Key
+    x: Number
+
+
+TRIPS = Pipeline("trips", event=Trip, label=Label("late", wait="1h"))
+PLAIN = Pipeline("plain", event=Plain, label=Label("big"))
+
+
+def trip(at: float, known: float | None, late: int = 1, **more: Any) -> dict[str, Any]:
+    row = {"at": at, "line": 7, "known": known, "late": late, "speed": 2.0, **more}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def trips(*rows: dict[str, Any], pipeline: Pipeline = TRIPS) -> Stream:
+    return history(replay(rows, pipeline, Columns(time="at", label="late", label_time="known")), pipeline)
+
+
+def label(id: str, value: int, at: float) -> Moment:
+    return Moment(at, "label", Out("plain.labels", id.encode(), b'{"id":"%b","label":%d}' % (id.encode(), value)))
+
+
+def event(id: str, at: float, x: str = "1") -> Moment:
+    return Moment(at, "event", Out("plain.events", id.encode(), b'{"id":"%b","x":%b}' % (id.encode(), x.encode())))
+
+
+def test_a_label_is_known_before_the_first_event_after_it() -> None:
+    """Labels become known in the order of their times, each just before the event that finds it there."""
+    stream = trips(trip(100, 250), trip(200, 210, late=0), trip(300, None), trip(400, 2_000))
+    assert [Arrival(2, 1), Arrival(2, 0), Arrival(4, 3)] == stream.arrivals
+    np.testing.assert_array_equal([1, 0, np.nan, 1], stream.targets)
+    assert stream.times.tolist() == [100, 200, 300, 400]
+
+
+def test_a_label_delayed_by_events() -> None:
+    """With a delay of two events the label of event 0 is known before event 3 is scored, and so on."""
+    rows = [{"x": n, "big": n % 2} for n in range(5)]
+    stream = history(replay(rows, PLAIN, Columns(label="big"), label_delay=2), PLAIN)
+    assert stream.arrivals == [(3, 0), (4, 1), (5, 2), (5, 3), (5, 4)]
+
+
+def test_labels_that_come_too_late_are_not_there() -> None:
+    """The declaration's wait decides, as in the join: nobody learns from such a label, nobody is measured by it."""
+    stream = trips(trip(0, 10_000), trip(20_000, None))
+    assert stream.arrivals == []
+    assert np.isnan(stream.targets).all()
+
+
+def test_another_wait_can_be_given() -> None:
+    """A policy stands in for the declared one."""
+    moments = replay([trip(0, 10_000)], TRIPS, Columns(time="at", label="late", label_time="known"))
+    assert history(moments, TRIPS, JoinPolicy(wait=20_000)).targets.tolist() == [1.0]
+
+
+def test_a_missing_label_means_what_was_declared() -> None:
+    """An implicit label becomes known when the window closes; those still open at the end have none."""
+    pipeline = Pipeline("trips", event=Trip, label=Label("late", wait="1h", missing=0))
+    stream = trips(trip(0, None), trip(100, 200), trip(9_000, None), pipeline=pipeline)
+    assert stream.arrivals == [(2, 1), (3, 0)]
+    np.testing.assert_array_equal([0, 1, np.nan], stream.targets)
+
+
+def test_the_last_label_wins_where_it_was_declared_so() -> None:
+    """It is known when the window closes, at the end at the latest."""
+    pipeline = Pipeline("plain", event=Plain, label=Label("big", wins="last", wait=10))
+    moments = [event("a", 0), label("a", 0, 1), label("a", 1, 2), event("b", 20), label("b", 1, 21), label("b", 0, 22)]
+    stream = history(moments, pipeline)
+    assert stream.arrivals == [(2, 0), (2, 1)]
+    assert stream.targets.tolist() == [1, 0]
+
+
+def test_early_duplicate_and_strange_labels() -> None:
+    """A label before its event waits for it; a second one, one of nobody and one that is none change nothing."""
+    moments = [label("a", 1, 0), event("a", 1), label("a", 0, 2), label("x", 1, 3), label("b", 7, 3), event("b", 4)]
+    stream = history(moments, PLAIN)
+    assert stream.arrivals == [(1, 0)]
+    np.testing.assert_array_equal([1, np.nan], stream.targets)
+
+
+def test_events_that_cannot_be_read_or_encoded_are_left_out() -> None:
+    """What would be a dead letter is no event, and positions count without it."""
+    stream = history([event("a", 0), event("b", 1, '"x"'), event("c", 2), label("c", 1, 3), event("d", 4)], PLAIN)
+    assert stream.ids == ["a", "c", "d"]
+    assert stream.arrivals == [(2, 1)]
+    raising = trips(trip(1, 2), trip(3, 4, speed=0.0), trip(5, 6))
+    assert raising.ids == ["0", "2"]
+    assert raising.times.tolist() == [1, 5]
+    assert raising.arrivals == [(1, 0), (2, 1)]
+
+
+def test_features_by_name_and_as_a_model_sees_them() -> None:
+    """Numbers are floats, categories text, what is missing is not there; the arrays hold the same events."""
+    stream = trips(trip(1, None, speed=4.0), trip(2, None, speed=None))
+    assert stream.features == [{"speed": 4.0, "slowness": 0.25, "line": "7"}, {"line": "7"}]
+    assert stream.inputs.rows == 2
+    assert math.isnan(stream.inputs.numbers[1, 0])
+    assert stream.buckets == (1024,)
+    assert stream.optional == (True, True)
+
+
+@pytest.mark.parametrize("events", [0, 1, 3, 9])
+def test_a_head_knows_nothing_of_what_follows(events: int) -> None:
+    """The first events of a history are what a history of the first events is, but for labels known later."""
+    rows = [{"x": n, "big": n % 2} for n in range(5)]
+    stream = history(replay(rows, PLAIN, Columns(label="big"), label_delay=1), PLAIN).head(events)
+    assert len(stream) == min(events, 5)
+    assert all(arrival.position <= events for arrival in stream.arrivals)
+    assert len(stream.features) == stream.inputs.rows == len(stream.targets) == len(stream.times) == len(stream)
+
+
+@pytest.mark.parametrize("events", [0, 1, 3, 100])
+def test_a_delay_in_events_is_that_of_a_replay(events: int) -> None:
+    """Labels delayed afterwards become known just when a replay with that delay would have sent them."""
+    rows = [{"x": n, "big": n % 2} if n % 3 else {"x": n} for n in range(12)]
+    sent = [history(replay(rows, PLAIN, Columns(label="big"), label_delay=d), PLAIN) for d in (0, events)]
+    assert sent[0].delayed(Delay(events=events)).arrivals == sent[1].arrivals
+
+
+def test_a_delay_in_seconds() -> None:
+    """A label becomes known before the first event at or after its time, never before its own event."""
+    rows = [trip(at, at) for at in (0, 100, 150, 200, 300)]
+    stream = trips(*rows)
+    assert stream.delayed(Delay(seconds=100)).arrivals == [(1, 0), (3, 1), (4, 2), (4, 3), (5, 4)]
+    assert stream.delayed(Delay(seconds=0)).arrivals == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
+    assert stream.delayed(Delay()) is stream
+
+
+def test_delays_are_written_in_three_ways() -> None:
+    """A number of events, a duration, or natural; anything else is refused with the three."""
+    assert Delay.parse("500") == Delay(events=500)
+    assert Delay.parse("1.5h") == Delay(seconds=5_400)
+    assert Delay.parse("natural") == Delay()
+    with pytest.raises(BadData, match="natural; not '-3'"):
+        Delay.parse("-3")

@@ -1,0 +1,193 @@
+"""A declaration inferred from data: the kinds, the label, the wait, and files that run at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailrace.errors import BadData
+from tailrace.inferring import Inferred, infer
+from tailrace.loading import load_pipeline
+from tailrace.sources import Columns, replay
+from tailrace.templates import pipeline_file, pipeline_name
+
+Row = Mapping[str, Any]
+
+
+def table(n: int = 200, **columns: Any) -> list[Row]:
+    """Rows whose columns are functions of the row number; None is a missing value."""
+    made = ({name: column(i) for name, column in columns.items()} for i in range(n))
+    return [{name: str(value) for name, value in row.items() if value is not None} for row in made]
+
+
+def kinds(found: Inferred) -> dict[str, str]:
+    return {f.column: f.kind + ("?" if f.optional else "") for f in found.fields}
+
+
+def test_kinds_of_columns() -> None:
+    """Numbers, categories, codes and flags are told apart; missing values make a field optional."""
+    found = infer(
+        table(
+            number=lambda i: i * 0.5,
+            count=lambda i: i * 3,
+            text=lambda i: "abc"[i % 3],
+            code=lambda i: i % 7,
+            zero_one=lambda i: i % 2,
+            flag=lambda i: ("true", "FALSE")[i % 2],
+            year=lambda i: 1990 + i % 20,
+            gappy=lambda i: None if i % 5 else i / 7,
+            label=lambda i: i % 2,
+        ),
+        Columns(label="label"),
+    )
+    expected = {
+        "number": "number",
+        "count": "number",
+        "text": "category",
+        "code": "category",
+        "zero_one": "number",
+        "flag": "flag",
+        "year": "number",
+        "gappy": "number?",
+    }
+    assert expected == kinds(found)
+
+
+def test_useless_columns_are_left_out_with_the_reason() -> None:
+    """Constants, texts nearly all different, further times and dropped columns are no features, and say why."""
+    found = infer(
+        table(
+            constant=lambda i: "same",
+            name=lambda i: f"name {i}",
+            seen=lambda i: f"2024-01-01 00:{i % 60:02}:00",
+            secret=lambda i: i,
+            x=lambda i: i,
+            label=lambda i: i % 2,
+        ),
+        Columns(label="label"),
+        drop=["secret"],
+    )
+    assert kinds(found) == {"x": "number"}
+    expected = {
+        "constant": "always 'same'",
+        "name": "text, nearly all different",
+        "seen": "a further time",
+        "secret": "--drop",
+    }
+    assert expected == found.left_out
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "classes", "rate"),
+    [
+        (lambda i: int(i % 4 == 0), "binary", (), 0.25),
+        (lambda i: ("True", "False")[i % 2], "binary", (), 0.5),
+        (lambda i: ("up", "down")[i % 2], "multiclass", ("down", "up"), (0.5, 0.5)),
+        (lambda i: 10 if i % 4 else 9, "multiclass", (9, 10), (0.25, 0.75)),
+        (lambda i: i % 5, "multiclass", (0, 1, 2, 3, 4), (0.2,) * 5),
+        (lambda i: i, "regression", (), 99.5),
+        (lambda i: i / 2, "regression", (), 49.75),
+    ],
+)
+def test_kinds_of_labels(label: Any, kind: str, classes: tuple[Any, ...], rate: Any) -> None:
+    """The label's values decide what is asked for and what release 0 says."""
+    target = infer(table(x=lambda i: i, label=label), Columns(label="label")).target
+    assert (kind, classes, rate) == (target.kind, target.classes, target.base_rate)
+
+
+@pytest.mark.parametrize(
+    ("delay", "wait"),
+    [(lambda i: 45, "1m"), (lambda i: 50, "2m"), (lambda i: 9e5 * (i == 7), "14d"), (lambda i: 86_400 * 400, "365d")],
+)
+def test_wait_covers_the_delays(delay: Any, wait: str) -> None:
+    """The wait is a round duration that all labels keep, the slowest of many too, with room for slower ones."""
+    rows = table(t=lambda i: i, known=lambda i: i + delay(i), x=lambda i: i, label=lambda i: i % 2)
+    assert wait == infer(rows, Columns(time="t", label="label", label_time="known")).wait
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (Columns(label="gone"), "no column 'gone'"),
+        (Columns(id="code", label="label"), "'code' is no id: its values repeat"),
+        (Columns(label="constant"), "always '1'"),
+        (Columns(label="text"), "200 different texts"),
+        (Columns(label="label", id='"x'), "rename the column"),
+        (Columns(label="label", time="text", label_time="x"), "a time is ISO 8601"),
+    ],
+)
+def test_what_cannot_be_is_named(columns: Columns, said: str) -> None:
+    """Columns that cannot be what they were said to be are refused by name."""
+    rows = table(
+        x=lambda i: i,
+        code=lambda i: i % 3,
+        constant=lambda i: 1,
+        text=lambda i: f"n{i}",
+        label=lambda i: i % 2,
+        **{'"x': lambda i: i},
+    )
+    with pytest.raises(BadData, match=said):
+        infer(rows, columns)
+
+
+def test_an_empty_file_is_refused() -> None:
+    """Nothing can be inferred from nothing."""
+    with pytest.raises(BadData, match="no rows"):
+        infer([], Columns(label="label"))
+
+
+AWKWARD = {
+    "class": lambda i: "ab"[i % 2],
+    "Unit price ($)": lambda i: None if i % 9 == 0 else i * 0.1,
+    "3rd": lambda i: i % 4,
+    "Number": lambda i: i * 2,
+    "field": lambda i: i * 5,
+    "id": lambda i: i % 50,
+    "über": lambda i: i * 3,
+    'quote"\\n': lambda i: i * 3,
+    "when": lambda i: f"2024-03-01 {i // 60:02}:{i % 60:02}:00",
+    'quote"""': lambda i: "always",
+    "y": lambda i: i % 3,
+}
+
+
+def test_awkward_names_make_a_file_that_loads(tmp_path: Path) -> None:
+    """Keywords, spaces, quotes and names of our own become fields that still read their own columns."""
+    rows, columns = table(**AWKWARD), Columns(time="when", label="y")
+    file = tmp_path / "pipeline.py"
+    file.write_text(pipeline_file("awkward", 'odd"""name.csv', infer(rows, columns)), encoding="utf-8")
+    pipeline = load_pipeline(str(file))
+    assert {"y"}.isdisjoint(pipeline.schema.event.__struct_encode_fields__)
+    moments = [moment for moment in replay(rows, pipeline, columns) if moment.kind == "event"]
+    assert len({moment.out.key for moment in moments}) == 200
+    fields = set(pipeline.schema.event.__struct_encode_fields__)
+    assert {"class", "Unit price ($)", "3rd", "Number", "field", "id", "über", "when"} <= fields
+
+
+def test_label_and_label_time_are_never_features(tmp_path: Path) -> None:
+    """What is only known later does not leak into the event."""
+    rows = table(t=lambda i: i, known=lambda i: i + 5, x=lambda i: i, label=lambda i: i % 2)
+    found = infer(rows, Columns(time="t", label="label", label_time="known"))
+    assert kinds(found) == {"x": "number"}
+
+
+def test_generated_files_are_formatted(tmp_path: Path) -> None:
+    """The pipeline file passes ruff as it is written."""
+    plain = {name: column for name, column in AWKWARD.items() if '"' not in name}
+    text = pipeline_file("awkward", "odd.csv", infer(table(**plain), Columns(time="when", label="y")))
+    (tmp_path / "pipeline.py").write_text(text, encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["format", "--isolated", "--check"], ["check", "--isolated"]):
+        done = subprocess.run([*ruff, *command, "pipeline.py"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("stem", "name"), [("Flights 2024", "flights_2024"), ("__", "pipeline"), ("a.b", "a_b")])
+def test_pipeline_names(stem: str, name: str) -> None:
+    """A file's name becomes a name that a pipeline may have."""
+    assert name == pipeline_name(stem)

@@ -1,0 +1,352 @@
+"""The join as a step, on the real embedded log: what comes in, what goes out, and what a restart finds again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streams.codec import Codec, encode
+from streams.dead_letters import DETAIL, MAX_RECORD_BYTES, REASON, SOURCE, header
+from streams.events import DeclarationError
+from streams.join_step import JoinStep
+from streams.label_policy import JoinPolicy, Winner
+from streams.log import Batch, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
+from streams.records import Example, LabelValue, Out, Prediction, Record, Source
+from streams.sqlite_log import SqliteLog
+
+PARTITIONS = 2
+WAIT = 100.0
+DEAD = ("labels.dlq", "predictions.dlq")
+RAW = b'{"id": "x",  "amount":1.50, "note":"Z\xc3\xbcrich \\u00e9"}'  # white space and all
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteLog]:
+    """An embedded log with the topics of a join."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create([Topic(name, PARTITIONS) for name in ("predictions", "labels", "examples")])
+    log.create([Topic(name, max_record_bytes=MAX_RECORD_BYTES) for name in DEAD])
+    yield log
+    log.close()
+
+
+def prediction(id: str, time: float) -> bytes:
+    return encode(Prediction(id, time, 7, [0.25], msgspec.Raw(RAW), Source(3, 14), [None, 2.5]))
+
+
+def partition_of(id: str) -> int:
+    return int(id.strip("abcdefgh") or 0) % PARTITIONS
+
+
+def put(log: SqliteLog, topic: str, *records: tuple[str, bytes]) -> None:
+    """Append (id, value) records, each in the partition of its id."""
+    writer = log.writer()
+    writer.write([Out(topic, id.encode(), value, (), 9_000, partition_of(id)) for id, value in records])
+    writer.commit()
+    writer.close()
+
+
+def predict(log: SqliteLog, *events: tuple[str, float]) -> None:
+    put(log, "predictions", *((id, prediction(id, time)) for id, time in events))
+
+
+def label(log: SqliteLog, *labels: tuple[str, LabelValue, float]) -> None:
+    put(log, "labels", *((id, json.dumps({"id": id, "label": v, "time": t}).encode()) for id, v, t in labels))
+
+
+def read_all(log: SqliteLog, topic: str) -> list[Record]:
+    ends = log.end_positions(topic)
+    return [record for at in sorted(ends) for batch in log.scan(at, 0, ends[at]) for record in batch]
+
+
+def examples(log: SqliteLog) -> list[Example]:
+    return Codec(Example).decode(read_all(log, "examples")).items
+
+
+def known(value: LabelValue) -> float:
+    """What a binary task accepts."""
+    if str(value).lower() not in ("0", "1", "true", "false"):
+        raise ValueError(f"label {value!r} is neither true nor false")
+    return float(str(value).lower() in ("1", "true"))
+
+
+class Joining:
+    """A join on the log, turn by turn."""
+
+    def __init__(self, log: SqliteLog, policy: JoinPolicy | None = None, **options: object) -> None:
+        topics = {"predictions": "predictions", "labels": "labels", "examples": "examples"}
+        self.step = JoinStep(log, policy or JoinPolicy(WAIT), **topics, **options)  # type: ignore[arg-type]
+        self.writer: Writer = log.writer("joiner", Delivery.EXACTLY_ONCE)
+        self.reader: Reader = log.reader(
+            ["predictions", "labels"], group="joiner", instance="a", sharing=Sharing.TOGETHER, listener=self
+        )
+
+    def assigned(self, committed: dict) -> None:
+        self.step.restore(committed)
+
+    def revoking(self, partitions: frozenset[TopicPartition]) -> None:
+        self.step.forget(partitions)
+
+    lost = revoking
+
+    def take(self, size: int = 1_000) -> Batch:
+        """Read and step once, without a commit."""
+        batch = self.reader.read(size, 0.0)
+        self.writer.write(self.step(batch))
+        return batch
+
+    def commit(self) -> None:
+        outs, positions = self.step.before_commit()
+        self.writer.write(outs)
+        self.writer.commit(positions, self.reader)
+        self.writer.flush()
+
+    def run(self, size: int = 1_000) -> None:
+        """Read all there is, with a commit after each batch."""
+        while self.take(size).records:
+            self.commit()
+        self.commit()
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+
+def join(log: SqliteLog, policy: JoinPolicy | None = None, size: int = 1_000, **options: object) -> list[Example]:
+    """Run a join from where the last one stopped; all examples so far."""
+    joining = Joining(log, policy, **options)
+    joining.run(size)
+    joining.close()
+    return examples(log)
+
+
+def test_an_example_is_its_prediction_with_the_label(log: SqliteLog) -> None:
+    """Decoded it equals records.Example field by field; the features are the prediction's, byte for byte."""
+    predict(log, ("a1", 10.5))
+    label(log, ("a1", True, 20.0))
+    (found,) = join(log)
+    wanted = Example("a1", 10.5, 20.0, True, 7, [0.25], msgspec.Raw(RAW), Source(3, 14), [None, 2.5])
+    assert wanted == found
+    assert bytes(found.features) == RAW
+
+
+def test_examples_lie_where_their_predictions_do(log: SqliteLog) -> None:
+    """Same key, same partition number; their timestamp is when they were written, so that retention spares them."""
+    predict(log, ("a1", 1.0), ("a2", 2.0))
+    label(log, ("a2", 1, 30.0), ("a1", 0, 31.5))
+    before = time.time()
+    join(log)
+    found = read_all(log, "examples")
+    assert {(b"a1", 1), (b"a2", 0)} == {(r.key, r.partition) for r in found}
+    assert all(r.timestamp >= int(before * 1000) for r in found)
+
+
+def test_a_label_from_the_future_closes_no_window(log: SqliteLog) -> None:
+    """A label that became known more than a day after it was written is a dead letter; catching up loses nothing."""
+    label(log, ("a2", 1, 4_102_358_400.0))
+    predict(log, *((f"a{2 * n}", 10.0 * n) for n in range(1, 100)))
+    label(log, *((f"a{2 * n}", 1, 10.0 * n + 60.0) for n in range(1, 100)))
+    assert len(join(log, size=20)) == 99
+    (letter,) = read_all(log, "labels.dlq")
+    assert header(letter, REASON) == "future_time"
+
+
+@pytest.mark.parametrize("value", [True, False, 0, 3, -2.5, "late", 'quo"te\n', 2**70, "é"])
+def test_a_label_of_any_type_comes_out_as_it_came_in(log: SqliteLog, value: LabelValue) -> None:
+    """Booleans stay booleans, numbers numbers, text text."""
+    predict(log, ("a1", 1.0))
+    label(log, ("a1", value, 2.0))
+    (found,) = join(log, target=lambda label: 0.0)
+    assert (value, type(value)) == (found.label, type(found.label))
+
+
+@pytest.mark.parametrize(
+    ("time", "written"),
+    [(9.0, None), (9.0, "null"), (50.0, "50"), (50.0, '"1970-01-01T00:00:50"'), (50.0, '"1970-01-01T01:00:50+01:00"')],
+)
+def test_a_label_may_say_when_it_was_known(log: SqliteLog, time: float, written: str | None) -> None:
+    """In any form that an event time may have; without one the record's timestamp counts."""
+    predict(log, ("a1", 1.0))
+    put(log, "labels", ("a1", b'{"id":"a1","label":1%b}' % (f',"time":{written}' if written else "").encode()))
+    (found,) = join(log)
+    assert time == found.label_time
+
+
+def test_label_fields_may_have_other_names(log: SqliteLog) -> None:
+    """The declaration names them, and the plain names then mean nothing."""
+    predict(log, ("a1", 1.0), ("a3", 1.0))
+    fields = {"id": "flight", "label": "late", "time": "landed"}
+    put(log, "labels", ("a1", b'{"flight":"a1","late":true,"landed":5,"id":"a3"}'), ("a3", b'{"id":"a3","label":1}'))
+    (found,) = join(log, fields=fields)
+    assert (found.id, found.label, found.label_time) == ("a1", True, 5.0)
+    assert [header(letter, REASON) for letter in read_all(log, "labels.dlq")] == ["wrong_shape"]
+
+
+def test_a_field_that_labels_do_not_have_cannot_be_renamed(log: SqliteLog) -> None:
+    """A typo in the declaration is an error at once."""
+    with pytest.raises(DeclarationError, match="not \\['labl'\\]"):
+        Joining(log, fields={"labl": "late"})
+
+
+def test_labels_that_cannot_be_used_become_dead_letters(log: SqliteLog) -> None:
+    """Unknown to the task, not JSON, too large, beyond every clock: each costs itself alone, and says why."""
+    predict(log, ("a1", 1.0))
+    bad = {
+        "unknown_label": b'{"id":"a1","label":"maybe"}',
+        "invalid_json": b'{"id":"a1",',
+        "null": None,
+        "wrong_shape": b'{"id":"a1","label":1,"time":-1e308}',
+        "too_large": b'{"id":"a1","label":1,"more":"%b"}' % (b"x" * 1_048_500),
+    }
+    put(log, "labels", *(("a1", value) for value in bad.values()))  # type: ignore[misc]
+    label(log, ("a1", 1, 5.0))
+    (found,) = join(log, target=known)
+    assert found.label == 1
+    letters = read_all(log, "labels.dlq")
+    assert list(bad.values()) == [letter.value for letter in sorted(letters, key=lambda x: header(x, SOURCE))]
+    assert set(bad) == {header(letter, REASON) for letter in letters}
+    assert {"labels/1/0"} == {header(x, SOURCE) for x in letters if "'maybe'" in header(x, DETAIL)}
+
+
+def test_a_number_too_large_for_the_task_is_a_dead_letter(log: SqliteLog) -> None:
+    """An integer of 400 digits is valid JSON, and no float."""
+    put(log, "labels", ("a1", b'{"id":"a1","label":%b}' % (b"1" * 400)))
+    join(log, target=lambda value: float(value))
+    assert [header(letter, REASON) for letter in read_all(log, "labels.dlq")] == ["unknown_label"]
+
+
+def test_a_prediction_that_cannot_be_used_is_a_dead_letter(log: SqliteLog) -> None:
+    """The join does not trust its other side either."""
+    put(log, "predictions", ("a1", b"?"))
+    join(log)
+    assert [header(letter, SOURCE) for letter in read_all(log, "predictions.dlq")] == ["predictions/1/0"]
+
+
+HISTORY: Sequence[tuple[str, str, float, LabelValue]] = (
+    ("p", "a1", 10, 0), ("l", "a1", 20, 1), ("p", "a2", 30, 0), ("l", "a4", 35, 1), ("p", "a3", 40, 0),
+    ("l", "a1", 45, 0), ("l", "a2", 50, 1), ("p", "a4", 60, 0), ("p", "a1", 62, 0), ("l", "a2", 70, 0),
+    ("p", "a6", 120, 0), ("l", "a3", 130, 1), ("l", "a3", 135, 0), ("p", "a8", 200, 0), ("l", "a8", 210, 0),
+    ("p", "a5", 230, 0), ("l", "a6", 240, 1), ("l", "b1", 250, 1), ("p", "a7", 400, 0), ("p", "c2", 900, 0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wins", list(Winner))
+@pytest.mark.parametrize("implicit", [None, 0])
+def test_restarted_after_every_record_it_gives_the_same_examples(
+    tmp_path: Path, wins: Winner, implicit: LabelValue | None
+) -> None:
+    """A join that is closed and reopened between any two records writes what one that never stopped writes."""
+    policy = JoinPolicy(WAIT, wins, implicit)
+    outputs = []
+    for name in ("steady", "restarted"):
+        log = SqliteLog(tmp_path / f"{name}.db")
+        log.create([Topic(topic, PARTITIONS) for topic in ("predictions", "labels", "examples", *DEAD)])
+        steady = Joining(log, policy)
+        for kind, id, when, value in HISTORY:
+            predict(log, (id, when)) if kind == "p" else label(log, (id, value, when))
+            if name == "steady":
+                steady.run()
+            else:
+                steady.close()
+                steady = Joining(log, policy)
+                steady.run()
+        steady.close()
+        outputs.append([(r.partition, r.offset, r.key, r.value) for r in read_all(log, "examples")])
+        log.close()
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) >= 5
+
+
+def test_what_was_not_committed_is_done_again(log: SqliteLog) -> None:
+    """A join that ends between its step and its commit leaves no trace; the next one writes the examples once."""
+    predict(log, ("a1", 1.0), ("a2", 2.0))
+    label(log, ("a1", 1, 5.0))
+    first = Joining(log)
+    first.take()
+    first.close()
+    label(log, ("a2", 0, 6.0))
+    assert examples(log) == []
+    assert {"a1", "a2"} == {found.id for found in join(log)}
+    assert len(join(log)) == 2
+
+
+def test_a_partition_that_comes_back_is_restored(log: SqliteLog) -> None:
+    """Forgotten, it holds nothing; given back, it holds what it held at the commit."""
+    predict(log, ("a1", 1.0), ("a2", 1.0))
+    label(log, ("b1", 1, 3.0), ("b2", 1, 3.0))
+    joining = Joining(log)
+    joining.run()
+    held = joining.step.held()
+    pair = [TopicPartition(topic, 1) for topic in ("predictions", "labels")]
+    joining.step.forget(pair)
+    assert (held, joining.step.held()) == (4, 2)
+    joining.step.restore({at: log.committed("joiner", [at.topic])[at] for at in pair})
+    assert joining.step.held() == 4
+    label(log, ("a1", 1, 5.0), ("a2", 0, 5.0))
+    joining.run()
+    joining.close()
+    assert {("a1", 1), ("a2", 0)} == {(found.id, found.label) for found in examples(log)}
+
+
+def test_a_partition_that_went_is_not_committed(log: SqliteLog) -> None:
+    """The positions to commit are those of the partitions that are still ours."""
+    joining = Joining(log)
+    joining.run()
+    joining.step.forget([TopicPartition("predictions", 0), TopicPartition("labels", 0)])
+    _, positions = joining.step.before_commit()
+    joining.close()
+    assert {TopicPartition("predictions", 1), TopicPartition("labels", 1)} == set(positions)
+
+
+def test_catching_up_loses_no_label(log: SqliteLog) -> None:
+    """However small the reads: events far ahead of the unread labels close no window."""
+    predict(log, *((f"a{n}", 10.0 * n) for n in range(200)))
+    label(log, *((f"a{n}", 1, 10.0 * n + 90) for n in range(200)))
+    assert {f"a{n}" for n in range(200)} == {found.id for found in join(log, size=3)}
+
+
+def test_labels_were_at_their_end_only_for_what_had_been_predicted(log: SqliteLog) -> None:
+    """An event far ahead closes no window while labels may have come that were not read, though there were none before:
+    the reader has to say so anew."""
+    predict(log, ("a0", 0.0))
+    joining = Joining(log)
+    joining.take()
+    later, none = Record("predictions", 0, 1, 0, b"a2", prediction("a2", 1_000.0)), TopicPartition("labels", 0)
+    joining.step(Batch([later]))
+    assert joining.step.before_commit()[0] == []
+    assert joining.step.held() == 2
+    joining.step(Batch([], frozenset({none})))
+    joining.step.before_commit()
+    assert joining.step.held() == 1
+    joining.close()
+
+
+def test_counts_tell_what_became_of_everything(log: SqliteLog) -> None:
+    """Duplicates, conflicts, late and orphaned labels are counted, each by its name."""
+    joining = Joining(log)
+    predict(log, ("a1", 1.0), ("a1", 1.0), ("a3", 2.0))
+    label(log, ("a1", 1, 5.0), ("a1", 1, 6.0), ("a1", 0, 7.0), ("a3", 1, 500.0), ("b1", 1, 9.0))
+    joining.run()
+    predict(log, ("a5", 1_000.0))
+    joining.run()
+    joining.close()
+    counts = joining.step.counts
+    assert (counts.matched, counts.duplicate_predictions, counts.late, counts.unmatched) == (1, 1, 1, 1)
+    assert (counts.duplicate_labels, counts.conflicting_labels, counts.expired) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("wins", "winner"), [(Winner.MAX, "true"), (Winner.MIN, 0)])
+def test_the_largest_label_is_the_one_that_the_task_finds_largest(
+    log: SqliteLog, wins: Winner, winner: LabelValue
+) -> None:
+    """Labels of a yes-or-no question may be text: "true" is above 0, and no joiner stumbles over it."""
+    predict(log, ("a1", 1.0))
+    label(log, ("a1", 0, 2.0), ("a1", "true", 3.0))
+    predict(log, ("b1", 1.0 + 2 * WAIT))  # closes the window of a1
+    (found,) = join(log, JoinPolicy(WAIT, wins), target=known)
+    assert (found.id, found.label) == ("a1", winner)

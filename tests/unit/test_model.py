@@ -1,0 +1,220 @@
+"""Building models, the default network, and what scores mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inference.features import Category, Features, Number, Vector
+from inference.model import activate, base_rate_scores, build
+from inference.network import TabularNetwork
+from inference.task import Kind, Task
+from streams.events import DeclarationError, Event
+
+BINARY = Task(Kind.BINARY)
+THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
+REGRESSION = Task(Kind.REGRESSION)
+SEVERAL = Task(Kind.MULTILABEL, ("a", "b"))
+
+
+class Row(Event, kw_only=True):
+    x: Number
+    gust: Number | None = None
+    carrier: Category
+    v: Annotated[list[float], Vector(2)]
+
+
+FEATURES = Features.of(Row)
+
+
+def rows(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random = np.random.default_rng(seed)
+    events = [
+        Row(x=1000 + 50 * x, gust=None if x > 1 else x, carrier=str(i % 7), v=[x, 5.0])
+        for i, x in enumerate(random.normal(size=n).tolist())
+    ]
+    inputs = FEATURES.encode(events)
+    return torch.from_numpy(inputs.numbers), torch.from_numpy(inputs.categories)
+
+
+def network(task: Task) -> TabularNetwork:
+    module = build(None, FEATURES, task)
+    assert isinstance(module, TabularNetwork)
+    return module
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
+def test_a_fresh_network_says_nearly_the_base_rate(task: Task) -> None:
+    """Before any step the prepared default model predicts the targets' base rate, for any kind of task."""
+    numbers, categories = rows(400)
+    quarter = (torch.arange(400) % 4 == 0).float()
+    targets = {
+        Kind.BINARY: quarter,
+        Kind.MULTICLASS: torch.arange(400) % 3,
+        Kind.MULTILABEL: quarter + 2 * (torch.arange(400) % 2),
+        Kind.REGRESSION: 9 * quarter,
+    }[task.kind]
+    module = network(task)
+    module.prepare(numbers, categories, targets.float())
+    scores = activate(task, module(numbers, categories))
+    expected = {
+        Kind.BINARY: [0.25],
+        Kind.MULTICLASS: [1 / 3] * 3,
+        Kind.MULTILABEL: [0.25, 0.5],
+        Kind.REGRESSION: [2.25],
+    }[task.kind]
+    assert scores.mean(0).tolist() == pytest.approx(expected, abs=0.15 * max(1.0, max(expected)))
+    assert scores.shape == (400, task.outputs)
+
+
+def test_the_default_network_learns() -> None:
+    """A few steps of AdamW find a signal in a number, a category and a missing value."""
+    numbers, categories = rows(600)
+    missing = numbers[:, 1].isnan()
+    targets = ((numbers[:, 0] > 1000) ^ (categories[:, 0] == categories[0, 0]) | missing).float()
+    module = network(BINARY)
+    module.prepare(numbers, categories, targets)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = nn.functional.binary_cross_entropy_with_logits(module(numbers, categories)[:, 0], targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.15
+
+
+def test_normalisation_is_set_once() -> None:
+    """Preparing again with other data changes nothing that trained weights rely on."""
+    numbers, categories = rows(200)
+    module = network(BINARY)
+    module.prepare(numbers, categories, torch.ones(200))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    varied = (0, 1, 2)
+    module.prepare(numbers * 3 + 7, categories, torch.zeros(200))
+    after = module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (before["rate"][list(varied)] > 0).all()
+
+
+def test_values_that_do_not_vary_settle_no_scale() -> None:
+    """A regression whose first window is constant says that value; the scale is that of the first window that varies,
+    and is then kept."""
+    numbers, categories = rows(200)
+    module = network(REGRESSION)
+    for constant in (7.0, 1e6):
+        module.prepare(numbers, categories, torch.full((200,), constant))
+        assert (module.shift.item(), module.scale.item()) == (constant, 1.0)
+    module.prepare(numbers, categories, torch.linspace(0.0, 100.0, 200))
+    module.prepare(numbers, categories, torch.linspace(0.0, 1.0, 200))
+    assert module.shift.item() == pytest.approx(50.0)
+    assert module.scale.item() == pytest.approx(29.0, abs=0.5)
+
+
+def test_a_constant_column_is_silent_until_it_varies() -> None:
+    """A column that was constant at first says nothing, however far it moves, and joins at the next preparation."""
+    numbers, categories = rows(200)
+    module = network(BINARY).eval()
+    module.prepare(numbers, categories, torch.ones(200))
+    moved = numbers.clone()
+    moved[:, 3] = torch.linspace(-1e6, 1e6, 200)
+    assert torch.equal(module(numbers, categories), module(moved, categories))
+    module.prepare(moved, categories, torch.ones(200))
+    assert not torch.equal(module(numbers, categories), module(moved, categories))
+
+
+def test_extreme_and_missing_inputs_give_finite_outputs() -> None:
+    """Values far outside of what was seen, and rows of nothing but missing values, are harmless."""
+    numbers, categories = rows(100)
+    module = network(REGRESSION)
+    module.prepare(numbers, categories, torch.randn(100))
+    extreme = torch.tensor([[3e38] * 4, [-3e38] * 4, [math.nan] * 4])
+    assert module(extreme, torch.zeros(3, 1, dtype=torch.int64)).isfinite().all()
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
+def test_members_that_err_are_trusted_less(task: Task) -> None:
+    """What a member loses on the newest rows lowers its weight, but never to nothing; the weights sum to one."""
+    numbers, categories = rows(200)
+    targets = torch.arange(200) % 2 * 1.0
+    module = network(task)
+    module.prepare(numbers, categories, targets)
+    with torch.no_grad():
+        module.head.bias[0] += torch.linspace(5.0, -5.0, task.outputs) if task.outputs > 1 else 5.0
+    module.absorb(numbers, categories, targets)
+    linear, wrong, other = module.mixer.weights.tolist()
+    assert pytest.approx(linear + wrong + other) == 1.0
+    assert 0.1 < wrong < min(linear, other)
+
+
+def test_pieces_say_what_the_whole_says() -> None:
+    """Many rows are scored in pieces: each gets what it gets alone; no rows get nothing."""
+    numbers, categories = rows(1_100)
+    module = network(THREE)
+    module.prepare(numbers, categories, torch.arange(1_100) % 3.0)
+    scores = module(numbers, categories)
+    assert torch.allclose(
+        scores[[0, 700, 1_099]], module(numbers[[0, 700, 1_099]], categories[[0, 700, 1_099]]), atol=1e-5
+    )
+    assert module(numbers[:0], categories[:0]).shape == (0, 3)
+
+
+def test_hundreds_of_columns_are_not_binned() -> None:
+    """The more columns, the fewer bins each: what a row costs stays bounded."""
+    sizes = [TabularNetwork(width, [False] * width, [], BINARY).lows.numel() for width in (5, 20, 70, 500)]
+    assert sizes == [80, 160, 140, 0]
+
+
+def test_building_is_seeded_and_leaves_the_random_state_alone() -> None:
+    """The same seed gives the same weights; the process's own random numbers go on as if nothing had happened."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, second, other = (build(None, FEATURES, BINARY, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(expected, torch.rand(3))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+class Own(nn.Module):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        out: Tensor = self.layer(numbers.nan_to_num())[:, 0]
+        return out
+
+
+def test_a_factory_may_take_nothing_or_features_and_task() -> None:
+    """A module class with defaults and a function of (features, task) are both factories."""
+    assert isinstance(build(Own, FEATURES, BINARY), Own)
+    widened = build(lambda features, task: Own(len(features.numbers) + task.outputs), FEATURES, BINARY)
+    assert isinstance(widened, Own)
+    assert widened.layer.in_features == 5
+
+
+def test_scores_are_probabilities_or_values() -> None:
+    """Sigmoid, softmax, identity; one output may come without its dimension."""
+    assert activate(BINARY, torch.zeros(2)).tolist() == [[0.5], [0.5]]
+    assert activate(THREE, torch.zeros(1, 3)).sum().item() == pytest.approx(1.0)
+    assert activate(REGRESSION, torch.tensor([[7.0]])).tolist() == [[7.0]]
+    with pytest.raises(ValueError, match=r"gave \(2, 3\) for 2 rows: \(2, 1\) is due"):
+        activate(BINARY, torch.zeros(2, 3))
+
+
+def test_the_base_rate_is_checked() -> None:
+    """Declared or even odds; a wrong count or a rate above one is a DeclarationError."""
+    assert base_rate_scores(BINARY, None) == [0.5]
+    assert base_rate_scores(BINARY, 0.24) == [0.24]
+    assert base_rate_scores(THREE, None) == pytest.approx([1 / 3] * 3)
+    assert base_rate_scores(THREE, [0.5, 0.25, 0.25]) == [0.5, 0.25, 0.25]
+    assert (base_rate_scores(REGRESSION, None), base_rate_scores(REGRESSION, 12)) == ([0.0], [12.0])
+    with pytest.raises(DeclarationError, match="needs 3"):
+        base_rate_scores(THREE, 0.5)
+    with pytest.raises(DeclarationError, match="between 0 and 1"):
+        base_rate_scores(BINARY, 24)

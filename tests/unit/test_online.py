@@ -1,0 +1,216 @@
+"""Learning online: determinism, resuming, any module, any task, bounded work."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.features import Category, Features, Inputs, Number, Vector
+from inference.model import build
+from inference.task import Kind, Task
+from retrain.online import PARTS, Learner
+from retrain.rhythm import Online
+from retrain.training import Diverged, score
+from streams.events import DeclarationError, Event
+
+BINARY = Task(Kind.BINARY)
+THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
+REGRESSION = Task(Kind.REGRESSION)
+TASKS = (BINARY, THREE, REGRESSION)
+Targets = NDArray[np.float32]
+
+
+class Row(Event, kw_only=True):
+    x: Number
+    gust: Number | None = None
+    carrier: Category
+    v: Annotated[list[float], Vector(2)]
+
+
+FEATURES = Features.of(Row)
+
+
+class Own(nn.Module):
+    """A module that offers nothing but `forward`, and cannot train on a single row."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, outputs))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        logits: Tensor = self.layers(numbers.nan_to_num())
+        return logits
+
+
+def stream(task: Task, count: int, seed: int = 0, *, flip: bool = False) -> tuple[Inputs, Targets]:
+    """Rows whose target depends on a number, on a missing one and on a category; `flip` turns it round."""
+    random = np.random.default_rng(seed)
+    x, carrier = random.normal(size=count), random.integers(0, 5, count)
+    numbers = np.stack([100 + 20 * x, np.where(x > 1, np.nan, x), random.normal(size=count), np.full(count, 3.0)], 1)
+    signal = (2 * x + (carrier > 2) - 0.5) * (-1 if flip else 1)
+    targets = {
+        Kind.BINARY: signal > 0,
+        Kind.MULTICLASS: np.digitize(signal, [-1.0, 1.0]),
+        Kind.REGRESSION: 1_000 + 50 * signal,
+    }[task.kind]
+    return Inputs(numbers.astype(np.float32), carrier[:, None].astype(np.int64) + 1), targets.astype(np.float32)
+
+
+def learner(task: Task = BINARY, seed: int = 0, plan: Online | None = None) -> Learner:
+    return Learner(build(None, FEATURES, task, seed), task, plan or Online(), seed)
+
+
+def learned(learner: Learner, inputs: Inputs, targets: Targets, size: int = 50) -> list[float]:
+    """The losses of chunks of `size` rows, each before it was learned."""
+    starts = range(0, len(targets), size)
+    return [learner.learn(inputs.take(slice(n, n + size)), targets[n : n + size]) for n in starts]
+
+
+def same(left: nn.Module, right: nn.Module) -> bool:
+    other = right.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in left.state_dict().items())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_learns_any_kind_of_task(task: Task) -> None:
+    """Twenty updates bring the loss of rows not yet learned far below that of the first ones."""
+    losses = learned(learner(task), *stream(task, 1_000))
+    assert np.mean(losses[-5:]) < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_follows_a_stream_that_turns_round(task: Task) -> None:
+    """After a sudden drift it is soon right again, although it replays rows from before it."""
+    subject = learner(task)
+    learned(subject, *stream(task, 1_000))
+    losses = learned(subject, *stream(task, 1_500, seed=1, flip=True))
+    assert np.mean(losses[-5:]) < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_plain_module_learns_too(task: Task) -> None:
+    """A module without any hook is trained through its forward alone, also by chunks of a single row."""
+    subject = Learner(Own(task.outputs), task, Online(learning_rate=0.03), 0)
+    inputs, targets = stream(task, 600)
+    if task is REGRESSION:
+        targets = targets - 1_000
+    losses = learned(subject, inputs, targets, 20)
+    learned(subject, *stream(task, 3, seed=1), 1)
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+
+
+def test_the_same_chunks_give_the_same_bytes() -> None:
+    """State, remembered rows, chunks and seed decide the weights; another seed gives others."""
+    inputs, targets = stream(BINARY, 400)
+    modules = []
+    for seed in (1, 1, 2):
+        subject = Learner(build(None, FEATURES, BINARY), BINARY, Online(), seed)
+        subject.remember(inputs.take(slice(0, 200)), targets[:200])
+        learned(subject, inputs.take(slice(200, 400)), targets[200:])
+        modules.append(subject.module)
+    assert same(modules[0], modules[1])
+    assert not same(modules[0], modules[2])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_learning_goes_on_without_a_jolt_after_a_resume(task: Task) -> None:
+    """A new learner on the saved state and the remembered rows is about as good, at once and later, as one that never
+    stopped."""
+    inputs, targets = stream(task, 2_000)
+    first = learner(task)
+    learned(first, inputs.take(slice(0, 1_500)), targets[:1_500])
+    module = build(None, FEATURES, task, 9)
+    module.load_state_dict(copy.deepcopy(first.module.state_dict()))
+    resumed = Learner(module, task, Online(), 5)
+    resumed.remember(inputs.take(slice(0, 1_500)), targets[:1_500])
+    rest = inputs.take(slice(1_500, 2_000)), targets[1_500:]
+    unbroken, anew = learned(first, *rest), learned(resumed, *rest)
+    assert anew[0] == pytest.approx(unbroken[0])
+    assert max(anew[1:4]) < 1.3 * max(unbroken[1:4])
+    assert np.mean(anew) < 1.2 * np.mean(unbroken)
+
+
+def test_remembering_does_not_learn() -> None:
+    """Rows that are only remembered leave the module as it is, in eval mode."""
+    subject = learner()
+    before = copy.deepcopy(subject.module)
+    subject.remember(*stream(BINARY, 100))
+    assert same(before, subject.module)
+    assert not subject.module.training
+
+
+def test_the_loss_is_that_of_what_was_served() -> None:
+    """`learn` returns the chunk's mean log-loss under the weights that scored it; then the module serves again."""
+    subject = learner()
+    learned(subject, *stream(BINARY, 500))
+    inputs, targets = stream(BINARY, 50, seed=3)
+    scores = score(subject.module, inputs, BINARY)[:, 0].astype(np.float64)
+    expected = -np.log(np.where(targets > 0, scores, 1 - scores)).mean()
+    assert subject.learn(inputs, targets) == pytest.approx(expected, rel=1e-4)
+    assert not subject.module.training
+
+
+def test_many_labels_at_once_are_bounded_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of rows in one chunk take a limited number of larger steps."""
+    plan = Online(replay=1)
+    subject = learner(plan=plan)
+    steps = 0
+    original = torch.optim.AdamW.step
+
+    def counted(self: torch.optim.AdamW, closure: None = None) -> None:
+        nonlocal steps
+        steps += 1
+        original(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    subject.learn(*stream(BINARY, 5_000))
+    assert steps == PARTS * 2
+
+
+def test_only_the_window_is_remembered() -> None:
+    """Rows that have left the window have no part in what is learned."""
+    inputs, targets = stream(BINARY, 300)
+    other, _ = stream(BINARY, 300, seed=1)
+    modules = []
+    for kept in (200, 199):
+        subject = learner(plan=Online(window=100))
+        forgotten = kept - 100
+        subject.remember(other.take(slice(0, forgotten)), targets[:forgotten])
+        subject.remember(inputs.take(slice(forgotten, 200)), targets[forgotten:200])
+        learned(subject, inputs.take(slice(200, 300)), targets[200:])
+        modules.append(subject.module)
+    assert same(*modules)
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    """Weights that leave the finite numbers raise Diverged, which names the fix."""
+    subject = Learner(Own(), BINARY, Online(learning_rate=1e38, warm_up=0), 0)
+    with pytest.raises(Diverged, match="learning_rate"):
+        learned(subject, *stream(BINARY, 500))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": 0},
+        {"seconds": -1.0},
+        {"window": 0},
+        {"replay": -1},
+        {"batch_size": 0},
+        {"half_life": 0.0},
+        {"learning_rate": float("inf")},
+        {"weight_decay": -0.1},
+        {"warm_up": -1},
+        {"budget_s": 0.0},
+    ],
+)
+def test_a_rhythm_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+    """Each value is checked, and the message names it."""
+    with pytest.raises(DeclarationError, match=next(iter(wrong))):
+        Online(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""The server of metrics and health, asked over HTTP."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from monitoring.health import Health
+from monitoring.metrics import Metrics
+from monitoring.observers import RunnerObserver
+from monitoring.server import PortTaken, Served, serve
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Fresh metrics."""
+    return Metrics()
+
+
+@pytest.fixture
+def served(metrics: Metrics) -> Iterator[Served]:
+    """A server on any free port."""
+    with serve(metrics) as address:
+        yield address
+
+
+def get(served: Served, path: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(f"http://{served.host}:{served.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_metrics_are_served(metrics: Metrics, served: Served) -> None:
+    """A scrape shows what was counted, in Prometheus' text format."""
+    metrics.aborts.inc(3)
+    status, body = get(served, "/metrics")
+    assert status == 200
+    assert "# TYPE tailrace_aborts_total counter\ntailrace_aborts_total 3.0\n" in body
+
+
+def test_health_follows_the_loop(metrics: Metrics, served: Served) -> None:
+    """200 while the loop comes round, 503 with the reason when it has been silent for too long."""
+    now = 0.0
+    metrics.health = Health(limit=30, clock=lambda: now)
+    observer = RunnerObserver(metrics)
+    observer.rebalanced("assigned", 1)
+    assert get(served, "/healthz") == (200, "ok\n")
+    now = 31.0
+    status, body = get(served, "/healthz")
+    assert status == 503
+    assert "31 s" in body
+    observer.batch(1, 1, 0.1)
+    assert get(served, "/healthz") == (200, "ok\n")
+
+
+def test_other_paths_are_named(served: Served) -> None:
+    """Anything else is a 404 that says what there is."""
+    status, body = get(served, "/")
+    assert status == 404
+    assert "/metrics" in body
+
+
+def test_busy_port_is_one_clear_error(metrics: Metrics, served: Served) -> None:
+    """A port that is taken is named, with the fix."""
+    with pytest.raises(PortTaken, match=f"{served.port}.*set monitoring.port"), serve(metrics, port=served.port):
+        pass
+
+
+def test_port_is_free_again(metrics: Metrics) -> None:
+    """A server that has ended leaves its port to the next one."""
+    with serve(metrics) as first:
+        port = first.port
+    with serve(metrics, port=port) as second:
+        assert get(second, "/healthz")[0] == 200

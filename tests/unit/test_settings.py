@@ -1,0 +1,150 @@
+"""Settings: sources, their order, where values came from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailrace.errors import BadSetting
+from tailrace.settings import MASK, Settings, as_environment, load_settings
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_need_no_file(tmp_path: Path) -> None:
+    """Without any source every setting has its default, and says so."""
+    loaded = load_settings(directory=tmp_path, environment={})
+    assert Settings() == loaded.settings
+    assert {"default"} == {row.origin for row in loaded.rows()}
+
+
+def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
+    """The nearer source wins, key by key, and each value tells its origin."""
+    file = write(tmp_path / "tailrace.toml", '[log]\nurl = "sqlite:///file.db"\npartitions = 2\nretention = "7d"\n')
+    environment = {"TAILRACE_LOG__URL": "sqlite:///environment.db", "TAILRACE_LOG__PARTITIONS": "3"}
+    loaded = load_settings({"log.url": "sqlite:///flag.db"}, directory=tmp_path, environment=environment)
+    origins = {row.name: (row.value, row.origin) for row in loaded.rows()}
+    assert origins["log.url"] == ("sqlite:///flag.db", "flag")
+    assert origins["log.partitions"] == (3, "TAILRACE_LOG__PARTITIONS")
+    assert ("7d", str(file)) == origins["log.retention"]
+
+
+def test_flags_that_were_not_given_change_nothing(tmp_path: Path) -> None:
+    """A flag of value None leaves the setting to the other sources."""
+    assert load_settings({"log.url": None}, directory=tmp_path, environment={}).rows()[1].origin == "default"
+
+
+def test_pyproject_serves_where_there_is_no_own_file(tmp_path: Path) -> None:
+    """[tool.tailrace] is read unless there is a tailrace.toml."""
+    write(tmp_path / "pyproject.toml", '[tool.tailrace.worker]\ninstance = "seven"\n')
+    assert load_settings(directory=tmp_path, environment={}).settings.worker.instance == "seven"
+    write(tmp_path / "tailrace.toml", "")
+    assert load_settings(directory=tmp_path, environment={}).settings.worker.instance == "0"
+
+
+def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
+    """TAILRACE_CONFIG names the file; a file given in code wins over it."""
+    one = write(tmp_path / "one.toml", 'pipeline = "one.py"')
+    two = write(tmp_path / "two.toml", 'pipeline = "two.py"')
+    environment = {"TAILRACE_CONFIG": str(one)}
+    assert load_settings(directory=tmp_path, environment=environment).settings.pipeline == "one.py"
+    assert load_settings(file=two, directory=tmp_path, environment=environment).settings.pipeline == "two.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[log]\nurll = "x"', "unknown setting log.urll; did you mean log.url?"),
+        ("[wurker]\nbatch_max = 3", "unknown setting wurker.batch_max; did you mean worker.batch_max?"),
+        ("zzz = 1", "unknown setting zzz; `tailrace config show` lists all settings"),
+        ('[worker]\nbatch_max = "many"', "worker.batch_max = 'many' does not fit"),
+        ("[log]\npartitions = 0", "log.partitions = 0 does not fit"),
+        ("log = 3", "unknown setting log;"),
+        ("[log", "no valid TOML"),
+        ('[log]\nretention = "soon"', "log.retention = 'soon' does not fit: value error, 'soon' is no duration"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """An unknown key or an unfit value is an error that names file, key and fix."""
+    file = write(tmp_path / "tailrace.toml", text)
+    with pytest.raises(BadSetting) as caught:
+        load_settings(directory=tmp_path, environment={})
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_variable_is_named(tmp_path: Path) -> None:
+    """A misspelt environment variable is an error too; the two that the command line itself reads are not."""
+    load_settings(directory=tmp_path, environment={"TAILRACE_DEBUG": "1", "OTHER": "x"})
+    with pytest.raises(BadSetting, match=r"unknown setting TAILRACE_LOG__URRL; did you mean log\.url\?"):
+        load_settings(directory=tmp_path, environment={"TAILRACE_LOG__URRL": "x"})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A settings file that was named must be there."""
+    with pytest.raises(BadSetting, match=r"gone\.toml.*cannot be read"):
+        load_settings(file=tmp_path / "gone.toml", environment={})
+
+
+def test_lists_from_the_environment(tmp_path: Path) -> None:
+    """A list is JSON, or its values separated by commas."""
+    for text in ('["a.pub", "b.pub"]', "a.pub,b.pub"):
+        settings = load_settings(directory=tmp_path, environment={"TAILRACE_KEYS__TRUSTED": text}).settings
+        assert (Path("a.pub"), Path("b.pub")) == settings.keys.trusted
+
+
+def test_secrets_come_from_files_or_the_environment(tmp_path: Path) -> None:
+    """Options of a connection: a properties file, the table, the environment and a password file come together."""
+    write(tmp_path / "kafka.properties", "# TLS\nsecurity.protocol = SASL_SSL\n\nssl.ca.location=/ca.pem\n")
+    write(tmp_path / "password", "s3cret\n")
+    write(
+        tmp_path / "tailrace.toml",
+        f"[log]\noptions_file = '{tmp_path}/kafka.properties'\nsasl_password_file = '{tmp_path}/password'\n"
+        "options.sasl.mechanism = 'PLAIN'\n",
+    )
+    environment = {"TAILRACE_LOG__OPTIONS__SASL_USERNAME": "me"}
+    options = load_settings(directory=tmp_path, environment=environment).settings.log.connection_options()
+    expected = {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": "/ca.pem",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "me",
+        "sasl.password": "s3cret",
+    }
+    assert expected == options
+
+
+@pytest.mark.parametrize("name", ["SASL_PASSWORD", "SSL_KEY_PASSWORD", "SASL_OAUTHBEARER_CLIENT_SECRET"])
+def test_secrets_are_masked(tmp_path: Path, name: str) -> None:
+    """What is shown of a secret is a mask and where it came from."""
+    variable = f"TAILRACE_LOG__OPTIONS__{name}"
+    rows = load_settings(directory=tmp_path, environment={variable: "s3cret"}).rows()
+    assert [(MASK, variable)] == [(row.value, row.origin) for row in rows if row.name.startswith("log.options.")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"log.url": "kafka://a:1,b:2", "log.options": {"sasl.password": "x", "security.protocol": "SSL"}},
+        {"keys.trusted": ["a", "b"], "worker.commit_ms": 5.5, "monitoring.enabled": False, "pipeline": "p.py:x"},
+    ],
+)
+def test_settings_travel_through_the_environment(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A child process that is given `as_environment` has the same settings."""
+    settings = load_settings(changes, directory=tmp_path, environment={}).settings
+    assert settings == load_settings(directory=tmp_path, environment=as_environment(settings)).settings
+
+
+def test_prices_are_settings_with_defaults_of_the_right_size(tmp_path: Path) -> None:
+    """Costs are in a currency of choice; a price below nothing is refused."""
+    file = write(tmp_path / "tailrace.toml", '[costs]\ncurrency = "CHF"\nkwh = 0\n')
+    costs = load_settings(file=file, environment={}).settings.costs
+    assert (costs.currency, costs.kwh, costs.core_hour, costs.watts_per_core) == ("CHF", 0.0, 0.05, 5.0)
+    with pytest.raises(BadSetting, match=r"costs\.core_hour"):
+        load_settings(directory=tmp_path, environment={"TAILRACE_COSTS__CORE_HOUR": "-1", "TAILRACE_CONFIG": str(file)})
