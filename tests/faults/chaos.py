@@ -34,7 +34,7 @@ from streams.log import Log, Topic, TopicPartition
 from streams.records import Label, LabelValue, Out, Record
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds until a wait is given up
+PATIENCE = 180.0  # seconds until a wait is given up: what hangs, not what is slow, shall fail
 QUIET = 20.0  # seconds of silence after which nothing more is expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
