@@ -10,7 +10,7 @@ outputs]: each member is then trained on its own loss, so that they err differen
 Learning online (`retrain.online`), any module takes a step on the newest rows and some on replayed ones. It may have
 
 - `absorb(numbers, categories, targets)`: called with the newest rows, oldest first, before the steps: learns from them
-  what is not learned by gradient, such as running moments;
+  what is not learned by gradient, such as running moments, and returns the logits [n, outputs] of before;
 - `track(numbers)`: called now and then with remembered rows, so that encodings follow what the columns hold;
 - `half_lives` and `networks(numbers [m, b, F], categories [m, b, C]) -> [m, b, outputs]`: what is learned by gradient,
   each of the m networks from rows of its own, replayed with its own half-life of age, in examples;

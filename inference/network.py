@@ -93,10 +93,7 @@ class TabularNetwork(nn.Module):
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Numbers [n, F] float32 (NaN: missing), categories [n, C] int64 -> logits or values [n, outputs]."""
-        # In pieces: where what the layers pass on falls out of the cache, a row takes twice as long.
-        pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
-        said = [self.members(*piece).transpose(1, 2) @ self.mixer.weights for piece in pieces]
-        return said[0] if len(said) == 1 else torch.cat(said)
+        return self._mixed(self._said(numbers, categories))
 
     def members(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """What the linear part and each network say by itself: [n, 1 + networks, outputs]. Each is trained on its own
@@ -109,13 +106,12 @@ class TabularNetwork(nn.Module):
         return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
 
     def networks(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """What each network says about rows of its own: numbers [networks, b, F], categories [networks, b, C] ->
-        [networks, b, outputs]."""
+        """What each network says as it learns, with dropout, about rows of its own: numbers [networks, b, F],
+        categories [networks, b, C] -> [networks, b, outputs]."""
         flat = numbers.flatten(0, 1)
         rows = None if self.categories is None else self.categories.rows(categories.flatten(0, 1))
         inputs = self._encoded(self._dense(flat), flat, rows)
-        dropped = DROPPED if self.training else 0.0
-        return self._networks(inputs.view(*numbers.shape[:2], -1), dropped) * self.scale + self.shift
+        return self._networks(inputs.view(*numbers.shape[:2], -1), DROPPED) * self.scale + self.shift
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
@@ -133,9 +129,12 @@ class TabularNetwork(nn.Module):
             self._set_base(targets)
 
     @torch.no_grad()
-    def absorb(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
-        """Learn from the newest rows what is not learned by gradient: whom to trust, moments, and the linear part."""
-        self.mixer.absorb(self._losses(self.members(numbers, categories), targets))
+    def absorb(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> Tensor:
+        """Learn from the newest rows what is not learned by gradient: whom to trust, moments, and the linear part.
+        Returns the logits [n, outputs] of before."""
+        members = self._said(numbers, categories)
+        before = self._mixed(members)
+        self.mixer.absorb(self._losses(members, targets))
         self.columns.add(numbers.clamp(-LARGEST, LARGEST))
         self._use_moments()
         if not self.prepared:
@@ -147,6 +146,7 @@ class TabularNetwork(nn.Module):
         if self._task.kind is Kind.REGRESSION:
             targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
         self.linear.absorb(self._dense(numbers), rows, targets, self.shift)
+        return before
 
     @torch.no_grad()
     def track(self, numbers: Tensor) -> None:
@@ -157,6 +157,15 @@ class TabularNetwork(nn.Module):
             moved = torch.lerp(self.edges, quantiles, max(1.0 / float(self.fits), 0.01))
             unset = (self.slopes == 0).all(1, keepdim=True)
             self._use_edges(torch.where(unset, quantiles, moved))
+
+    def _said(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """What the members say, in pieces: where what the layers pass on falls out of the cache, a row takes twice as
+        long."""
+        pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
+        return torch.cat([self.members(*piece) for piece in pieces])
+
+    def _mixed(self, members: Tensor) -> Tensor:
+        return members.transpose(1, 2) @ self.mixer.weights
 
     def _losses(self, members: Tensor, targets: Tensor) -> Tensor:
         """Of each member [n, members, outputs] for each row: [n, members]. Regression: half the squared error, in units
@@ -186,7 +195,8 @@ class TabularNetwork(nn.Module):
 
     def _networks(self, inputs: Tensor, dropped: float = 0.0) -> Tensor:
         for layer in self.hidden:
-            inputs = functional.dropout(layer(inputs).relu_(), dropped, training=dropped > 0)
+            inputs = layer(inputs).relu_()
+            inputs = _dropout(inputs, dropped) if dropped else inputs
         outputs: Tensor = self.head(inputs)
         return outputs
 
@@ -227,6 +237,14 @@ class TabularNetwork(nn.Module):
         else:
             counts = torch.bincount(targets.long(), minlength=self._task.outputs) + 1.0
             self.shift.copy_((counts / counts.sum()).log())
+
+
+def _dropout(values: Tensor, dropped: float) -> Tensor:
+    """Dropout by a random byte for each value: a number for each, as torch draws them, takes longer than the layer."""
+    count, least = values.numel(), round(256 * dropped)
+    eights = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 8),), device=values.device)
+    kept = eights.view(torch.uint8)[:count].view_as(values) >= least
+    return values * (kept * (256 / (256 - least)))
 
 
 class _Mixer(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.features import Inputs
+from inference.model import activate
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
+from retrain.adamw import AdamW
 from retrain.batches import ages as drawn_ages
 from retrain.rhythm import Online
 from retrain.training import Diverged
@@ -28,6 +31,13 @@ PARTS = 20  # of a chunk at most, each of which is learned in turn: when labels 
 TRACKED = 1_000  # rows by which a module's encoding is moved
 TRACK_EVERY = 10  # updates
 TRACK_FIRST = 20  # updates, of each of which the encoding learns
+
+
+class Before(NamedTuple):
+    """What the module said of an update's rows before it learned them: scores [n, outputs], and their mean loss."""
+
+    scores: NDArray[np.float32]
+    loss: float
 
 
 class Learner:
@@ -44,7 +54,7 @@ class Learner:
         self._random = torch.Generator().manual_seed(seed)
         self._memory = _Memory(plan.window)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+        self._optimizer = AdamW(parameters, plan.weight_decay)
         self._prepare = getattr(module, "prepare", None)
         self._absorb = getattr(module, "absorb", None)
         self._track = getattr(module, "track", None)
@@ -58,57 +68,66 @@ class Learner:
         """Take rows, oldest first, into the memory without learning from them."""
         self._memory.add(*_tensors(inputs, targets))
 
-    def learn(self, inputs: Inputs, targets: NDArray[np.float32]) -> float:
+    def learn(self, inputs: Inputs, targets: NDArray[np.float32]) -> Before:
         """One update on the newest labels: rows [n, ...] and targets [n], n >= 1, oldest first.
 
-        Returns the rows' mean loss before they were learned. Many rows take a limited number of larger steps. Raises
-        Diverged when the loss or a weight is not finite; the module is then of no further use.
+        Many rows take a limited number of larger steps. Raises Diverged when the loss or a weight is not finite; the
+        module is then of no further use.
         """
         numbers, categories, target = _tensors(inputs, targets)
         self._memory.add(numbers, categories, target)
         if not self._updates and self._prepare is not None:
             self._prepare(*self._memory.rows())
         scale = self._scale()
-        with torch.inference_mode():
-            loss = float(self._loss(self.module(numbers, categories), target, scale))
-        if self._absorb is not None:
-            self._absorb(numbers, categories, target)
+        with torch.no_grad():
+            logits = (self._absorb or self._logits)(numbers, categories, target)
+            before = Before(activate(self._task, logits).float().numpy(), float(self._loss(logits, target, scale)))
         if self._track is not None and (self._updates < TRACK_FIRST or self._updates % TRACK_EVERY == 0):
             self._track(self._memory.take(self._memory.any(TRACKED, self._random))[0])
-        self.module.train()
+        self._take_steps(len(target), scale)
+        self._updates += 1
+        if not math.isfinite(before.loss) or not _finite(self.module):
+            raise Diverged(f"a weight is not finite after {self._updates} updates: lower Online(learning_rate)")
+        return before
+
+    def _logits(self, numbers: Tensor, categories: Tensor, target: Tensor) -> Tensor:
+        """What a module that does not absorb says of these rows."""
+        logits: Tensor = self.module(numbers, categories)
+        return logits
+
+    def _take_steps(self, fresh: int, scale: float) -> None:
+        if self._networks is None:
+            self.module.train()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed + self._updates)  # for dropout
-            for rows in self._batches(len(target)):
+            for rows in self._batches(fresh):
                 self._step(rows, scale)
-        self.module.eval()
-        self._updates += 1
-        if not math.isfinite(loss) or not _finite(self.module):
-            raise Diverged(f"a weight is not finite after {self._updates} updates: lower Online(learning_rate)")
-        return loss
+        if self._networks is None:
+            self.module.eval()
 
-    def _batches(self, fresh: int) -> Iterator[Tensor]:
-        """Ages [sets of rows, b] of the rows of each step; 0 is the newest row."""
-        size = max(self._plan.labels, -(-fresh // PARTS))
+    def _batches(self, fresh: int) -> Iterator[tuple[Tensor, ...]]:
+        """The rows of each step: numbers, categories and targets [sets of rows, b, ...]."""
+        memory, plan = self._memory, self._plan
+        size = max(plan.labels, -(-fresh // PARTS))
         for ages in torch.split(torch.arange(fresh - 1, -1, -1), size):
             # Some layers cannot train on one row alone (BatchNorm): it is given company.
-            company = self._memory.drawn(int(len(ages) == 1), self._half_lives, self._random)
-            yield torch.cat((ages.expand(len(company), -1), company), 1)
-            for _ in range(self._plan.replay):
-                yield self._memory.drawn(self._plan.batch_size, self._half_lives, self._random)
+            company = memory.drawn(int(len(ages) == 1), self._half_lives, self._random)
+            yield memory.take(torch.cat((ages.expand(len(company), -1), company), 1))
+            if plan.replay:
+                replayed = memory.take(memory.drawn(plan.replay * plan.batch_size, self._half_lives, self._random))
+                yield from zip(*(torch.split(column, plan.batch_size, 1) for column in replayed), strict=True)
 
-    def _step(self, ages: Tensor, scale: float) -> None:
-        numbers, categories, target = self._memory.take(ages)
+    def _step(self, rows: tuple[Tensor, ...], scale: float) -> None:
+        numbers, categories, target = rows
         if self._networks is not None:
             logits = self._networks(numbers, categories)
             # The sum over the networks of each one's mean loss: they share few weights, so each is trained as if alone.
-            loss = self._loss(logits.flatten(0, 1), target.flatten(), scale) * len(ages)
+            loss = self._loss(logits.flatten(0, 1), target.flatten(), scale) * len(target)
         else:
             loss = self._loss(self.module(numbers[0], categories[0]), target[0], scale)
-        self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._steps += 1
-        self._optimizer.param_groups[0]["lr"] = self._rate * min(1.0, self._steps / max(self._plan.warm_up, 1))
-        self._optimizer.step()
+        self._optimizer.step(self._rate * min(1.0, self._steps / max(self._plan.warm_up, 1)))
 
     def _scale(self) -> float:
         """The unit of a regression's errors: the standard deviation of the remembered targets."""

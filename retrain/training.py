@@ -2,7 +2,6 @@
 
 The whole window lies on the device; a step gets its rows by index, so no row is touched in Python. On the CPU the same
 rows, plan and seed give the same bytes (one thread). On CUDA: bfloat16 autocast and fused AdamW.
-Decoupled weight decay: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from inference.features import Inputs
 from inference.loading import scorer
 from inference.task import Kind, Task
+from retrain.adamw import AdamW
 from retrain.batches import cold, picked, warm
 from retrain.distributed import ALONE, Group
 from retrain.keeping import Average, Best, tuned
@@ -156,20 +156,16 @@ class _Run:
         plan, group = self._plan, self._group
         curve = _Curve(self._steps, report, group)
         step_of = self._ready()
-        optimizer = torch.optim.AdamW(self._tuned, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+        optimizer = AdamW(self._tuned, plan.weight_decay)
         every = max(math.ceil(self._steps / _EVALUATIONS), 1)
         self._evaluate(0)
         for rows, weight in zip(picked(self._rows, self._batches), self._weights, strict=True):
-            optimizer.param_groups[0]["lr"] = plan.learning_rate * share(
-                self._schedule, curve.step, self._steps, plan.warm_up
-            )
+            rate = plan.learning_rate * share(self._schedule, curve.step, self._steps, plan.warm_up)
             loss = step_of(*rows)
             loss = loss * weight if group.ranks > 1 else loss
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self._tuned, plan.clip)
-            optimizer.step()
-            for parameter in self._tuned:  # the optimiser's own way of doing so takes ten times as long
-                parameter.grad = None
+            optimizer.step(rate)
             self._average.update()
             curve.add(loss.detach())
             if (curve.step % every == 0 or curve.step == self._steps) and self._evaluate(curve.step):

@@ -54,15 +54,13 @@ class Twin:
         assert self._learner is not None, "Begin comes before Learn"
         began = time.perf_counter()
         inputs, targets = encoded(self._declared, learn.rows), np.array(learn.rows.targets, np.float32)
-        task = self._declared.task
-        before = score(self.module, inputs, task)
-        loss = self._learner.learn(inputs, targets)
-        after = score(self.module, inputs, task)
+        before = self._learner.learn(inputs, targets)
+        after = score(self.module, inputs, self._declared.task)
         return Learned(
             state=serialise(self.module.state_dict()),
-            before=before.tobytes(),
+            before=before.scores.tobytes(),
             after=after.tobytes(),
             golden=golden(inputs, after),
-            loss=loss,
+            loss=before.loss,
             seconds=time.perf_counter() - began,
         )

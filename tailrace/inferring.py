@@ -9,6 +9,7 @@ import keyword
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
 from streams.records import LabelValue
@@ -22,6 +23,7 @@ YEARS = range(1_800, 2_200)
 DEFAULT_WAIT = "1d"
 ROOM = 1.25  # how much longer than the slowest label seen the declaration waits
 _DISTINCT_KEPT = 100_000
+_CHUNK = 4_096  # rows whose columns are taken at once
 _WAITS = (
     *((f"{n}m", n * 60) for n in (1, 2, 5, 10, 15, 30)),
     *((f"{n}h", n * 3_600) for n in (1, 2, 3, 6, 12)),
@@ -71,11 +73,12 @@ class _Profile:
         self.seen = 0
         self.values: Counter[str] = Counter()
 
-    def add(self, value: Any) -> None:
-        self.seen += 1
-        text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-        if len(self.values) < _DISTINCT_KEPT or text in self.values:
-            self.values[text] += 1
+    def add(self, values: Sequence[Any]) -> None:
+        """The column's next values. Once many different ones are known, only those are counted on."""
+        self.seen += len(values)
+        texts = map(_text, values)
+        known = self.values
+        known.update(texts if len(known) < _DISTINCT_KEPT else filter(known.__contains__, texts))
 
     def all(self, test: Callable[[str], Any]) -> bool:
         return all(map(test, self.values))
@@ -86,19 +89,26 @@ def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[st
     profiles: dict[str, _Profile] = {}
     delays: list[float] = []
     count = 0
-    for row in rows:
-        for column, value in row.items():
-            profiles.setdefault(column, _Profile()).add(value)
-        if columns.time and columns.label_time and columns.time in row and columns.label_time in row:
-            delays.append(_instant(row, columns.label_time) - _instant(row, columns.time))
-        count += 1
-        if count == SAMPLE_ROWS:
-            break
+    sample = islice(rows, SAMPLE_ROWS)
+    while chunk := list(islice(sample, _CHUNK)):
+        for column in dict.fromkeys(chain.from_iterable(chunk)):
+            profiles.setdefault(column, _Profile()).add([row[column] for row in chunk if column in row])
+        if columns.time and columns.label_time:
+            delays += _delays(chunk, columns.time, columns.label_time)
+        count += len(chunk)
     _check(profiles, columns, drop, count)
     target = _target(profiles[columns.label or ""], columns.label or "")
     used = {name for name in columns if name}
     fields, left_out = _features({c: p for c, p in profiles.items() if c not in used}, drop, count)
     return Inferred(fields, left_out, target, _wait(delays), columns, count)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _delays(rows: Iterable[Mapping[str, Any]], time: str, label_time: str) -> list[float]:
+    return [_instant(row, label_time) - _instant(row, time) for row in rows if time in row and label_time in row]
 
 
 def _instant(row: Mapping[str, Any], column: str) -> float:

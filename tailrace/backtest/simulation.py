@@ -203,11 +203,10 @@ class Simulation:
         learner = self._learner = self._begun(update) or self._learner
         assert learner is not None
         inputs, targets = self._arrays(update.rows)
-        before = score(learner.module, inputs, self._policy.task)
         try:
-            learner.learn(inputs, targets)
+            before = learner.learn(inputs, targets)
             after = score(learner.module, inputs, self._policy.task)
-            self._update = _Update(done, harm(self._policy.task, before, after, targets))
+            self._update = _Update(done, harm(self._policy.task, before.scores, after, targets))
         except Diverged as diverged:
             self._update = _Update(done, str(diverged))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from inference.features import Category, Features, Inputs, Number, Vector
 from inference.model import build
 from inference.task import Kind, Task
+from retrain.adamw import AdamW
 from retrain.online import PARTS, Learner
 from retrain.rhythm import Online
 from retrain.training import Diverged, score
@@ -69,7 +72,7 @@ def learner(task: Task = BINARY, seed: int = 0, plan: Online | None = None) -> L
 def learned(learner: Learner, inputs: Inputs, targets: Targets, size: int = 50) -> list[float]:
     """The losses of chunks of `size` rows, each before it was learned."""
     starts = range(0, len(targets), size)
-    return [learner.learn(inputs.take(slice(n, n + size)), targets[n : n + size]) for n in starts]
+    return [learner.learn(inputs.take(slice(n, n + size)), targets[n : n + size]).loss for n in starts]
 
 
 def same(left: nn.Module, right: nn.Module) -> bool:
@@ -146,13 +149,16 @@ def test_remembering_does_not_learn() -> None:
 
 
 def test_the_loss_is_that_of_what_was_served() -> None:
-    """`learn` returns the chunk's mean log-loss under the weights that scored it; then the module serves again."""
+    """`learn` returns the chunk's scores and their mean log-loss under the weights that scored it; then the module
+    serves again."""
     subject = learner()
     learned(subject, *stream(BINARY, 500))
     inputs, targets = stream(BINARY, 50, seed=3)
     scores = score(subject.module, inputs, BINARY)[:, 0].astype(np.float64)
     expected = -np.log(np.where(targets > 0, scores, 1 - scores)).mean()
-    assert subject.learn(inputs, targets) == pytest.approx(expected, rel=1e-4)
+    before = subject.learn(inputs, targets)
+    assert before.loss == pytest.approx(expected, rel=1e-4)
+    assert before.scores[:, 0] == pytest.approx(scores, abs=1e-6)
     assert not subject.module.training
 
 
@@ -161,14 +167,14 @@ def test_many_labels_at_once_are_bounded_work(monkeypatch: pytest.MonkeyPatch) -
     plan = Online(replay=1)
     subject = learner(plan=plan)
     steps = 0
-    original = torch.optim.AdamW.step
+    original = AdamW.step
 
-    def counted(self: torch.optim.AdamW, closure: None = None) -> None:
+    def counted(self: AdamW, rate: float) -> None:
         nonlocal steps
         steps += 1
-        original(self)
+        original(self, rate)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    monkeypatch.setattr(AdamW, "step", counted)
     subject.learn(*stream(BINARY, 5_000))
     assert steps == PARTS * 2
 
@@ -214,3 +220,41 @@ def test_a_rhythm_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     """Each value is checked, and the message names it."""
     with pytest.raises(DeclarationError, match=next(iter(wrong))):
         Online(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_optimiser_is_torchs() -> None:
+    """Every step of AdamW gives the bits of torch's own fused one; what has no gradient stays as it is."""
+    own, theirs = ([nn.Parameter(torch.linspace(-1, 1, 5)), nn.Parameter(torch.ones(2))] for _ in range(2))
+    ours, reference = AdamW(own, 0.1), torch.optim.AdamW(theirs, weight_decay=0.1, fused=True)
+    for rate in (0.1, 0.01, 0.02):
+        for parameters in (own, theirs):
+            (parameters[0] ** 3).sum().backward()  # type: ignore[no-untyped-call]
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        reference.zero_grad()
+        ours.step(rate)
+    assert all(torch.equal(mine, other) for mine, other in zip(own, theirs, strict=True))
+    assert own[0].grad is None
+
+
+WAKING = """
+import sys
+import numpy as np
+from inference.features import Inputs
+from inference.network import TabularNetwork
+from inference.task import Kind, Task
+from retrain.online import Learner
+from retrain.rhythm import Online
+from retrain.training import warm_up
+warm_up()
+task = Task(Kind.BINARY)
+rows = Inputs(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64))
+Learner(TabularNetwork(1, [False], [], task), task, Online(), 0).learn(rows, np.zeros(2, np.float32))
+print([name for name in sys.modules if name.startswith("torch._dynamo")])
+"""
+
+
+def test_learning_does_not_wake_torchs_compiler() -> None:
+    """Runs and updates do without it: it takes longer to import than all else that a training process needs."""
+    done = subprocess.run([sys.executable, "-c", WAKING], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
