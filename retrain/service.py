@@ -112,7 +112,8 @@ class Retrainer:
         """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and what the log raises."""
         if self._refresher:
             self._refresher.start()
-        self._trainer.start()
+        if self._declared.retrain:
+            self._trainer.start()
         self._resume()
         reader = self._log.reader([self._topic], group=self._group, alone=True, start=self._positions)
         with ThreadPoolExecutor(2, "training") as pool:

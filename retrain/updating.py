@@ -26,7 +26,7 @@ from retrain.rhythm import Online
 
 CHAIN = 500
 TOLD = 40_000  # numbers, one an update and partition that it learned from: a third of what a manifest may have
-CHUNK = 5_000  # labels an update at most; more come in a backlog only
+CHUNK = 20_000  # labels an update at most: in a backlog so many are learned each time, by fewer and larger steps
 
 
 class Beginning(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tailrace import Category, Cyclic, Event, EventTime, Gate, Key, Label, Number, Pipeline, Schedule, Training
+from tailrace import Category, Cyclic, Event, EventTime, Gate, Key, Label, Number, Online, Pipeline, Schedule, Training
 from tailrace.sources import Columns
 
 DATA = Path(__file__).with_name("flights.csv.gz")
@@ -45,6 +45,7 @@ def declare(name: str = "flights") -> Pipeline:
         name,
         event=Flight,
         label=Label("late", kind="binary", wait="36h", base_rate=0.24),
+        online=Online(seconds=0.25),  # of the wall: hours of the replay
         retrain=[Schedule("0 5 1,15 * *")],  # beside online updates, a whole run twice a month
         gate=Gate("log_loss"),
         training=Training(window=20_000, clock="event"),

@@ -15,7 +15,7 @@ from tailrace.sources import replay, rows
 
 _BURST_S = 0.02
 _MOST_UNPREDICTED = 4_000
-_MOST_UNLEARNED = 4_000
+_MOST_UNLEARNED = 1_000  # a day of them: what is predicted further ahead is predicted by what knows too little
 
 
 class Sender:
