@@ -11,23 +11,22 @@ al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.layers import EMBEDDED, Categories, Layers, dropout
 from inference.linear import Linear, wanted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
 
 HALF_LIVES = (1_000.0, 20_000.0)  # examples of age after which a network is given an example half as often
+MANY = len(HALF_LIVES)  # networks
 HIDDEN = (128, 64)
 DROPPED = 0.1  # of what a hidden layer says when learning online: replayed rows are not learned by heart
-EMBEDDED = 8  # numbers that a category value is described by
 MULTICLASS_PACE = 2.0  # longer steps: a label that is one of many says more than a yes or no
 BINS = 16  # of a number column at most
 BINNED = 160  # bins of all columns at most: with many columns each has fewer, with hundreds none
@@ -81,12 +80,12 @@ class TabularNetwork(nn.Module):
         may_miss = [i for i, missing in enumerate(optional) if missing]
         self.register_buffer("optional", torch.tensor(may_miss, dtype=torch.int64), persistent=False)
         dense = numbers + len(may_miss)
-        self.categories = _Categories(buckets) if buckets else None
+        encoded = dense + numbers * self._bins
+        self.categories = Categories(MANY, buckets, encoded, HIDDEN[0]) if buckets else None
         self.linear = Linear(dense, sum(buckets), task)
-        inputs = dense + numbers * self._bins + EMBEDDED * len(buckets)
-        self.hidden = nn.ModuleList((_Layers(inputs, HIDDEN[0]), _Layers(*HIDDEN)))
-        self.head = _Layers(HIDDEN[1], task.outputs)
-        self.mixer = _Mixer(1 + len(HALF_LIVES))
+        self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
+        self.head = Layers(MANY, HIDDEN[1], task.outputs)
+        self.mixer = _Mixer(1 + MANY)
         # A fresh network says the base rate: the linear part is zero, the heads nearly so.
         nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
@@ -101,17 +100,20 @@ class TabularNetwork(nn.Module):
         dense = self._dense(numbers)
         rows = None if self.categories is None else self.categories.rows(categories)
         linear = self.linear(dense, rows)
-        inputs = self._encoded(dense, numbers, rows)
-        networks = self._networks(inputs.expand(len(HALF_LIVES), *inputs.shape))
+        encoded = self._encoded(dense, numbers)
+        networks = self._networks(
+            encoded.expand(MANY, -1, -1),
+            None if rows is None else rows.expand(MANY, -1, -1),
+        )
         return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
 
     def networks(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """What each network says as it learns, with dropout, about rows of its own: numbers [networks, b, F],
         categories [networks, b, C] -> [networks, b, outputs]."""
         flat = numbers.flatten(0, 1)
-        rows = None if self.categories is None else self.categories.rows(categories.flatten(0, 1))
-        inputs = self._encoded(self._dense(flat), flat, rows)
-        return self._networks(inputs.view(*numbers.shape[:2], -1), DROPPED) * self.scale + self.shift
+        encoded = self._encoded(self._dense(flat), flat).view(*numbers.shape[:2], -1)
+        rows = None if self.categories is None else self.categories.rows(categories)
+        return self._networks(encoded, rows, DROPPED) * self.scale + self.shift
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
@@ -184,20 +186,22 @@ class TabularNetwork(nn.Module):
             dense = torch.cat((dense, numbers[:, self.optional].isnan().to(dense.dtype)), 1)
         return dense
 
-    def _encoded(self, dense: Tensor, numbers: Tensor, rows: Tensor | None) -> Tensor:
-        """All that the networks see: [n, inputs]."""
-        parts = [dense]
-        if self._bins:
-            parts.append(((numbers[:, :, None] - self.lows) * self.slopes).clamp(0.0, 1.0).nan_to_num(0.0).flatten(1))
-        if self.categories is not None and rows is not None:
-            parts.append(self.categories(rows))
-        return torch.cat(parts, 1)
+    def _encoded(self, dense: Tensor, numbers: Tensor) -> Tensor:
+        """All that the networks see of numbers: [n, encoded]."""
+        if not self._bins:
+            return dense
+        binned = ((numbers[:, :, None] - self.lows) * self.slopes).clamp(0.0, 1.0).nan_to_num(0.0).flatten(1)
+        return torch.cat((dense, binned), 1)
 
-    def _networks(self, inputs: Tensor, dropped: float = 0.0) -> Tensor:
-        for layer in self.hidden:
-            inputs = layer(inputs).relu_()
-            inputs = _dropout(inputs, dropped) if dropped else inputs
-        outputs: Tensor = self.head(inputs)
+    def _networks(self, encoded: Tensor, rows: Tensor | None, dropped: float = 0.0) -> Tensor:
+        """Encoded numbers [networks, b, encoded] and rows of the table of categories [networks, b, C] ->
+        [networks, b, outputs]."""
+        first, second = self.hidden
+        said = first(encoded)
+        if self.categories is not None and rows is not None:
+            said = self.categories(rows, said)
+        said = dropout(said.relu_(), dropped)
+        outputs: Tensor = self.head(dropout(second(said).relu_(), dropped))
         return outputs
 
     def _use_moments(self) -> None:
@@ -239,14 +243,6 @@ class TabularNetwork(nn.Module):
             self.shift.copy_((counts / counts.sum()).log())
 
 
-def _dropout(values: Tensor, dropped: float) -> Tensor:
-    """Dropout by a random byte for each value: a number for each, as torch draws them, takes longer than the layer."""
-    count, least = values.numel(), round(256 * dropped)
-    eights = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 8),), device=values.device)
-    kept = eights.view(torch.uint8)[:count].view_as(values) >= least
-    return values * (kept * (256 / (256 - least)))
-
-
 class _Mixer(nn.Module):
     """Weights of the members [members], which sum to one: half shared out evenly, half by recent loss.
 
@@ -266,35 +262,3 @@ class _Mixer(nn.Module):
         """What each member lost on the newest rows: [n, members]."""
         self.recent.mul_(0.5 ** (len(losses) / TRUSTED)).add_(losses.clamp(max=WORST).sum(0))
         self.weights.copy_((-EAGER * self.recent).softmax(0) * (1 - SHARED) + SHARED / len(self.recent))
-
-
-class _Layers(nn.Module):
-    """One linear layer of every network: [networks, b, inputs] -> [networks, b, outputs]."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = 1.0 / math.sqrt(max(inputs, 1))
-        self.weight = nn.Parameter(torch.empty(len(HALF_LIVES), inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(len(HALF_LIVES), 1, outputs).uniform_(-bound, bound))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, inputs, self.weight)
-
-
-class _Categories(nn.Module):
-    """All category columns in one table: rows [n, C] of it -> embeddings [n, C * EMBEDDED]."""
-
-    starts: Tensor
-
-    def __init__(self, buckets: Sequence[int]) -> None:
-        super().__init__()
-        starts = [0, *accumulate(buckets)]
-        self.register_buffer("starts", torch.tensor(starts[:-1], dtype=torch.int64), persistent=False)
-        self.embedding = nn.Parameter(torch.empty(starts[-1], EMBEDDED).normal_(std=0.1))
-
-    def rows(self, indices: Tensor) -> Tensor:
-        """The rows of the table that hold these bucket indices [n, C]."""
-        return indices + self.starts
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return functional.embedding(rows, self.embedding).flatten(1)

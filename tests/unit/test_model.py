@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inference.features import Category, Features, Number, Vector
 from inference.model import activate, base_rate_scores, build
+from inference.layers import dropout
 from inference.network import TabularNetwork
 from inference.task import Kind, Task
 from streams.events import DeclarationError, Event
@@ -218,3 +219,17 @@ def test_the_base_rate_is_checked() -> None:
         base_rate_scores(THREE, 0.5)
     with pytest.raises(DeclarationError, match="between 0 and 1"):
         base_rate_scores(BINARY, 24)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    """A tenth of the values, to the nearest 256th, become zero; the others grow so that the mean stays; each draw is
+    another, and a seed repeats it."""
+    values = torch.ones(64, 1_003)
+    torch.manual_seed(3)
+    first, second = dropout(values, 0.1), dropout(values, 0.1)
+    torch.manual_seed(3)
+    assert torch.equal(first, dropout(values, 0.1))
+    assert not torch.equal(first, second)
+    assert float((first == 0).float().mean()) == pytest.approx(26 / 256, abs=0.005)
+    assert float(first.mean()) == pytest.approx(1.0, abs=0.01)
+    assert dropout(values, 0.0) is values
