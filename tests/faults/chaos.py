@@ -117,13 +117,13 @@ class Chaos:
         for deed in plan:
             deed()
 
-    def await_(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    def await_(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; fails at once when a role ends by itself."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
             assert not ended, f"{ended} ended by themselves{self.said()}"
-            assert time.monotonic() < deadline, f"it did not come true within {patience:.0f} s{self.said()}"
+            assert time.monotonic() < deadline, f"it did not come true within {PATIENCE:.0f} s{self.said()}"
             time.sleep(0.05)
 
     def said(self) -> str:

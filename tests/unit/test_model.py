@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.features import Category, Features, Number, Vector
-from inference.model import activate, base_rate_scores, build
 from inference.layers import dropout
+from inference.model import activate, base_rate_scores, build
 from inference.network import TabularNetwork
 from inference.task import Kind, Task
 from streams.events import DeclarationError, Event
