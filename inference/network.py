@@ -107,11 +107,14 @@ class TabularNetwork(nn.Module):
         )
         return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
 
-    def networks(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """What each network says as it learns, with dropout, about rows of its own: numbers [networks, b, F],
-        categories [networks, b, C] -> [networks, b, outputs]."""
-        flat = numbers.flatten(0, 1)
-        encoded = self._encoded(self._dense(flat), flat).view(*numbers.shape[:2], -1)
+    def encode(self, numbers: Tensor) -> Tensor:
+        """What the networks see of numbers [..., F]: [..., encoded]; no gradient passes through it."""
+        flat = numbers.flatten(0, -2)
+        return self._encoded(self._dense(flat), flat).view(*numbers.shape[:-1], -1)
+
+    def networks(self, encoded: Tensor, categories: Tensor) -> Tensor:
+        """What each network says as it learns, with dropout, about rows of its own: [networks, b, encoded] and
+        [networks, b, C] -> [networks, b, outputs]."""
         rows = None if self.categories is None else self.categories.rows(categories)
         return self._networks(encoded, rows, DROPPED) * self.scale + self.shift
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,9 @@ class Learner:
         self._absorb = getattr(module, "absorb", None)
         self._track = getattr(module, "track", None)
         self._networks: Callable[[Tensor, Tensor], Tensor] | None = getattr(module, "networks", None)
-        half_lives = module.half_lives if self._networks else (plan.half_life,)
+        many = self._networks is not None
+        self._encode = cast("Callable[[Tensor], Tensor]", module.encode) if many else _as_they_are
+        half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
         self._rate = plan.learning_rate * getattr(module, "pace", 1.0)
         self._updates = self._steps = 0
@@ -106,16 +108,21 @@ class Learner:
             self.module.eval()
 
     def _batches(self, fresh: int) -> Iterator[tuple[Tensor, ...]]:
-        """The rows of each step: numbers, categories and targets [sets of rows, b, ...]."""
+        """The rows of each step: encoded numbers, categories and targets [sets of rows, b, ...]."""
         memory, plan = self._memory, self._plan
         size = max(plan.labels, -(-fresh // PARTS))
         for ages in torch.split(torch.arange(fresh - 1, -1, -1), size):
             # Some layers cannot train on one row alone (BatchNorm): it is given company.
             company = memory.drawn(int(len(ages) == 1), self._half_lives, self._random)
-            yield memory.take(torch.cat((ages.expand(len(company), -1), company), 1))
+            yield self._rows(torch.cat((ages.expand(len(company), -1), company), 1))
             if plan.replay:
-                replayed = memory.take(memory.drawn(plan.replay * plan.batch_size, self._half_lives, self._random))
+                replayed = self._rows(memory.drawn(plan.replay * plan.batch_size, self._half_lives, self._random))
                 yield from zip(*(torch.split(column, plan.batch_size, 1) for column in replayed), strict=True)
+
+    @torch.no_grad()
+    def _rows(self, ages: Tensor) -> tuple[Tensor, ...]:
+        numbers, *others = self._memory.take(ages)
+        return self._encode(numbers), *others
 
     def _step(self, rows: tuple[Tensor, ...], scale: float) -> None:
         numbers, categories, target = rows
@@ -196,6 +203,10 @@ class _Memory:
         for new, old in zip(larger, self._arrays, strict=False):
             new[: self._written] = old[: self._written]
         self._arrays = larger
+
+
+def _as_they_are(numbers: Tensor) -> Tensor:
+    return numbers
 
 
 def _tensors(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[Tensor, Tensor, Tensor]:
