@@ -35,6 +35,5 @@ def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) 
     assert summary["releases"] >= 5
     assert summary["swaps"] >= 5
     assert all(run["reason"] and run["examples"] > 0 for run in summary["retrainings"])
-    # Weeks pass in seconds, so an update has thousands of labels: its probabilities swing by more than they gain.
-    assert summary["live"]["log_loss"] < summary["frozen"]["log_loss"] + 0.01
+    assert summary["live"]["log_loss"] < summary["frozen"]["log_loss"]
     assert summary["live"]["auc"] > summary["frozen"]["auc"]
