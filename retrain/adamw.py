@@ -1,8 +1,8 @@
 """AdamW on torch's functional form. Importing this imports torch.
 
 The arithmetic, to the last bit, is that of `torch.optim.AdamW(fused=True)`: Loshchilov and Hutter, "Decoupled Weight
-Decay Regularization", 2019. That object imports torch's compiler when it is first used, which would take more of a
-training process's start than all else together, and its bookkeeping costs as much as the step of a small network.
+Decay Regularization", 2019. That object imports torch's compiler when it is first used, which would take half of the
+CPU seconds that a training process needs to start.
 """
 
 from __future__ import annotations

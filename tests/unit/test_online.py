@@ -255,6 +255,6 @@ print([name for name in sys.modules if name.startswith("torch._dynamo")])
 
 
 def test_learning_does_not_wake_torchs_compiler() -> None:
-    """Runs and updates do without it: it takes longer to import than all else that a training process needs."""
+    """Runs and updates do without it: it takes as long to import as all else that a training process needs."""
     done = subprocess.run([sys.executable, "-c", WAKING], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
