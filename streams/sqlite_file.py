@@ -124,19 +124,20 @@ class File:
             self._tried = self._wal.stat().st_size
 
     def _prepare(self, synchronous: Synchronous) -> None:
-        if not _patiently(self._is_log):
+        # One snapshot, for another process may be creating the log between two looks.
+        if not _patiently(lambda: self._transaction("BEGIN", self._is_log)):
             _patiently(lambda: self._pragma("journal_mode=WAL"))
             _patiently(lambda: self._transaction("BEGIN IMMEDIATE", self._create))
         self._db.execute(f"PRAGMA synchronous={synchronous}")
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.execute("PRAGMA wal_autocheckpoint=0")
 
-    def _is_log(self) -> bool:
+    def _is_log(self, db: sqlite3.Connection) -> bool:
         """True when the file is a log, False when it is new; anything else is refused before a byte of it changes."""
         marks = self._pragma("application_id"), self._pragma("user_version")
         if marks == (_APPLICATION, _VERSION):
             return True
-        if marks == (0, 0) and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        if marks == (0, 0) and db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             return False
         if marks[0] == _APPLICATION:
             raise LogError(
@@ -145,7 +146,7 @@ class File:
         raise LogError(f"{self.path} is an SQLite file, but not a Tailrace log: use another file")
 
     def _create(self, db: sqlite3.Connection) -> None:
-        if self._is_log():  # another process was quicker
+        if self._is_log(db):  # another process was quicker
             return
         for statement in _SCHEMA.split(";"):
             db.execute(statement)

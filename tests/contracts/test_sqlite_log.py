@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
 
-from streams.log import Aborted, Delivery, Fenced, LogError, Sharing, TopicMissing, TopicPartition, Unreachable
+from streams.log import Aborted, Delivery, Fenced, LogError, Sharing, Topic, TopicMissing, TopicPartition, Unreachable
 from streams.records import Out
+from streams.sqlite_file import File
 from streams.sqlite_leases import fair_share
 from streams.sqlite_log import SqliteLog
 
@@ -50,6 +51,26 @@ def test_many_processes_create_and_write(tmp_path: Path) -> None:
     assert values.total() == len(values) == 5 * 150 * 10
     assert sum(place.log.end_positions("events").values()) == 5 * 150 * 10
     place.log.close()
+
+
+def test_log_created_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that another process creates while this one looks whether there is any is taken for what it is."""
+    path, look = tmp_path / "log.db", File._pragma
+    other = threading.Thread(target=lambda: SqliteLog(path).close())
+
+    def create_after(self: File, text: str) -> int:
+        found = look(self, text)
+        if not other.ident:
+            other.start()
+            other.join(0.5)  # not for longer: it has to wait for us where our looks are one
+        return found
+
+    monkeypatch.setattr(File, "_pragma", create_after)
+    log = SqliteLog(path)
+    other.join()
+    log.create([Topic("events", 2)])
+    assert log.partitions("events") == 2
+    log.close()
 
 
 def test_missing_directory(tmp_path: Path) -> None:
