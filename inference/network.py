@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.layers import EMBEDDED, Categories, Layers, dropout
+from inference.layers import EMBEDDED, Categories, Layers, learned
 from inference.linear import Linear, wanted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
@@ -116,7 +116,8 @@ class TabularNetwork(nn.Module):
         """What each network says as it learns, with dropout, about rows of its own: [networks, b, encoded] and
         [networks, b, C] -> [networks, b, outputs]."""
         rows = None if self.categories is None else self.categories.rows(categories)
-        return self._networks(encoded, rows, DROPPED) * self.scale + self.shift
+        said = learned(encoded, rows, (*self.hidden, self.head), self.categories, DROPPED)
+        return said * self.scale + self.shift
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
@@ -184,7 +185,7 @@ class TabularNetwork(nn.Module):
         return ((members[..., 0] - targets[:, None]) / self.scale).square() / 2
 
     def _dense(self, numbers: Tensor) -> Tensor:
-        dense = ((numbers - self.mean) * self.rate).clamp(-CLIP, CLIP).nan_to_num(0.0)
+        dense = (numbers - self.mean).mul_(self.rate).clamp_(-CLIP, CLIP).nan_to_num_(0.0)
         if len(self.optional):
             dense = torch.cat((dense, numbers[:, self.optional].isnan().to(dense.dtype)), 1)
         return dense
@@ -193,18 +194,17 @@ class TabularNetwork(nn.Module):
         """All that the networks see of numbers: [n, encoded]."""
         if not self._bins:
             return dense
-        binned = ((numbers[:, :, None] - self.lows) * self.slopes).clamp(0.0, 1.0).nan_to_num(0.0).flatten(1)
+        binned = (numbers[:, :, None] - self.lows).mul_(self.slopes).clamp_(0.0, 1.0).nan_to_num_(0.0).flatten(1)
         return torch.cat((dense, binned), 1)
 
-    def _networks(self, encoded: Tensor, rows: Tensor | None, dropped: float = 0.0) -> Tensor:
+    def _networks(self, encoded: Tensor, rows: Tensor | None) -> Tensor:
         """Encoded numbers [networks, b, encoded] and rows of the table of categories [networks, b, C] ->
         [networks, b, outputs]."""
         first, second = self.hidden
         said = first(encoded)
         if self.categories is not None and rows is not None:
             said = self.categories(rows, said)
-        said = dropout(said.relu_(), dropped)
-        outputs: Tensor = self.head(dropout(second(said).relu_(), dropped))
+        outputs: Tensor = self.head(second(said.relu_()).relu_())
         return outputs
 
     def _use_moments(self) -> None:

@@ -11,6 +11,7 @@ from inference.multilabel import packed
 from streams.records import ClassValue, LabelValue
 
 LARGEST = 1e15  # of a value: training is done in float32, whose range the squares of larger errors would leave
+_BITS = frozenset((0, 1))
 _TRUE = frozenset(("1", "true", "yes", "t", "y"))
 _FALSE = frozenset(("0", "false", "no", "f", "n", "-1"))
 _WHOLE = re.compile(r"(-?\d+)\.0+")
@@ -46,6 +47,8 @@ class Task(msgspec.Struct, frozen=True):
         if isinstance(label, list | dict):
             raise ValueError(f"label {label!r} is several, and a {self.kind} label is one")
         if self.kind is Kind.BINARY:
+            if label in _BITS:
+                return float(label)
             text = _plain(str(label).strip().lower())
             if text in _TRUE:
                 return 1.0

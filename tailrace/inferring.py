@@ -76,7 +76,7 @@ class _Profile:
     def add(self, values: Sequence[Any]) -> None:
         """The column's next values. Once many different ones are known, only those are counted on."""
         self.seen += len(values)
-        texts = map(_text, values)
+        texts = [value if type(value) is str else _text(value) for value in values]
         known = self.values
         known.update(texts if len(known) < _DISTINCT_KEPT else filter(known.__contains__, texts))
 
@@ -104,7 +104,7 @@ def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[st
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _delays(rows: Iterable[Mapping[str, Any]], time: str, label_time: str) -> list[float]:

@@ -7,7 +7,7 @@ learns from the same labels, in the same order, at the same moment.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.features import Features, Inputs
-from inference.task import Task
 from streams.durations import seconds
 from streams.events import DeclarationError, Event, to_seconds
-from streams.join_step import LabelRecord, label_codec
+from streams.join_step import label_codec
 from streams.joining import Counts, Head, PartitionJoin
 from streams.label_policy import Given, JoinPolicy
 from streams.records import LabelValue, Out, Record
@@ -188,20 +187,18 @@ def _read(moments: Iterable[Moment], kind: type[Event]) -> Iterator[_Happened]:
 
 
 def _joined(
-    happened: Iterable[_Happened], ids: Sequence[str], pipeline: Pipeline, policy: JoinPolicy
+    happened: Sequence[_Happened], ids: Sequence[str], pipeline: Pipeline, policy: JoinPolicy
 ) -> Iterator[tuple[int, int, LabelValue]]:
     """(position, event, label) of every example of the join, in its order."""
     join = PartitionJoin(policy, Counts())
-    labels = _Labels(pipeline.label.fields, pipeline.task)
-    timed = pipeline.schema.time is not None
+    times, givens = _times(happened, pipeline), _givens(happened, pipeline)
     position = 0
-    for number, (moment, event) in enumerate(happened):
+    for number, (_, event) in enumerate(happened):
         if event is None:
-            emitted = join.labels(labels.given(moment, number))
+            emitted = join.labels(givens.get(number, ()))
         else:
             record = Record("", 0, position, 0, None, b'{"event":%d}' % position)
-            (time,) = pipeline.schema.times([event], [int(moment.time * 1000)]) if timed else (moment.time,)
-            emitted = join.predictions([Head(ids[position], time)], [record])
+            emitted = join.predictions([Head(ids[position], times[position])], [record])
             join.labels_end()
             emitted += join.advance()
             position += 1
@@ -220,26 +217,28 @@ class _Joined(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Joined).decode
 
 
-class _Labels:
-    """Label records as the join takes them; one that does not say when it became known did at its moment."""
+def _times(happened: Iterable[_Happened], pipeline: Pipeline) -> list[float]:
+    """When each event happened, as the join takes it: unix seconds, or row numbers."""
+    moments = [(moment, event) for moment, event in happened if event is not None]
+    if pipeline.schema.time is None:
+        return [moment.time for moment, _ in moments]
+    return pipeline.schema.times([event for _, event in moments], [int(moment.time * 1000) for moment, _ in moments])
 
-    def __init__(self, fields: Mapping[str, str], task: Task) -> None:
-        self._codec = label_codec(fields)
-        self._target = task.target
 
-    def given(self, moment: Moment, number: int) -> list[tuple[str, Given]]:
-        """The label of one record; none when it cannot be used."""
-        items = self._codec.decode([_record(moment.out, number)]).items
+def _givens(happened: Iterable[_Happened], pipeline: Pipeline) -> dict[int, list[tuple[str, Given]]]:
+    """By its number among what happened, each label record that can be used, as the join takes it. One that does not
+    say when it became known did at its moment."""
+    moments = {number: moment for number, (moment, event) in enumerate(happened) if event is None}
+    labels = label_codec(pipeline.label.fields).decode([_record(moment.out, n) for n, moment in moments.items()])
+    found: dict[int, list[tuple[str, Given]]] = {}
+    for label, record in zip(labels.items, labels.records, strict=True):
+        number = record.offset
+        time = moments[number].time if label.time is None else to_seconds(label.time)
         try:
-            return [
-                (item.id, Given(item.label, _time(item, moment), number, self._target(item.label))) for item in items
-            ]
-        except (ValueError, OverflowError):
-            return []
-
-
-def _time(label: LabelRecord, moment: Moment) -> float:
-    return moment.time if label.time is None else to_seconds(label.time)
+            found[number] = [(label.id, Given(label.label, time, number, pipeline.task.target(label.label)))]
+        except (ValueError, OverflowError):  # a joiner would put it among the dead letters
+            continue
+    return found
 
 
 def _record(out: Out, offset: int) -> Record:

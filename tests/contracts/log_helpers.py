@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from waiting import PATIENCE_S
+
 from streams.log import Aborted, Committed, Delivery, Log, Reader, Sharing, Topic, TopicPartition
 from streams.records import Out, Record
 
-PATIENCE = 30.0  # seconds until a test gives up waiting
 C = TypeVar("C")
 
 
@@ -127,7 +128,7 @@ def after(records: Sequence[Record], metadata: str = "") -> dict[TopicPartition,
 def drain(reader: Reader, count: int, size: int = 500) -> list[Record]:
     """Read until `count` records have come."""
     records: list[Record] = []
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_S
     while len(records) < count and time.monotonic() < deadline:
         records += reader.read(size, 0.5).records
     assert len(records) == count
@@ -136,7 +137,7 @@ def drain(reader: Reader, count: int, size: int = 500) -> list[Record]:
 
 def until(condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
     """Take the steps in turn until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         for step in steps:

@@ -228,7 +228,7 @@ def test_empty_batch_after_the_timeout(place: Place) -> None:
     reader = place.kept(place.log.reader([place.topic()]))
     started = time.monotonic()
     assert reader.read(10, 0.2).records == []
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 # ---- transactions

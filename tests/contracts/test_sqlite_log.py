@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
+from waiting import PATIENCE_S
 
 from streams.log import Aborted, Delivery, Fenced, LogError, Sharing, Topic, TopicMissing, TopicPartition, Unreachable
 from streams.records import Out
@@ -43,9 +44,9 @@ def test_many_processes_create_and_write(tmp_path: Path) -> None:
     with ExitStack() as stack:
         arguments = ("write_child.py", str(tmp_path / "log.db"), "events", "150")
         processes = [stack.enter_context(child(*arguments)) for _ in range(5)]
-        answers = [process.communicate(timeout=30)[0] for process in processes]
+        answers = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)
-    assert max(float(answer) for answer in answers) < 2
+    assert max(float(answer) for answer in answers) < 10
     place = Place("", SqliteLog(tmp_path / "log.db"))
     values = place.values("events")
     assert values.total() == len(values) == 5 * 150 * 10
@@ -207,7 +208,7 @@ def test_stopped_process_is_fenced(place: Place) -> None:
         place.put(source, numbered(500, start=1_000))
         until(lambda: place.values(sink).total() == 1_500, second.step)
         process.terminate()
-        assert "lost" in process.communicate(timeout=10)[0].split()
+        assert "lost" in process.communicate(timeout=PATIENCE_S)[0].split()
     assert place.values(sink) == Counter(numbered(1_500))
 
 
@@ -251,7 +252,7 @@ def test_waiting_reader_is_woken(place: Place) -> None:
     started = time.monotonic()
     thread.start()
     assert [r.value for r in reader.read(1, 20).records] == [b"v"]
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     thread.join()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-LIMIT_S = 280
+LIMIT_S = 900.0
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -25,6 +25,7 @@ def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S)
 def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) -> None:
     """Each event is predicted once, each label gives one example, releases are swapped in, and learning pays."""
     assert summary["events"] == 75_257

@@ -16,12 +16,13 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_S
 
 from streams.connect import open_log
 from streams.log import Log
 from tailrace.reading import newest
 
-ROWS, MORE, LIMIT_S = 3_000, 200, 90.0
+ROWS, MORE = 3_000, 200
 START, MINUTE = 1_767_225_600, 60
 
 
@@ -55,7 +56,7 @@ class Place:
     def run(self, *arguments: str, module: str = "tailrace") -> str:
         """What a command that succeeds prints."""
         child = self.start(*arguments, module=module)
-        out, error = child.communicate(timeout=LIMIT_S)
+        out, error = child.communicate(timeout=PATIENCE_S)
         assert child.returncode == 0, (arguments, out, error)
         return out
 
@@ -80,12 +81,12 @@ def roles(place: Place) -> Iterator[subprocess.Popen[str]]:
     yield running
     if running.poll() is None:
         running.terminate()
-        running.communicate(timeout=LIMIT_S)
+        running.communicate(timeout=PATIENCE_S)
 
 
 def until(true: Callable[[], object], roles: subprocess.Popen[str]) -> None:
     """Wait until it is true; fail when the roles end or it takes too long."""
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not true():
         assert roles.poll() is None, roles.communicate()
         assert time.monotonic() < deadline
@@ -140,6 +141,6 @@ def test_a_data_file_becomes_a_pipeline_that_learns(place: Place, roles: subproc
     assert place.json("dlq", "ls") == []
     log.close()
     roles.send_signal(signal.SIGTERM)
-    _, errors = roles.communicate(timeout=LIMIT_S)
+    _, errors = roles.communicate(timeout=PATIENCE_S)
     assert roles.returncode == 0, errors
     assert "error" not in {json.loads(line)["level"] for line in errors.splitlines()}

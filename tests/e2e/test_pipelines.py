@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import declared
 import pytest
+from waiting import PATIENCE_S
 
 from inference.release import Manifest
 from retrain.publish import Models
@@ -22,7 +23,7 @@ from tailrace.roles import run_joiner, run_retrainer, run_worker
 from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, WorkerSettings
 from tailrace.wiring import create_topics, open_configured_log, signing_key, trusted_keys
 
-START, EVENTS, LIMIT_S = 1_700_000_000.0, 200, 60.0
+START, EVENTS = 1_700_000_000.0, 200
 CLOSED = 170  # of those events, a minute apart: so many windows of ten minutes have closed, in three partitions
 Role: TypeAlias = Callable[[Pipeline, Settings, threading.Event], None]
 JOINING: tuple[Role, ...] = (run_worker, run_joiner)
@@ -62,7 +63,7 @@ class World:
         """Drain all roles."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(LIMIT_S)
+            thread.join(PATIENCE_S)
         self.log.close()
 
     def send(self, *answers: tuple[int, Any, float], events: range = range(EVENTS), key: str | None = None) -> None:
@@ -115,7 +116,7 @@ class World:
         return n, scores
 
     def _until(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not true():
             if self._failures:
                 raise self._failures[0]

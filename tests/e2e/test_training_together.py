@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from waiting import PATIENCE_S
 
 from inference.keys import create_keys
 from retrain.reports import RunReport, read_report
@@ -32,7 +33,6 @@ plan = Training(min_examples=100, holdout_least=50, epochs=5, batch_size=32, lea
 label = Label("big")
 pipeline = Pipeline("readings", event=Reading, label=label, retrain=[Labels(200)], training=plan, online=False)
 """
-PATIENCE_S = 90.0
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 import msgspec
+from waiting import PATIENCE_S
 
 from streams.codec import encode
 from streams.dead_letters import dead_letter_topic
@@ -34,7 +35,6 @@ from streams.log import Log, Topic, TopicPartition
 from streams.records import Label, LabelValue, Out, Record
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 180.0  # seconds until a wait is given up: what hangs, not what is slow, shall fail
 QUIET = 20.0  # seconds of silence after which nothing more is expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
@@ -119,11 +119,11 @@ class Chaos:
 
     def await_(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; fails at once when a role ends by itself."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
             assert not ended, f"{ended} ended by themselves{self.said()}"
-            assert time.monotonic() < deadline, f"it did not come true within {PATIENCE:.0f} s{self.said()}"
+            assert time.monotonic() < deadline, f"it did not come true within {PATIENCE_S:.0f} s{self.said()}"
             time.sleep(0.05)
 
     def said(self) -> str:
@@ -136,17 +136,17 @@ class Chaos:
         time.sleep(dice.uniform(0.0, 0.5))  # the moment is part of the schedule
         process = self._running[role.name]
         process.kill()
-        assert process.wait(PATIENCE) == -signal.SIGKILL, f"{role.name} had ended by itself{self.said()}"
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, f"{role.name} had ended by itself{self.said()}"
         self._marks[role.name] = role.progress()
         self._start(role)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code. A process that hangs has to say where."""
         try:
-            return process.wait(PATIENCE)
+            return process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)
-            return process.wait(PATIENCE)
+            return process.wait(PATIENCE_S)
 
     def _has_started(self, name: str) -> bool:
         """Whether the role has said so, which it does once it listens to signals."""

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from crash_child import PLACES, POLICY, runner
+from waiting import PATIENCE_S
 
 from streams.codec import encode
 from streams.log import Committed, Topic, TopicPartition
 from streams.records import Out, Record
 from streams.sqlite_log import SqliteLog
 
-PATIENCE = 30.0
 PARTITIONS = 2
 EVENTS = 120
 CHILD = Path(__file__).parent / "crash_child.py"
@@ -104,7 +104,7 @@ def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
     environment = os.environ | {"CRASH_AT": crash_at, "PYTHONPATH": str(CHILD.parents[2])}
     child = subprocess.Popen([sys.executable, str(CHILD), str(path), kind], env=environment)
     try:
-        assert child.wait(PATIENCE) == -signal.SIGKILL
+        assert child.wait(PATIENCE_S) == -signal.SIGKILL
     finally:
         child.kill()
         child.wait()
@@ -116,7 +116,7 @@ def run_to_the_end(log: SqliteLog, kind: str, done: Callable[[], bool]) -> None:
     thread = threading.Thread(target=runner(log, kind).run, args=(stop,))
     thread.start()
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_S
         while not done() and thread.is_alive():
             assert time.monotonic() < deadline, "it did not come to the end in time"
             time.sleep(0.002)

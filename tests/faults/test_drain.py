@@ -13,16 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import waiting
 from chaos import ROOT, Sender, outcome, records
 from product import NAMES, WAIT, environment, role
+from waiting import PATIENCE_S, until
 
 from streams.log import TopicPartition
 from streams.sqlite_log import SqliteLog
 
 SEED = 20_240_503
-PATIENCE = 30.0
-until = partial(waiting.until, patience=PATIENCE)
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def done(log: SqliteLog) -> dict[TopicPartition, int]:
 
 def drained(process: subprocess.Popen[bytes]) -> bool:
     process.send_signal(signal.SIGTERM)
-    return process.wait(PATIENCE) == 0
+    return process.wait(PATIENCE_S) == 0
 
 
 def leases(directory: Path) -> Counter[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 from inference.task import Kind, Task
 from tailrace import Category, Event, Key, Label, Number, Pipeline
@@ -173,7 +174,7 @@ def test_no_process_outlives_its_parent() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import PIPELINE, TOML, Shell
+from waiting import PATIENCE_S
 
 from inference.keys import create_keys
 from streams.codec import Malformed
@@ -352,7 +353,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert "{}" in process.stdout.readline()  # it runs
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=20)
+    _, error = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, error) == (130, "tailrace: interrupted\n")
 
 

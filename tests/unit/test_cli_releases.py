@@ -38,7 +38,7 @@ plan = Training(min_examples=60, holdout_least=50, epochs=4, batch_size=32, seed
 label = Label("y", wait="1h")
 pipeline = Pipeline("small", event=Row, label=label, training=plan, retrain=[Labels(400)], online=Online(labels=50))
 """
-START, PATIENCE_S = 1_700_000_000.0, 90.0
+START = 1_700_000_000.0
 
 
 def examples(start: int, end: int) -> list[Out]:

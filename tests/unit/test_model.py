@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.features import Category, Features, Number, Vector
-from inference.layers import dropout
+from inference.layers import learned, masks
 from inference.model import activate, base_rate_scores, build
 from inference.network import TabularNetwork
 from inference.task import Kind, Task
@@ -221,15 +221,51 @@ def test_the_base_rate_is_checked() -> None:
         base_rate_scores(BINARY, 24)
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
-    """A tenth of the values, to the nearest 256th, become zero; the others grow so that the mean stays; each draw is
-    another, and a seed repeats it."""
-    values = torch.ones(64, 1_003)
+def test_masks_drop_their_share_and_keep_the_mean() -> None:
+    """A tenth of the values become zero; the others grow so that the mean stays; each draw is another, and a seed
+    repeats it."""
     torch.manual_seed(3)
-    first, second = dropout(values, 0.1), dropout(values, 0.1)
+    first, second = masks((64, 5), 101, 0.1), masks((64, 5), 101, 0.1)
     torch.manual_seed(3)
-    assert torch.equal(first, dropout(values, 0.1))
+    assert torch.equal(first, masks((64, 5), 101, 0.1))
     assert not torch.equal(first, second)
-    assert float((first == 0).float().mean()) == pytest.approx(26 / 256, abs=0.005)
+    assert first.shape == (64, 5, 101)
+    assert float((first == 0).float().mean()) == pytest.approx(0.1, abs=0.01)
     assert float(first.mean()) == pytest.approx(1.0, abs=0.01)
-    assert dropout(values, 0.0) is values
+
+
+@pytest.mark.parametrize("buckets", [(), (4, 8)])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_learning_has_autograds_gradients(buckets: tuple[int, ...], outputs: int) -> None:
+    """The layers as one operation say what they say one by one, and their gradients are those of autograd."""
+    task = BINARY if outputs == 1 else THREE
+    module = TabularNetwork(3, [True, False, False], buckets, task)
+    encoded = module.encode(torch.randn(2, 5, 3))
+    categories = torch.randint(0, 4, (2, 5, len(buckets)))
+    rows = None if module.categories is None else module.categories.rows(categories)
+    layers, wanted = (*module.hidden, module.head), torch.randn(2, 5, outputs)
+    found = []
+    for said in (learned(encoded, rows, layers, module.categories, 0.0), module._networks(encoded, rows)):
+        said.backward(wanted)
+        found.append([said.detach(), *(p.grad.clone() for p in module.parameters() if p.grad is not None)])
+        module.zero_grad()
+    assert len(found[0]) == len(found[1]) > 6
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
+
+
+def test_what_is_dropped_moves_nothing() -> None:
+    """With dropout the gradient of a layer's weights is that of the units that were kept, grown as they were."""
+    module = TabularNetwork(3, [False] * 3, (), BINARY)
+    encoded = module.encode(torch.randn(2, 1, 3))
+    torch.manual_seed(1)
+    said = learned(encoded, None, (*module.hidden, module.head), None, 0.5)
+    said.sum().backward()
+    torch.manual_seed(1)
+    one, two = masks((2, 1), 128, 0.5), masks((2, 1), 64, 0.5)
+    first, second = module.hidden
+    inner = first(encoded).relu() * one
+    again = module.head(second(inner).relu() * two)
+    gradient = torch.autograd.grad(again.sum(), first.weight)[0]
+    assert torch.allclose(said, again, atol=1e-6)
+    assert first.weight.grad is not None
+    assert torch.allclose(first.weight.grad, gradient, atol=1e-6)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from waiting import PATIENCE_S
 
 from streams.codec import encode
 from streams.join_step import JoinStep
@@ -20,7 +21,6 @@ from streams.runner import Runner, RunnerConfig, Stateless
 from streams.sqlite_log import SqliteLog
 
 COUNT = 3_000
-PATIENCE = 20.0
 TOPICS = ("predictions", "labels", "labels-by-id", "examples")
 
 
@@ -57,7 +57,7 @@ def test_a_joiner_that_is_faster_than_the_copy_waits_for_it(log: SqliteLog) -> N
     threads = [threading.Thread(target=runner.run, args=(stop,)) for runner in runners]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_S
     while join.counts.matched < COUNT and not join.counts.unmatched and time.monotonic() < deadline:
         time.sleep(0.01)
     stop.set()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from waiting import PATIENCE_S
 
 from inference.features import Inputs
 from inference.keys import BadKey, SigningKey, TrustedKeys, create_keys, load_signing_key, load_trusted_keys
@@ -272,7 +273,7 @@ def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
     program = "import sys, pathlib, inference.keys as k; print(k.create_keys(pathlib.Path(sys.argv[1])).key_id)"
     command = [sys.executable, "-c", program, str(tmp_path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    found = {process.communicate(timeout=60)[0].strip() for process in processes}
+    found = {process.communicate(timeout=PATIENCE_S)[0].strip() for process in processes}
     assert found == load_trusted_keys(tmp_path).ids
     assert len(found) == 1
 

@@ -8,11 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
-import waiting
+from waiting import PATIENCE_S, until
 
 from streams.log import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
 from streams.records import Out
@@ -20,8 +19,6 @@ from streams.runner import Observer, Runner, RunnerConfig, Stateless
 from streams.sqlite_log import SqliteLog
 
 SESSION = 0.3  # seconds
-PATIENCE = 20.0
-until = partial(waiting.until, patience=PATIENCE)
 PARTITIONS = 4
 
 
@@ -37,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 @pytest.fixture
 def patient_log(log: SqliteLog, tmp_path: Path) -> Iterator[SqliteLog]:
     """The same log, for readers whose sessions outlast any stall of the machine."""
-    patient = SqliteLog(tmp_path / "log.db", session_timeout=PATIENCE)
+    patient = SqliteLog(tmp_path / "log.db", session_timeout=PATIENCE_S)
     yield patient
     patient.close()
 
@@ -94,7 +91,7 @@ class Running:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the runner did not stop"
 
 
@@ -155,12 +152,12 @@ def test_an_aborted_transaction_is_done_again(log: SqliteLog) -> None:
 
     def slow_copy(batch: Batch) -> list[Out]:
         working.set()
-        assert go_on.wait(PATIENCE)
+        assert go_on.wait(PATIENCE_S)
         return copy(batch)
 
     watcher = Watcher()
     with running(Runner(log, Stateless(slow_copy), config("zombie"), observer=watcher)) as zombie:
-        assert working.wait(PATIENCE)
+        assert working.wait(PATIENCE_S)
         with running(Runner(log, Stateless(copy), config("heir"))):  # takes over when the lease has run out
             until(lambda: lag(log) == 0)
             assert once(500) == found(log)
@@ -242,11 +239,11 @@ def test_a_newer_instance_of_the_same_name_ends_the_older(log: SqliteLog) -> Non
 
     def slow_copy(batch: Batch) -> list[Out]:
         working.set()
-        assert go_on.wait(PATIENCE)
+        assert go_on.wait(PATIENCE_S)
         return copy(batch)
 
     with running(Runner(log, Stateless(slow_copy), config())) as older:
-        assert working.wait(PATIENCE)
+        assert working.wait(PATIENCE_S)
         with running(Runner(log, Stateless(copy), config())) as newer:
             until(lambda: lag(log) == 0)
             go_on.set()
@@ -284,7 +281,7 @@ def test_stop_finishes_what_was_begun(log: SqliteLog) -> None:
 
     runner = Runner(log, Stateless(noticed), config(commit_interval=3_600.0))
     with running(runner) as process:
-        assert taken.wait(PATIENCE)
+        assert taken.wait(PATIENCE_S)
     assert process.error is None
     written = sum(found(log).values())
     assert written > 0

@@ -16,6 +16,7 @@ import pytest
 import retrain_pipeline as tiny
 import torch
 from torch import Tensor
+from waiting import PATIENCE_S
 
 from inference.features import Inputs
 from inference.model import build
@@ -185,7 +186,7 @@ def test_the_process_ends_with_its_parent() -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while _alive(child):
         assert time.monotonic() < deadline, "the training process outlives its parent"
         time.sleep(0.02)
