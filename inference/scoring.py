@@ -20,7 +20,7 @@ from streams.records import Out
 
 
 class Scored(NamedTuple):
-    """What a batch took: seconds of each stage; rows scored, what was malformed, the newest event time (unix s)."""
+    """What a batch took: seconds of each stage; rows scored, what was malformed, event times (unix s)."""
 
     release: int
     rows: int
@@ -29,7 +29,7 @@ class Scored(NamedTuple):
     features_s: float
     predict_s: float
     encode_s: float
-    newest: float | None
+    times: list[float]
 
 
 class Model(Protocol):
@@ -111,8 +111,7 @@ class ScoreStep:
 
 def _scored(release: int, events: EventBatch, marks: list[float]) -> Scored:
     decode, features, predict, encode = (after - before for before, after in pairwise(marks))
-    newest = max(events.times, default=None)
-    return Scored(release, len(events.events), events.malformed, decode, features, predict, encode, newest)
+    return Scored(release, len(events.events), events.malformed, decode, features, predict, encode, events.times)
 
 
 class _Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -33,12 +34,14 @@ from retrain.dividing import divided
 from retrain.frames import Candidate, Progress
 from retrain.gate import Gate, Verdict
 from retrain.intake import Intake
+from retrain.observing import Observer
 from retrain.publish import Overtaken, Publisher
-from retrain.refresher import Refresher, UpdateReport
+from retrain.quality import Quality
+from retrain.refresher import Refresher
 from retrain.reports import RunReport
 from retrain.runs import Champion, Declared, Run, job_of, judge, manifest_of, run_of
 from retrain.trainer import Trainer, TrainingFailed
-from retrain.triggers import Facts, first_due
+from retrain.triggers import Facts, first_due, next_time
 from retrain.watching import Watch
 from streams.codec import Malformed
 from streams.log import Aborted, Batch, Committed, Log, Reader, TooLarge, TopicPartition
@@ -59,6 +62,7 @@ class _Pending(NamedTuple):
     began: float
     candidate: Future[Candidate]
     moved: int
+    stages: dict[str, float]
 
 
 class Retrainer:
@@ -66,8 +70,7 @@ class Retrainer:
 
     It is the group `<name>.retrainer`; the publisher's writer name decides who is the one retrainer. Runs are trained
     in `trainer`'s process, online updates in `twin`'s. `code_digest` goes into each manifest; `clock` gives unix
-    seconds; `on_run` and `on_update` are told of each that ended, `on_progress` of a run's (step, steps, loss).
-    `malformed` counts unusable examples.
+    seconds; `observer` is told of what happens. `malformed` counts unusable examples.
     """
 
     def __init__(
@@ -79,14 +82,12 @@ class Retrainer:
         *,
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
-        on_run: Callable[[RunReport], None] = lambda report: None,
         twin: Trainer | None = None,
-        on_update: Callable[[UpdateReport], None] = lambda report: None,
-        on_progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        observer: Observer | None = None,
     ) -> None:
         self._log, self._declared, self._publisher = log, declared, publisher
-        self._trainer, self._code_digest, self._clock, self._on_run = trainer, code_digest, clock, on_run
-        self._on_progress = on_progress
+        self._trainer, self._code_digest, self._clock = trainer, code_digest, clock
+        self._observer = observer = observer or Observer()
         self._topic, self._group = declared.topics.examples, f"{declared.name}.retrainer"
         self._intake = Intake(declared.features, declared.task)
         self._buffer = Buffer(declared.training.window, declared.training.data)
@@ -94,6 +95,7 @@ class Retrainer:
         self._considered: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._watch = Watch(())
+        self._quality = Quality(declared.task.kind)
         self._pending: _Pending | None = None
         self._refresher: Refresher | None = None
         if declared.online is not None and twin is not None:
@@ -104,7 +106,7 @@ class Retrainer:
                 self._champion,
                 code_digest=code_digest,
                 wall=clock,
-                on_update=on_update,
+                on_update=observer.updated,
             )
         self.malformed = 0
 
@@ -181,6 +183,8 @@ class Retrainer:
         """Put examples into the buffer; those that no run has considered count as new labels."""
         rows, inputs, malformed = self._intake.rows(batch.records)
         self._skip(malformed)
+        if batch.records:
+            self._observer.taken(len(rows), malformed)
         self._buffer.append(rows)
         if self._refresher:
             self._refresher.take(rows, {tp.partition: at for tp, at in self._committed.items()})
@@ -204,6 +208,20 @@ class Retrainer:
         targets = np.array([rows[n].target for n in told], np.float32)
         times = [rows[n].label_time for n in told]
         self._watch.see(task.kind, scores, targets, lambda: inputs.take(told), max(times), oldest_label_time=min(times))
+        self._quality.take(scores, targets)
+        self._tell_seen()
+
+    def _tell_seen(self) -> None:
+        self._observer.measured(self._quality.figures())
+        if (monitor := self._watch.monitor) is not None:
+            self._observer.drifted(monitor.levels, monitor.detections)
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        facts = self._watch.facts(self._now())
+        due = next_time(self._declared.retrain, facts)
+        known = due is not None and math.isfinite(facts.now)
+        self._observer.watched(self._watch.labels, self._clock() + due - facts.now if known and due else None)
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count them, and say so once a batch: after a change of the declaration they may be the whole window."""
@@ -252,13 +270,15 @@ class Retrainer:
         self._publisher.pinned = {champion.version}
         future = pool.submit(self._trainer.train, job, self._tell)
         moved = self._refresher.moved if self._refresher else 0
-        self._pending = _Pending(run, dict(self._positions), began, future, moved)
+        stages = {"select": time.perf_counter() - began}
+        self._pending = _Pending(run, dict(self._positions), began, future, moved, stages)
         self._considered = dict(self._positions)
         self._watch.began(facts)
+        self._tell_waiting()
 
     def _tell(self, progress: Progress) -> None:
         logger.debug("retraining", step=progress.step, steps=progress.steps, loss=round(progress.loss, 4))
-        self._on_progress(progress.step, progress.steps, progress.loss)
+        self._observer.progressed(progress.step, progress.steps, progress.loss)
 
     def _champion(self) -> Champion:
         """The release that the alias names now: an operator may have moved it."""
@@ -286,7 +306,8 @@ class Retrainer:
             "retraining ended",
             **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
         )
-        self._on_run(report)
+        self._observer.ran(report)
+        self._tell_waiting()
 
     def _conclude(self, pending: _Pending, reader: Reader) -> RunReport:
         """Decide and write what came of a run, in one transaction with its positions."""
@@ -306,8 +327,10 @@ class Retrainer:
     def _decide(
         self, pending: _Pending, candidate: Candidate, positions: dict[TopicPartition, Committed], reader: Reader
     ) -> RunReport:
-        run, detail = pending.run, ""
-        verdict = _judged(run, candidate, self._declared)
+        run, stages, detail = pending.run, pending.stages, ""
+        stages["train"] = candidate.seconds
+        with _timed(stages, "gate"):
+            verdict = _judged(run, candidate, self._declared)
         if verdict.passed:
             report = self._report(pending, "published", verdict.reason, candidate, verdict)
             draft = manifest_of(run, candidate, verdict, self._declared, self._code_digest, report.at)
@@ -316,7 +339,8 @@ class Retrainer:
                 draft = msgspec.structs.replace(draft, parent=refresher.newest)  # updates have gone on meanwhile
             try:
                 learned = _committed(pending.considered)  # all that it has learned, unlike the release it replaces
-                version = self._publisher.publish(draft, candidate.state, report, learned, reader)
+                with _timed(stages, "publish"):
+                    version = self._publisher.publish(draft, candidate.state, report, learned, reader)
             except Overtaken as overtaken:
                 detail = str(overtaken)
             else:
@@ -324,7 +348,7 @@ class Retrainer:
                     refresher.restart(version, report.considered)
                 metrics = {} if verdict.candidate is None else {verdict.metric: verdict.candidate}
                 self._watch.published(self._now(), metrics, verdict.examples)
-                return msgspec.structs.replace(report, version=version)
+                return msgspec.structs.replace(report, version=version, stages=dict(stages))
         report = self._report(pending, "refused", detail or verdict.reason, candidate, verdict)
         self._publisher.record(report, positions, reader)
         return report
@@ -354,7 +378,16 @@ class Retrainer:
             device=candidate.device if candidate else "",
             gate=verdict,
             considered={tp.partition: at for tp, at in pending.considered.items()},
+            stages=dict(pending.stages),
         )
+
+
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    """How long a stage takes, in seconds."""
+    began = time.perf_counter()
+    yield
+    stages[stage] = time.perf_counter() - began
 
 
 def _committed(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Committed]:

@@ -84,7 +84,7 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
         raise InterruptedError
 
     running = start(tiny.lengthy, "lengthy")
-    running.retrainer._on_run = crash
+    running.retrainer._observer.ran = crash  # type: ignore[method-assign]
     append(log, tiny.examples(400))
     running.until(lambda: running.retrainer.training)
     append(log, tiny.examples(100, start=400))

@@ -195,7 +195,7 @@ def test_the_hook_learns_what_a_batch_took() -> None:
     events = [Flight(id=str(i), at=NOW - i, distance=1.0) for i in range(3)]
     step(on_batch=seen.append)(batch(*events, b"{"))
     (scored,) = seen
-    assert (scored.release, scored.rows, scored.newest) == (7, 3, NOW)
+    assert (scored.release, scored.rows, max(scored.times)) == (7, 3, NOW)
     assert [bad.reason for bad in scored.malformed] == ["invalid_json"]
     assert min(scored.decode_s, scored.features_s, scored.predict_s, scored.encode_s) > 0
 
