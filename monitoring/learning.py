@@ -41,8 +41,6 @@ class Run(Protocol):
     def examples(self) -> int: ...
     @property
     def device(self) -> str: ...
-    @property
-    def stages(self) -> Mapping[str, float]: ...
 
 
 class Update(Protocol):
@@ -109,14 +107,14 @@ class Retraining:
         self._retrain.progress.set(step / steps)
         self._retrain.loss.set(loss)
 
-    def ran(self, report: Run) -> None:
+    def ran(self, report: Run, stages: Mapping[str, float]) -> None:
         """See `Observer`."""
         retrain = self._retrain
         trigger = next((name for words, name in _TRIGGERS.items() if words in report.reason), "other")
         retrain.runs.labels(trigger, report.outcome).inc()
         retrain.seconds.observe(report.total_s)
         retrain.rows.inc(report.examples)
-        for stage, seconds in report.stages.items():
+        for stage, seconds in stages.items():
             retrain.stage_seconds.labels(stage).observe(seconds)
         if report.device.startswith("cuda"):
             self.gpu_seconds += report.seconds * self._ranks

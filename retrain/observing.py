@@ -28,8 +28,8 @@ class Observer:
     def progressed(self, step: int, steps: int, loss: float) -> None:
         """A run has come so far; `loss`: the mean training loss since it was told last."""
 
-    def ran(self, report: RunReport) -> None:
-        """A run has ended."""
+    def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
+        """A run has ended; seconds of its stages: select, train (the loop alone), gate, publish, as far as it came."""
 
     def updated(self, report: UpdateReport) -> None:
         """An online update has ended."""

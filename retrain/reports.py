@@ -17,8 +17,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `version` is what was published, `parent` the champion it was compared with (0: the base rate). `examples` were
     trained on, `fresh` of them new to the parent; `labels` had come since the last run. `seconds`: the training loop;
-    `total_s`: from the trigger to the end, `stages` of its parts: select, train (the loop alone), gate, publish.
-    `considered`: partition -> offset below which labels counted for it.
+    `total_s`: from the trigger to the end. `considered`: partition -> offset below which labels counted for it.
     """
 
     outcome: Literal["published", "refused", "failed"]
@@ -37,7 +36,6 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int | None = None
     gate: Verdict | None = None
     considered: dict[int, int] = {}
-    stages: dict[str, float] = {}
 
 
 def run_record(topic: str, report: RunReport) -> Out:

@@ -306,7 +306,7 @@ class Retrainer:
             "retraining ended",
             **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
         )
-        self._observer.ran(report)
+        self._observer.ran(report, pending.stages)
         self._tell_waiting()
 
     def _conclude(self, pending: _Pending, reader: Reader) -> RunReport:
@@ -348,7 +348,7 @@ class Retrainer:
                     refresher.restart(version, report.considered)
                 metrics = {} if verdict.candidate is None else {verdict.metric: verdict.candidate}
                 self._watch.published(self._now(), metrics, verdict.examples)
-                return msgspec.structs.replace(report, version=version, stages=dict(stages))
+                return msgspec.structs.replace(report, version=version)
         report = self._report(pending, "refused", detail or verdict.reason, candidate, verdict)
         self._publisher.record(report, positions, reader)
         return report
@@ -378,7 +378,6 @@ class Retrainer:
             device=candidate.device if candidate else "",
             gate=verdict,
             considered={tp.partition: at for tp, at in pending.considered.items()},
-            stages=dict(pending.stages),
         )
 
 

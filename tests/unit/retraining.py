@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import retrain_pipeline as tiny
@@ -35,7 +35,7 @@ class Recorder(Observer):
     def __init__(self, running: Running) -> None:
         self._running = running
 
-    def ran(self, report: RunReport) -> None:
+    def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
         self._running.reports.append(report)
 
     def updated(self, report: UpdateReport) -> None:

@@ -63,7 +63,6 @@ class Report(NamedTuple):
     at: float = 1_000.0
     examples: int = 300
     device: str = "cuda"
-    stages: dict[str, float] = {"train": 0.5, "gate": 0.1}  # noqa: RUF012
 
 
 @pytest.fixture
@@ -223,8 +222,8 @@ def test_join_is_observed(metrics: Metrics) -> None:
 def test_runs_are_observed(metrics: Metrics) -> None:
     """Runs are counted by one word for their trigger; only a published release counts as success."""
     observer = Retraining(metrics)
-    observer.ran(Report("published", "2,000 new labels (every 2,000)", at=1_000.0))
-    observer.ran(Report("refused", "schedule '0 * * * *', due 12:00, 3 new labels", at=2_000.0))
+    observer.ran(Report("published", "2,000 new labels (every 2,000)", at=1_000.0), {"train": 0.5, "gate": 0.1})
+    observer.ran(Report("refused", "schedule '0 * * * *', due 12:00, 3 new labels", at=2_000.0), {"train": 0.5})
     assert value(metrics, "tailrace_retrain_runs_total", trigger="labels", outcome="published") == 1
     assert value(metrics, "tailrace_retrain_runs_total", trigger="schedule", outcome="refused") == 1
     assert value(metrics, "tailrace_retrain_seconds_sum") == 4.0
@@ -323,7 +322,7 @@ def test_runs_and_updates_are_observed(metrics: Metrics) -> None:
         ("a run saves 3 and costs 1: log_loss 0.5000, was 0.4000", "worthwhile"),
     ]:
         before = value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") or 0
-        observer.ran(Ran(reason))
+        observer.ran(Ran(reason), {})
         assert value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") == before + 1, reason
     observer.progressed(30, 120, 0.5)
     assert value(metrics, "tailrace_retrain_progress_ratio") == 0.25
@@ -345,7 +344,6 @@ class Ran(NamedTuple):
     at: float = 0.0
     examples: int = 0
     device: str = "cpu"
-    stages: dict[str, float] = {}  # noqa: RUF012
 
 
 class Updated(NamedTuple):
