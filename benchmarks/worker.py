@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from benchmarks.workload import pipeline
 from inference.keys import TrustedKeys
 from inference.live import LiveModel
 from inference.scoring import ScoreStep
+from monitoring.lag import LagCollector
 from monitoring.metrics import Metrics
 from monitoring.observers import Inference
+from monitoring.server import serve
+from monitoring.spending import Prices, Spending
 from streams.batching import BatchSize
 from streams.connect import open_log
-from streams.log import Delivery, Log, Reader
-from streams.runner import Runner, RunnerConfig, Stateless
+from streams.log import Batch, Delivery, Log, Reader
+from streams.runner import Observer, Runner, RunnerConfig, Stateless
 from tailrace.pipeline import Topics
 from tailrace.roles import spare_the_collector
 
@@ -31,7 +35,8 @@ _BATCH_MAX = 4_096  # as the settings' default
 class Job(msgspec.Struct, frozen=True):
     """What to run. It ends when `events` have been read or `swaps` made (0: any number), or when told to.
 
-    `frozen` and `linger_ms` are for the loop written by hand.
+    `frozen` and `linger_ms` are for the loop written by hand. `metrics`: whether they are kept; `port`: where they are
+    served (0: nowhere).
     """
 
     url: str
@@ -44,13 +49,17 @@ class Job(msgspec.Struct, frozen=True):
     frozen: bool = True
     swaps: int = 0
     linger_ms: float = 5
+    metrics: bool = True
+    port: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What happened. `seconds`: from the first batch read to the last commit; times on this process's clock."""
+    """What happened. `seconds`: from the first batch read to the last commit, `cpu_seconds` that this process used
+    meanwhile; times on its clock."""
 
     events: int
     seconds: float
+    cpu_seconds: float
     aborts: int
     batches: list[tuple[float, int, float]]  # when it ended, events, seconds
     commits: list[float]  # how long each held up the loop
@@ -64,7 +73,7 @@ class Timed:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.first = self.last = 0.0
+        self.first = self.last = self.cpu = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -77,12 +86,12 @@ class Timed:
         def timed_read(max_records: int, timeout: float) -> Any:
             batch = read(max_records, timeout)
             if batch.records:
-                self.first = time.perf_counter()
+                self.first, self.cpu = time.perf_counter(), -time.process_time()
                 reader.read = read
             return batch
 
         def timed_close() -> None:
-            self.last = time.perf_counter()
+            self.last, self.cpu = time.perf_counter(), self.cpu + time.process_time()
             close()
 
         reader.read, reader.close = timed_read, timed_close
@@ -90,12 +99,12 @@ class Timed:
         return timed
 
 
-class Recorder(Inference):
-    """Feeds the metrics as always, and keeps single values."""
+class Recorder(Observer):
+    """Feeds the metrics as always, where they are kept, and keeps single values."""
 
-    def __init__(self, job: Job, stop: threading.Event) -> None:
-        super().__init__(Metrics())
-        self._job, self._stop = job, stop
+    def __init__(self, job: Job, stop: threading.Event, metrics: Inference | None) -> None:
+        self._job, self._stop, self._metrics = job, stop, metrics
+        self._told: Observer = metrics or Observer()
         self.events = self.aborts = 0
         self.batches: list[tuple[float, int, float]] = []
         self.commits: list[float] = []
@@ -103,8 +112,14 @@ class Recorder(Inference):
         self.refusals: list[str] = []
         self.resident: list[int] = []
 
+    def took(self, batch: Batch) -> None:
+        self._told.took(batch)
+
+    def idle(self) -> None:
+        self._told.idle()
+
     def batch(self, read: int, written: int, seconds: float) -> None:
-        super().batch(read, written, seconds)
+        self._told.batch(read, written, seconds)
         if read:
             self.batches.append((time.perf_counter(), read, seconds))
         self.events += read
@@ -112,43 +127,51 @@ class Recorder(Inference):
             self._stop.set()
 
     def committed(self, seconds: float) -> None:
-        super().committed(seconds)
+        self._told.committed(seconds)
         self.commits.append(seconds)
 
     def aborted(self) -> None:
-        super().aborted()
+        self._told.aborted()
         self.aborts += 1
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        super().rebalanced(kind, partitions)
+        self._told.rebalanced(kind, partitions)
         say("ready")
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float) -> None:
-        super().swapped(old, new, pause_s, load_s)
+        if self._metrics:
+            self._metrics.swapped(old, new, pause_s, load_s)
         self.swaps.append((time.perf_counter(), pause_s))
         self.resident.append(_resident())
         if 0 < self._job.swaps <= len(self.swaps):
             self._stop.set()
 
     def refused(self, version: int, reason: str) -> None:
-        super().refused(version, reason)
+        if self._metrics:
+            self._metrics.refused(version, reason)
         self.refusals.append(reason)
 
 
 def run(job: Job, stop: threading.Event) -> Report:
     """Work until the job is done."""
-    recorder = Recorder(job, stop)
+    metrics = Metrics() if job.metrics else None
+    observed = Inference(metrics) if metrics else None
+    recorder = Recorder(job, stop, observed)
     log = open_log(job.url)
     timed: Any = Timed(log)
     declared = pipeline(job.name)
     features, task, topics = declared.features, declared.task, job.topics
     trusted = TrustedKeys([job.key.encode()])
-    with LiveModel(
-        log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
-    ) as live:
+    with (
+        serve(metrics, port=job.port) if metrics and job.port else nullcontext(),
+        LiveModel(
+            log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
+        ) as live,
+    ):
         live.wait_for(1, _LOADED_S)
         live.current()
-        step = ScoreStep(declared.schema, features, live, topics.predictions, on_batch=recorder.scored)
+        on_batch = observed.scored if observed else None
+        step = ScoreStep(declared.schema, features, live, topics.predictions, on_batch=on_batch)
         config = RunnerConfig(
             topics=(topics.events,),
             group=f"{topics.predictions}-worker",  # each output begins at the beginning
@@ -156,12 +179,15 @@ def run(job: Job, stop: threading.Event) -> Report:
             delivery=job.delivery,
             commit_interval=job.commit_interval,
         )
+        if metrics and observed:
+            metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
+            metrics.registry.register(Spending("inference", Prices()))
         spare_the_collector()
         Runner(timed, Stateless(step), config, batch=BatchSize(largest=_BATCH_MAX), observer=recorder).run(stop)
     log.close()
     return Report(
-        recorder.events, timed.last - timed.first, recorder.aborts, recorder.batches, recorder.commits, recorder.swaps,
-        recorder.refusals, recorder.resident,
+        recorder.events, timed.last - timed.first, timed.cpu, recorder.aborts, recorder.batches, recorder.commits,
+        recorder.swaps, recorder.refusals, recorder.resident,
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ No release is a label of what is counted often. To see predictions by release, j
 in [runbooks](runbooks/)) and Grafana with three dashboards (`monitoring/grafana/`). `tailrace compare` shows training
 beside inference without them.
 
-This page is made of `monitoring/metrics.py` by `python -m monitoring.generate`.
+This page is made of the code by `python -m monitoring.generate`.
 """
 _FOOT = """
 ## Every role: its process

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from monitoring.metrics import LAG_RECORDS, LAG_SECONDS
 from streams.log import Batch, Log, LogError, TopicPartition
 
-_LOOKED_AT = 256  # records of a batch: the newest of a partition need not be exact to a millisecond
+_LOOKED_AT = 64  # records of a batch: the newest of a partition need not be exact to a millisecond
 _log = structlog.get_logger(__name__)
 
 
@@ -31,7 +31,7 @@ class Reached:
         self._read = self._clock()
         records = batch.records
         if records:
-            sample = records[:: len(records) // _LOOKED_AT + 1]
+            sample = records[:: len(records) // _LOOKED_AT | 1]  # an odd step meets partitions that take turns
             found = {(record.topic, record.partition): record.timestamp / 1000 for record in (*sample, records[-1])}
             self._newest.update(found)
             self._ended -= found.keys()

@@ -18,7 +18,7 @@ from streams.joining import Counts
 from streams.log import Batch
 from streams.runner import Observer
 
-_SAMPLED = 16  # events of a batch whose time to the commit is measured
+_SAMPLED = 8  # events of a batch whose times are looked at
 
 
 class RunnerObserver(Observer):
@@ -119,8 +119,9 @@ class Inference(RunnerObserver):
         times = batch.times
         if times:
             step = -(-len(times) // _SAMPLED)
-            self._waiting.append((times[::step], step))
-            newest = max(times)
+            sample = times[::step]
+            self._waiting.append((sample, step))
+            newest = max(times[-1], *sample)
             if newest > self._newest:
                 self._newest = newest
                 self._stream.last_event.set(newest)

@@ -117,26 +117,23 @@ def tree_cpu_seconds(proc: Path = PROC) -> float:
 
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         total += ended.ru_utime + ended.ru_stime
-    processes = _processes(proc)
-    parents, found = {os.getpid()}, set[int]()
-    while parents:
-        parents = {pid for pid, (parent, _) in processes.items() if parent in parents} - found
-        found |= parents
-    return total + sum(processes[pid][1] for pid in found)
+    waiting = _children(proc / str(os.getpid()))
+    while waiting:
+        process = proc / waiting.pop()
+        with suppress(OSError, ValueError):  # it has just ended
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and its ended children's
+            waiting += _children(process)
+    return total
 
 
-def _processes(proc: Path) -> dict[int, tuple[int, float]]:
-    """pid -> parent, processor seconds with those of its ended children."""
-    if not (proc / "self").exists():
-        return {}
-    ticks = os.sysconf("SC_CLK_TCK")
-    known: dict[int, tuple[int, float]] = {}
-    for directory in proc.iterdir():
-        if directory.name.isdigit():
-            with suppress(OSError, ValueError, IndexError):  # it has just ended
-                fields = (directory / "stat").read_text().rpartition(")")[2].split()
-                known[int(directory.name)] = int(fields[1]), sum(map(int, fields[11:15])) / ticks
-    return known
+def _children(process: Path) -> list[str]:
+    """The process ids of a process's children: those of each of its threads."""
+    found: list[str] = []
+    for path in process.glob("task/*/children"):
+        with suppress(OSError):
+            found += path.read_text().split()
+    return found
 
 
 def machine_busy_seconds(proc: Path = PROC) -> float | None:

@@ -24,24 +24,22 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import msgspec
-import numpy as np
 import structlog
 
-from inference.features import Inputs
 from inference.release import Refused
-from retrain.buffer import Buffer, Row
+from retrain.buffer import Buffer
 from retrain.dividing import divided
 from retrain.frames import Candidate, Progress
 from retrain.gate import Gate, Verdict
 from retrain.intake import Intake
 from retrain.observing import Observer
 from retrain.publish import Overtaken, Publisher
-from retrain.quality import Quality
 from retrain.refresher import Refresher
 from retrain.reports import RunReport
 from retrain.runs import Champion, Declared, Run, job_of, judge, manifest_of, run_of
+from retrain.seeing import Sight
 from retrain.trainer import Trainer, TrainingFailed
-from retrain.triggers import Facts, first_due, next_time
+from retrain.triggers import Facts, first_due
 from retrain.watching import Watch
 from streams.codec import Malformed
 from streams.log import Aborted, Batch, Committed, Log, Reader, TooLarge, TopicPartition
@@ -94,8 +92,7 @@ class Retrainer:
         self._committed: dict[TopicPartition, int] = {}  # as this process found them
         self._considered: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._watch = Watch(())
-        self._quality = Quality(declared.task.kind)
+        self._sight = Sight(declared, Watch(()), observer, clock)
         self._pending: _Pending | None = None
         self._refresher: Refresher | None = None
         if declared.online is not None and twin is not None:
@@ -171,13 +168,14 @@ class Retrainer:
             for tp, at in self._committed.items()
         }
         wall = self._declared.training.clock == "wall"
-        self._watch = Watch(
+        watch = Watch(
             self._declared.retrain,
             metric=Gate().metric_for(self._declared.task.kind),
             since=last.since if last else self._clock() if wall else math.inf,
             created=(last.at if wall else last.since) if last and last.version else None,
             names=(*self._declared.features.numbers, *self._declared.features.categories),
         )
+        self._sight = Sight(self._declared, watch, self._observer, self._clock)
 
     def _take(self, batch: Batch) -> None:
         """Put examples into the buffer; those that no run has considered count as new labels."""
@@ -188,40 +186,9 @@ class Retrainer:
         self._buffer.append(rows)
         if self._refresher:
             self._refresher.take(rows, {tp.partition: at for tp, at in self._committed.items()})
-        self._see(rows, inputs)
+        self._sight.see(rows, inputs, {tp.partition: at for tp, at in self._considered.items()})
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-
-    def _see(self, rows: list[Row], inputs: Inputs) -> None:
-        """Tell the watch: those that a run has considered are no news."""
-        if not rows:
-            return
-        task = self._declared.task
-        new = np.array([row.offset >= self._considered[TopicPartition(self._topic, row.partition)] for row in rows])
-        if not new.all():
-            self._watch.remember(inputs.take(np.flatnonzero(~new)))
-        # What another declaration served, of other classes, says nothing of today's champion.
-        told = [n for n in np.flatnonzero(new).tolist() if len(rows[n].scores) == task.outputs]
-        if not told:
-            return
-        scores = np.array([rows[n].scores for n in told], np.float32)
-        targets = np.array([rows[n].target for n in told], np.float32)
-        times = [rows[n].label_time for n in told]
-        self._watch.see(task.kind, scores, targets, lambda: inputs.take(told), max(times), oldest_label_time=min(times))
-        self._quality.take(scores, targets)
-        self._tell_seen()
-
-    def _tell_seen(self) -> None:
-        self._observer.measured(self._quality.figures())
-        if (monitor := self._watch.monitor) is not None:
-            self._observer.drifted(monitor.levels, monitor.detections)
-        self._tell_waiting()
-
-    def _tell_waiting(self) -> None:
-        facts = self._watch.facts(self._now())
-        due = next_time(self._declared.retrain, facts)
-        known = due is not None and math.isfinite(facts.now)
-        self._observer.watched(self._watch.labels, self._clock() + due - facts.now if known and due else None)
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count them, and say so once a batch: after a change of the declaration they may be the whole window."""
@@ -233,19 +200,16 @@ class Retrainer:
                 count=len(malformed),
                 partition=first.record.partition,
                 offset=first.record.offset,
-                detail=f"{first.reason}: {first.detail}",
+                reason=first.reason,  # its detail may quote the example
             )
 
     def _begin_if_due(self, pool: ThreadPoolExecutor) -> None:
         if not self._refilled or len(self._buffer) < self._declared.training.min_examples:
             return
-        facts = self._watch.facts(self._now())
+        facts = self._sight.facts()
         reason = first_due(self._declared.retrain, facts)
         if reason is not None:
             self._begin(pool, reason, facts)
-
-    def _now(self) -> float:
-        return self._clock() if self._declared.training.clock == "wall" else self._watch.newest
 
     def _begin(self, pool: ThreadPoolExecutor, reason: str, facts: Facts) -> None:
         began, plan = time.perf_counter(), self._declared.training
@@ -261,7 +225,7 @@ class Retrainer:
         selection = divided(chosen, seen, plan, self._declared.online)
         if not selection.train:
             logger.warning("no run: no example is mature yet", reason=reason, examples=len(self._buffer))
-            self._watch.began(facts)
+            self._sight.watch.began(facts)
             return
         warm = champion.fits(self._declared) and plan.start == "warm" and self._refresher is None
         run = run_of(reason, facts, champion, selection, plan.seed + champion.version, self._declared, warm=warm)
@@ -273,8 +237,8 @@ class Retrainer:
         stages = {"select": time.perf_counter() - began}
         self._pending = _Pending(run, dict(self._positions), began, future, moved, stages)
         self._considered = dict(self._positions)
-        self._watch.began(facts)
-        self._tell_waiting()
+        self._sight.watch.began(facts)
+        self._sight.tell_waiting()
 
     def _tell(self, progress: Progress) -> None:
         logger.debug("retraining", step=progress.step, steps=progress.steps, loss=round(progress.loss, 4))
@@ -301,13 +265,13 @@ class Retrainer:
             return
         self._pending = None
         self._publisher.pinned = set()
-        self._watch.ended(report.total_s)
+        self._sight.watch.ended(report.total_s)
         logger.info(
             "retraining ended",
             **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
         )
         self._observer.ran(report, pending.stages)
-        self._tell_waiting()
+        self._sight.tell_waiting()
 
     def _conclude(self, pending: _Pending, reader: Reader) -> RunReport:
         """Decide and write what came of a run, in one transaction with its positions."""
@@ -347,7 +311,7 @@ class Retrainer:
                 if refresher:
                     refresher.restart(version, report.considered)
                 metrics = {} if verdict.candidate is None else {verdict.metric: verdict.candidate}
-                self._watch.published(self._now(), metrics, verdict.examples)
+                self._sight.watch.published(self._sight.now(), metrics, verdict.examples)
                 return msgspec.structs.replace(report, version=version)
         report = self._report(pending, "refused", detail or verdict.reason, candidate, verdict)
         self._publisher.record(report, positions, reader)
