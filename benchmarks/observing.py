@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from benchmarks import worker
 from benchmarks.harness import Child, Row, at_least, embedded
 from benchmarks.throughput import Course, prepare
@@ -35,11 +37,16 @@ def measure(directory: Path, events: int, rounds: int) -> list[Row]:
     course.log.close()
     pairs = list(zip(found[True], found[False], strict=True))
     return [
-        at_least(GROUP, "with / without, by CPU seconds", median(b.cpu_seconds / a.cpu_seconds for a, b in pairs), BAR),
-        at_least(GROUP, "with / without, by the clock", median(b.seconds / a.seconds for a, b in pairs), BAR),
-        Row(GROUP, "with", median(events / a.seconds for a, _ in pairs), "events/s", note=f"{rounds} rounds"),
+        _ratio("with / without, by CPU seconds", [b.cpu_seconds / a.cpu_seconds for a, b in pairs]),
+        _ratio("with / without, by the clock", [b.seconds / a.seconds for a, b in pairs]),
+        Row(GROUP, "with", median(events / a.seconds for a, _ in pairs), "events/s"),
         Row(GROUP, "without", median(events / b.seconds for _, b in pairs), "events/s"),
     ]
+
+
+def _ratio(what: str, ratios: list[float]) -> Row:
+    row = at_least(GROUP, what, median(ratios), BAR)
+    return msgspec.structs.replace(row, note=f"{min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} rounds")
 
 
 def _run(course: Course, events: int, metrics: bool, name: str) -> worker.Report:

@@ -89,9 +89,11 @@ def compared(samples: Samples) -> dict[str, Any]:
     return {
         "inference": {
             **_side(samples, "inference"),
-            "latency": {"of": "an event, from its time to its commit"}
+            "latency": {"of": "an event, from being read to the commit of its prediction"}
+            | _latency(samples, "tailrace_prediction_seconds"),
+            "end_to_end": {"of": "an event, from its own time to that commit"}
             | _latency(samples, "tailrace_end_to_end_seconds"),
-            "batch_latency": {"of": "a batch, from read to written"} | _scoring(samples),
+            "stages_mean_s": _scoring(samples),
             "data": {"events": int(predictions), "dead_letters": int(_dead(samples))},
             "per_million_predictions": _per(samples, "inference", predictions / _MILLION),
         },
@@ -135,10 +137,10 @@ def _latency(samples: Samples, name: str) -> dict[str, Any]:
 
 
 def _scoring(samples: Samples) -> dict[str, Any]:
-    """Batches of the worker alone: it is the one role with stages of scoring."""
+    """What each stage takes for a batch."""
     stages = samples.by("stage", "tailrace_stage_seconds_sum")
     counts = samples.by("stage", "tailrace_stage_seconds_count")
-    return {f"{stage}_mean_s": stages[stage] / counts[stage] if counts[stage] else None for stage in stages}
+    return {stage: stages[stage] / counts[stage] if counts[stage] else None for stage in stages}
 
 
 def _dead(samples: Samples) -> float:

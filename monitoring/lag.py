@@ -18,33 +18,41 @@ _log = structlog.get_logger(__name__)
 
 
 class Reached:
-    """How far a reader has come in time, by partition: told of each batch, asked by another thread."""
+    """How far a reader has come in time, by partition: told of each batch, asked by another thread.
+
+    What waits was written after the newest record taken, and after the reader last stood at the partition's end: the
+    later of the two counts, so that replayed records of old times are not taken for old lag.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._newest: dict[tuple[str, int], float] = {}  # when the newest record taken was written
         self._ended: set[tuple[str, int]] = set()  # at whose end the reader stands
+        self._left: dict[tuple[str, int], float] = {}  # when it last stood at the end of others
         self._read = 0.0  # the last read
 
     def took(self, batch: Batch) -> None:
         """What a read returned."""
-        self._read = self._clock()
+        before, self._read = self._read, self._clock()
         records = batch.records
         if records:
             sample = records[:: len(records) // _LOOKED_AT | 1]  # an odd step meets partitions that take turns
             found = {(record.topic, record.partition): record.timestamp / 1000 for record in (*sample, records[-1])}
             self._newest.update(found)
-            self._ended -= found.keys()
+            left = self._ended & found.keys()
+            self._left.update(dict.fromkeys(left, before))
+            self._ended = self._ended - left
         self._ended |= batch.at_end
 
     def forget(self) -> None:
         """Partitions go, or are read again."""
-        self._newest, self._ended = {}, set()
+        self._newest, self._ended, self._left = {}, set(), {}
 
     def waited(self, at: TopicPartition) -> float | None:
         """Seconds that whatever is not taken of a partition has waited at most; None where nothing is known."""
-        since = self._read if at in self._ended else self._newest.get(at)
-        return None if since is None else max(0.0, self._clock() - since)
+        known = [self._read] if at in self._ended else []
+        known += [times[at] for times in (self._newest, self._left) if at in times]
+        return max(0.0, self._clock() - max(known)) if known else None
 
 
 class LagCollector(Collector):

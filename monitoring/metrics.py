@@ -167,6 +167,9 @@ class Inference(Group):
             _FAST,
             stage=SCORING_STAGES,
         )
+        self.prediction_seconds = self._tally(
+            "tailrace_prediction_seconds", "From an event's being read to the commit of its prediction.", WAITS
+        )
         self.end_to_end_seconds = self._tally(
             "tailrace_end_to_end_seconds",
             "From an event's time (its own, else its record's) to its commit, by a sample of each batch.",

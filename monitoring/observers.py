@@ -104,8 +104,15 @@ class Inference(RunnerObserver):
         self._predicted = inference.events.labels("predicted")
         self._dead = inference.events.labels("dead_letter")
         self._malformed = count_malformed(self._metrics)
-        self._end_to_end = inference.end_to_end_seconds
+        self._end_to_end, self._prediction = inference.end_to_end_seconds, inference.prediction_seconds
+        self._read: list[tuple[float, int]] = []  # when batches were read, and their sizes
         self._serves(0, 0.0)
+
+    def took(self, batch: Batch) -> None:
+        """See `Observer`."""
+        super().took(batch)
+        if batch.records:
+            self._read.append((self._clock(), len(batch.records)))
 
     def scored(self, batch: Scored) -> None:
         """For `ScoreStep(on_batch=)`."""
@@ -131,14 +138,17 @@ class Inference(RunnerObserver):
         super().committed(seconds)
         self._commits.observe(seconds)
         waiting, self._waiting = self._waiting, []
+        read, self._read = self._read, []
         now = self._clock()
+        for began, records in read:
+            self._prediction.observe((max(0.0, now - began),), records)
         for times, weight in waiting:
             self._end_to_end.observe([max(0.0, now - time) for time in times], weight)
 
     def aborted(self) -> None:
         """See `Observer`."""
         super().aborted()
-        self._waiting = []
+        self._waiting, self._read = [], []
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float, trained_through: float = 0.0) -> None:
         """For `LiveModel(on_swap=)`, with the time of the newest event that the new release has learned."""

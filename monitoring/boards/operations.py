@@ -31,8 +31,8 @@ ROWS = (
                 ((f"3600 * {rate('tailrace_cost_total', 'phase, currency')}", "{{phase}}, {{currency}}"),),
             ),
             Panel(
-                "Latency of inference", "From an event's time to its commit.", "s",
-                quantiles("tailrace_end_to_end_seconds"),
+                "Latency of inference", "From an event's being read to the commit of its prediction.", "s",
+                quantiles("tailrace_prediction_seconds"),
             ),
             Panel(
                 "Latency of training", "An online update, from its labels' being there to its release.", "s",

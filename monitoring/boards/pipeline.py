@@ -45,14 +45,18 @@ ROWS = (
                 "What a batch's time goes to", "The mean of each stage of scoring, and of a commit.", "s",
                 ((mean("tailrace_stage_seconds", "stage"), "{{stage}}"),),
             ),
-            Panel("Batch size", "Records read in one batch.", "short", quantiles("tailrace_batch_records")),
+            Panel(
+                "Latency from read to commit", "What the worker itself adds, whatever times events bring.", "s",
+                quantiles("tailrace_prediction_seconds"), width=6,
+            ),
+            Panel("Batch size", "Records read in one batch.", "short", quantiles("tailrace_batch_records"), width=6),
             Panel(
                 "Waiting for a commit", "Records read whose results are not handed to a commit yet.", "short",
-                (("max by (component) (tailrace_queue_records)", "{{component}}"),),
+                (("max by (component) (tailrace_queue_records)", "{{component}}"),), width=6,
             ),
             Panel(
                 "Commits", "How long a commit holds up a loop: 99 of 100 take no longer.", "s",
-                ((quantile(0.99, "tailrace_commit_seconds", "component"), "{{component}}"),),
+                ((quantile(0.99, "tailrace_commit_seconds", "component"), "{{component}}"),), width=6,
             ),
         ),
     ),

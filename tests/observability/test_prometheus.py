@@ -58,6 +58,7 @@ class Live(NamedTuple):
     prometheus: Prometheus
     urls: list[str]
     texts: dict[str, str]  # what each role serves, at the end of the run
+    logs: dict[str, str]  # what each has logged
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         until(lambda: prometheus.query(f"sum(tailrace_examples_total) >= {EVENTS - 2}"), 120.0, roles.check)
         until(lambda: prometheus.query('sum(tailrace_retrain_runs_total{outcome="published"}) > 0'), 120.0, roles.check)
         until(lambda: trickle.send() or prometheus.query("tailrace_swap_pause_seconds_count > 0"), check=roles.check)
-        yield Live(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)))
+        logs = {role: (directory / f"{role}.log").read_text() for role in ROLES}
+        yield Live(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)), logs)
 
 
 def _send(log: Log, declared: Pipeline) -> None:
@@ -99,7 +101,8 @@ def _send(log: Log, declared: Pipeline) -> None:
     labels[1]["time"] += 3_600
     outs = [Out(topics.labels, str(label["id"]).encode(), json.dumps(label).encode()) for label in labels]
     outs += [Out(topics.events, None, json.dumps(event).encode()) for event in events[2:]]
-    writer.write([*outs, Out(topics.events, None, b"?"), Out(topics.events, None, b'{"id": 3}')])
+    outs += [Out(topics.events, None, b'{"x": "private"'), Out(topics.events, None, b'{"id": "a", "x": "private"}')]
+    writer.write([*outs, Out(topics.labels, b"0", b'{"id": "0", "label": "private"}')])
     writer.write([Out(topics.events, None, json.dumps(event).encode()) for event in events[:2]])
     writer.commit()
     writer.close()
@@ -176,6 +179,18 @@ def test_what_roles_serve_is_documented_and_clean(live: Live) -> None:
     assert served == documented
     values = set(re.findall(r"^(tailrace_\w+?)(?:_bucket|_sum|_count)?(?:\{| )", "\n".join(live.texts.values()), re.M))
     assert documented - ONLY_OF_VALUES <= values
+
+
+@pytest.mark.slow
+def test_logs_are_lines_of_json_that_quote_no_record(live: Live) -> None:
+    """Each line says what happened, when and how grave it is; what records held, usable or not, stands in none."""
+    for role, log in live.logs.items():
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert all({"event", "level", "timestamp"} <= line.keys() for line in lines), role
+        assert {"metrics", "started"} <= {line["event"] for line in lines}
+        assert "private" not in log
+        assert '"x"' not in log
+    assert "swapped" in {json.loads(line)["event"] for line in live.logs["worker"].splitlines()}
 
 
 @pytest.mark.slow

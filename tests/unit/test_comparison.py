@@ -35,7 +35,7 @@ FOUND = compared(
             sample("retrain_runs_total", 9, trigger="labels", outcome="refused"),
             sample("updates_total", 5, outcome="published"),
             sample("hardware_info", 1, phase="training", machine="x86_64", processor="P", cores="4", gpu="G"),
-            *buckets("end_to_end_seconds", le_1=50, le_2=100, le_inf=100),
+            *buckets("prediction_seconds", le_1=50, le_2=100, le_inf=100),
             *buckets("update_seconds", le_1=0, le_2=0, le_inf=0),
         ]
     )

@@ -119,6 +119,7 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
     """Outcomes, reasons and stages of a batch are counted; a commit tells the time from the newest event to itself."""
     observer = Inference(metrics, clock=lambda: 50.25)
     letter = Malformed(Record("events", 0, 7, 0, None, b"?"), "invalid_json", "")
+    observer.took(Batch([letter.record] * 100))
     observer.scored(Scored(1, 98, [letter, letter], 0.1, 0.2, 0.3, 0.4, [50.0, 49.25]))
     observer.committed(0.0)
     observer.committed(0.0)
@@ -127,6 +128,7 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
     assert value(metrics, "tailrace_dead_letters_total", reason="invalid_json") == 2
     assert value(metrics, "tailrace_stage_seconds_sum", stage="predict") == 0.3
     assert value(metrics, "tailrace_stage_seconds_count", stage="commit") == 2
+    assert value(metrics, "tailrace_prediction_seconds_count") == 100
     assert value(metrics, "tailrace_end_to_end_seconds_sum") == 1.25
     assert value(metrics, "tailrace_end_to_end_seconds_bucket", le="0.25") == 1
     assert value(metrics, "tailrace_end_to_end_seconds_count") == 2
@@ -288,6 +290,9 @@ def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> N
     reached.took(Batch([], frozenset({TopicPartition("events", 0)})))
     now = 110.0
     assert shown("tailrace_lag_seconds") == [10, 0]
+    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")], frozenset()))  # of long ago, replayed
+    now = 130.0
+    assert shown("tailrace_lag_seconds") == [30, 0]
     reached.forget()
     assert shown("tailrace_lag_seconds") == [None, 0]
     assert list(LagCollector(log, "g", ["nothing"]).collect()) == []
