@@ -28,7 +28,7 @@ def main() -> int:
     options = _options()
     measurements: dict[str, Measurement] = {
         "throughput": lambda place, at: throughput.measure(place, at, options.events, options.rounds),
-        "metrics": lambda place, at: observing.measure(at, options.events, 2 * options.rounds + 1),
+        "metrics": lambda place, at: observing.measure(at, options.events, options.rounds),
         "latency": lambda place, at: latency.measure(place, at, options.seconds, options.rounds),
         "swaps": lambda place, at: swaps.measure(at),
         "join": lambda place, at: _join(at, options.events),

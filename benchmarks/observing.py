@@ -1,16 +1,14 @@
 """What metrics cost: the worker's throughput with them and without, in turns, on the embedded log.
 
-With them, somebody scrapes each second. Each run is a process of its own over the same topic; a round is one run of
-each kind, in an order that changes. What counts is the median of the rounds' ratios: by processor seconds, which the
-machine's other work disturbs least, and by the clock.
+One process over one topic keeps metrics for some thousand events, then keeps none for as many, and so on: whatever else
+the machine does meets both alike. Each turn is compared with the mean of the turns before and behind it; what counts is
+the median of these ratios, by processor seconds, which other work disturbs least, and by the clock. A scrape's cost is
+added to the turns with metrics as if somebody scraped each five seconds, as Prometheus is configured here.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-import urllib.request
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -24,35 +22,31 @@ from streams.log import Delivery
 
 GROUP = "metrics"
 BAR = 0.97
-_EVERY_S = 1.0  # between two scrapes: five times as often as usual
+_TURN = 10_000  # events
+_SCRAPED_S = 5.0
 
 
 def measure(directory: Path, events: int, rounds: int) -> list[Row]:
     """The ratios of throughput with metrics and without."""
     course = prepare(embedded(directory, "metrics"), events)
-    found: dict[bool, list[worker.Report]] = {True: [], False: []}
-    for round in range(rounds):
-        for metrics in (round % 2 == 0, round % 2 == 1):
-            found[metrics].append(_run(course, events, metrics, f"{round}{'on' if metrics else 'off'}"))
+    reports = [_run(course, events, str(round)) for round in range(rounds)]
     course.log.close()
-    pairs = list(zip(found[True], found[False], strict=True))
-    return [
-        _ratio("with / without, by CPU seconds", [b.cpu_seconds / a.cpu_seconds for a, b in pairs]),
-        _ratio("with / without, by the clock", [b.seconds / a.seconds for a, b in pairs]),
-        Row(GROUP, "with", median(events / a.seconds for a, _ in pairs), "events/s"),
-        Row(GROUP, "without", median(events / b.seconds for _, b in pairs), "events/s"),
+    scrape_s = median(report.scrape_s for report in reports)
+
+    def cost(seconds: Callable[[worker.Turn], float]) -> Callable[[worker.Turn], float]:
+        """Seconds an event."""
+        return lambda turn: (seconds(turn) + turn.metrics * scrape_s * turn.seconds / _SCRAPED_S) / turn.events
+
+    rows = [
+        _row(what, [ratio for report in reports for ratio in _ratios(report.turns, cost(seconds))])
+        for what, seconds in (("CPU seconds", lambda turn: turn.cpu_seconds), ("the clock", lambda turn: turn.seconds))
     ]
+    return [*rows, Row(GROUP, "CPU time of a scrape", 1000 * scrape_s, "ms")]
 
 
-def _ratio(what: str, ratios: list[float]) -> Row:
-    row = at_least(GROUP, what, median(ratios), BAR)
-    return msgspec.structs.replace(row, note=f"{min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} rounds")
-
-
-def _run(course: Course, events: int, metrics: bool, name: str) -> worker.Report:
+def _run(course: Course, events: int, name: str) -> worker.Report:
     declared = pipeline(predictions=f"bench.predictions-metrics{name}")
     course.log.create(declared.topology(PARTITIONS))
-    port = _free_port() if metrics else 0
     job = worker.Job(
         course.place.url,
         declared.name,
@@ -61,33 +55,22 @@ def _run(course: Course, events: int, metrics: bool, name: str) -> worker.Report
         course.place.commit_exactly_once,
         course.key,
         events,
-        metrics=metrics,
-        port=port,
+        turn=_TURN,
     )
-    done = threading.Event()
-    scraper = threading.Thread(target=_scrape, args=(port, done))
     with Child("worker", job) as child:
-        if metrics:
-            scraper.start()
-        try:
-            return child.hear(worker.Report)
-        finally:
-            done.set()
-            if metrics:
-                scraper.join()
+        return child.hear(worker.Report)
 
 
-def _scrape(port: int, done: threading.Event) -> None:
-    while not done.wait(_EVERY_S):
-        with (
-            suppress(OSError),  # it does not serve yet, or no more
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer,
-        ):
-            answer.read()
+def _ratios(turns: list[worker.Turn], cost: Callable[[worker.Turn], float]) -> list[float]:
+    """Of each turn with metrics: what an event costs in the two turns beside it, by what it costs in this one."""
+    return [
+        (cost(before) + cost(behind)) / 2 / cost(turn)
+        for before, turn, behind in zip(turns, turns[1:], turns[2:], strict=False)
+        if turn.metrics
+    ]
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+def _row(what: str, ratios: list[float]) -> Row:
+    row = at_least(GROUP, f"throughput with / without, by {what}", median(ratios), BAR)
+    low, high = sorted(ratios)[len(ratios) // 4], sorted(ratios)[3 * len(ratios) // 4]
+    return msgspec.structs.replace(row, note=f"half of {len(ratios)} turns: {low:.3f} to {high:.3f}")

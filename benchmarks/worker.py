@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from prometheus_client import generate_latest
 
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.workload import pipeline
 from inference.keys import TrustedKeys
 from inference.live import LiveModel
-from inference.scoring import ScoreStep
+from inference.scoring import Scored, ScoreStep
 from monitoring.lag import LagCollector
 from monitoring.metrics import Metrics
 from monitoring.observers import Inference
-from monitoring.server import serve
 from monitoring.spending import Prices, Spending
 from streams.batching import BatchSize
 from streams.connect import open_log
@@ -35,8 +34,8 @@ _BATCH_MAX = 4_096  # as the settings' default
 class Job(msgspec.Struct, frozen=True):
     """What to run. It ends when `events` have been read or `swaps` made (0: any number), or when told to.
 
-    `frozen` and `linger_ms` are for the loop written by hand. `metrics`: whether they are kept; `port`: where they are
-    served (0: nowhere).
+    `frozen` and `linger_ms` are for the loop written by hand. `turn`: after how many events metrics are kept, or not
+    kept, in turns (0: they always are).
     """
 
     url: str
@@ -49,23 +48,32 @@ class Job(msgspec.Struct, frozen=True):
     frozen: bool = True
     swaps: int = 0
     linger_ms: float = 5
-    metrics: bool = True
-    port: int = 0
+    turn: int = 0
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What happened. `seconds`: from the first batch read to the last commit, `cpu_seconds` that this process used
-    meanwhile; times on its clock."""
+class Turn(msgspec.Struct, frozen=True):
+    """Some events with metrics, or without; `cpu_seconds`: what the process has used of all cores."""
 
+    metrics: bool
     events: int
     seconds: float
     cpu_seconds: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What happened. `seconds`: from the first batch read to the last commit; times on this process's clock.
+    `scrape_s`: processor seconds of showing all metrics once."""
+
+    events: int
+    seconds: float
     aborts: int
     batches: list[tuple[float, int, float]]  # when it ended, events, seconds
     commits: list[float]  # how long each held up the loop
     swaps: list[tuple[float, float]]  # when, pause
     refusals: list[str]
     resident: list[int]  # bytes, after each swap
+    turns: list[Turn]
+    scrape_s: float
 
 
 class Timed:
@@ -73,7 +81,7 @@ class Timed:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.first = self.last = self.cpu = 0.0
+        self.first = self.last = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -86,12 +94,12 @@ class Timed:
         def timed_read(max_records: int, timeout: float) -> Any:
             batch = read(max_records, timeout)
             if batch.records:
-                self.first, self.cpu = time.perf_counter(), -time.process_time()
+                self.first = time.perf_counter()
                 reader.read = read
             return batch
 
         def timed_close() -> None:
-            self.last, self.cpu = time.perf_counter(), self.cpu + time.process_time()
+            self.last = time.perf_counter()
             close()
 
         reader.read, reader.close = timed_read, timed_close
@@ -100,17 +108,23 @@ class Timed:
 
 
 class Recorder(Observer):
-    """Feeds the metrics as always, where they are kept, and keeps single values."""
+    """Feeds the metrics as always, or in turns, and keeps single values."""
 
-    def __init__(self, job: Job, stop: threading.Event, metrics: Inference | None) -> None:
+    def __init__(self, job: Job, stop: threading.Event, metrics: Inference) -> None:
         self._job, self._stop, self._metrics = job, stop, metrics
-        self._told: Observer = metrics or Observer()
+        self._told: Observer = metrics
+        self._began = (0, 0.0, 0.0)  # the turn: events, clock, processor seconds
+        self.turns: list[Turn] = []
         self.events = self.aborts = 0
         self.batches: list[tuple[float, int, float]] = []
         self.commits: list[float] = []
         self.swaps: list[tuple[float, float]] = []
         self.refusals: list[str] = []
         self.resident: list[int] = []
+
+    def scored(self, batch: Scored) -> None:
+        if self._told is self._metrics:
+            self._metrics.scored(batch)
 
     def took(self, batch: Batch) -> None:
         self._told.took(batch)
@@ -123,8 +137,19 @@ class Recorder(Observer):
         if read:
             self.batches.append((time.perf_counter(), read, seconds))
         self.events += read
+        if self._job.turn and self.events - self._began[0] >= self._job.turn:
+            self._take_turns()
         if 0 < self._job.events <= self.events:
             self._stop.set()
+
+    def _take_turns(self) -> None:
+        now = (self.events, time.perf_counter(), time.process_time())
+        events, seconds, cpu_seconds = (after - before for after, before in zip(now, self._began, strict=True))
+        on = self._told is self._metrics
+        if self._began[1]:
+            self.turns.append(Turn(on, int(events), seconds, cpu_seconds))
+        self._told = Observer() if on else self._metrics
+        self._began = now
 
     def committed(self, seconds: float) -> None:
         self._told.committed(seconds)
@@ -139,39 +164,33 @@ class Recorder(Observer):
         say("ready")
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float) -> None:
-        if self._metrics:
-            self._metrics.swapped(old, new, pause_s, load_s)
+        self._metrics.swapped(old, new, pause_s, load_s)
         self.swaps.append((time.perf_counter(), pause_s))
         self.resident.append(_resident())
         if 0 < self._job.swaps <= len(self.swaps):
             self._stop.set()
 
     def refused(self, version: int, reason: str) -> None:
-        if self._metrics:
-            self._metrics.refused(version, reason)
+        self._metrics.refused(version, reason)
         self.refusals.append(reason)
 
 
 def run(job: Job, stop: threading.Event) -> Report:
     """Work until the job is done."""
-    metrics = Metrics() if job.metrics else None
-    observed = Inference(metrics) if metrics else None
+    metrics = Metrics()
+    observed = Inference(metrics)
     recorder = Recorder(job, stop, observed)
     log = open_log(job.url)
     timed: Any = Timed(log)
     declared = pipeline(job.name)
     features, task, topics = declared.features, declared.task, job.topics
     trusted = TrustedKeys([job.key.encode()])
-    with (
-        serve(metrics, port=job.port) if metrics and job.port else nullcontext(),
-        LiveModel(
-            log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
-        ) as live,
-    ):
+    with LiveModel(
+        log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
+    ) as live:
         live.wait_for(1, _LOADED_S)
         live.current()
-        on_batch = observed.scored if observed else None
-        step = ScoreStep(declared.schema, features, live, topics.predictions, on_batch=on_batch)
+        step = ScoreStep(declared.schema, features, live, topics.predictions, on_batch=recorder.scored)
         config = RunnerConfig(
             topics=(topics.events,),
             group=f"{topics.predictions}-worker",  # each output begins at the beginning
@@ -179,15 +198,17 @@ def run(job: Job, stop: threading.Event) -> Report:
             delivery=job.delivery,
             commit_interval=job.commit_interval,
         )
-        if metrics and observed:
-            metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
-            metrics.registry.register(Spending("inference", Prices()))
+        metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
+        metrics.registry.register(Spending("inference", Prices()))
         spare_the_collector()
         Runner(timed, Stateless(step), config, batch=BatchSize(largest=_BATCH_MAX), observer=recorder).run(stop)
+    began = time.process_time()
+    generate_latest(metrics.registry)
+    scrape_s = time.process_time() - began
     log.close()
     return Report(
-        recorder.events, timed.last - timed.first, timed.cpu, recorder.aborts, recorder.batches, recorder.commits,
-        recorder.swaps, recorder.refusals, recorder.resident,
+        recorder.events, timed.last - timed.first, recorder.aborts, recorder.batches, recorder.commits,
+        recorder.swaps, recorder.refusals, recorder.resident, recorder.turns, scrape_s,
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class Prometheus:
 
 
 @contextmanager
-def running(directory: Path, ports: Mapping[str, int], interval: str = "500ms") -> Iterator[Prometheus]:
+def running(directory: Path, ports: Mapping[str, int], interval: str = "1s") -> Iterator[Prometheus]:
     """Prometheus as shipped, but for where the roles are (component -> port) and how often it looks."""
     config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "1s"}

@@ -165,7 +165,7 @@ def test_rules_evaluate_and_record(live: Live) -> None:
         until(lambda name=name: live.prometheus.query(name))
     assert not [rule["lastError"] for rule in live.prometheus.rules() if rule.get("lastError")]
     until(lambda: live.prometheus.query('ALERTS{alertname="TailraceDeadLetters",alertstate="firing"}'))
-    assert not live.prometheus.query('ALERTS{alertname="TailraceTargetDown"}')
+    assert not live.prometheus.query('ALERTS{alertname="TailraceTargetDown",alertstate="firing"}')
 
 
 @pytest.mark.slow
