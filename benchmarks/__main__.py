@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drift, freshness, join, latency, swaps, throughput, training
+from benchmarks import drift, freshness, join, latency, observing, swaps, throughput, training
 from benchmarks.harness import ROOT, Place, Row, kafka
 
 Measurement = Callable[[Place | None, Path], list[Row]]
@@ -28,6 +28,7 @@ def main() -> int:
     options = _options()
     measurements: dict[str, Measurement] = {
         "throughput": lambda place, at: throughput.measure(place, at, options.events, options.rounds),
+        "metrics": lambda place, at: observing.measure(at, options.events, options.rounds),
         "latency": lambda place, at: latency.measure(place, at, options.seconds, options.rounds),
         "swaps": lambda place, at: swaps.measure(at),
         "join": lambda place, at: _join(at, options.events),

@@ -52,7 +52,7 @@ class Course(NamedTuple):
 def measure(kafka: Place | None, directory: Path, events: int, rounds: int) -> list[Row]:
     """The rows of (a) to (d) and their ratios."""
     places = {False: embedded(directory, "throughput"), True: kafka}
-    courses = {on_kafka: _prepare(place, events) for on_kafka, place in places.items() if place}
+    courses = {on_kafka: prepare(place, events) for on_kafka, place in places.items() if place}
     rates: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS if contender.on_kafka in courses}
     for round in range(rounds):
         for contender in CONTENDERS:
@@ -73,7 +73,7 @@ def measure(kafka: Place | None, directory: Path, events: int, rounds: int) -> l
     return rows
 
 
-def _prepare(place: Place, events: int) -> Course:
+def prepare(place: Place, events: int) -> Course:
     log = open_log(place.url, {"compression.type": "lz4"} if place.url.startswith("kafka") else None)
     declared = pipeline()
     log.create(declared.topology(PARTITIONS))

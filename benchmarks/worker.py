@@ -9,18 +9,21 @@ from typing import Any
 
 import msgspec
 import torch
+from prometheus_client import generate_latest
 
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.workload import pipeline
 from inference.keys import TrustedKeys
 from inference.live import LiveModel
-from inference.scoring import ScoreStep
+from inference.scoring import Scored, ScoreStep
+from monitoring.lag import LagCollector
 from monitoring.metrics import Metrics
 from monitoring.observers import Inference
+from monitoring.spending import Prices, Spending
 from streams.batching import BatchSize
 from streams.connect import open_log
-from streams.log import Delivery, Log, Reader
-from streams.runner import Runner, RunnerConfig, Stateless
+from streams.log import Batch, Delivery, Log, Reader
+from streams.runner import Observer, Runner, RunnerConfig, Stateless
 from tailrace.pipeline import Topics
 from tailrace.roles import spare_the_collector
 
@@ -31,7 +34,8 @@ _BATCH_MAX = 4_096  # as the settings' default
 class Job(msgspec.Struct, frozen=True):
     """What to run. It ends when `events` have been read or `swaps` made (0: any number), or when told to.
 
-    `frozen` and `linger_ms` are for the loop written by hand.
+    `frozen` and `linger_ms` are for the loop written by hand. `turn`: after how many events metrics are kept, or not
+    kept, in turns (0: they always are).
     """
 
     url: str
@@ -44,10 +48,21 @@ class Job(msgspec.Struct, frozen=True):
     frozen: bool = True
     swaps: int = 0
     linger_ms: float = 5
+    turn: int = 0
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Some events with metrics, or without; `cpu_seconds`: what the process has used of all cores."""
+
+    metrics: bool
+    events: int
+    seconds: float
+    cpu_seconds: float
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What happened. `seconds`: from the first batch read to the last commit; times on this process's clock."""
+    """What happened. `seconds`: from the first batch read to the last commit; times on this process's clock.
+    `scrape_s`: processor seconds of showing all metrics once."""
 
     events: int
     seconds: float
@@ -57,6 +72,8 @@ class Report(msgspec.Struct, frozen=True):
     swaps: list[tuple[float, float]]  # when, pause
     refusals: list[str]
     resident: list[int]  # bytes, after each swap
+    turns: list[Turn]
+    scrape_s: float
 
 
 class Timed:
@@ -90,12 +107,14 @@ class Timed:
         return timed
 
 
-class Recorder(Inference):
-    """Feeds the metrics as always, and keeps single values."""
+class Recorder(Observer):
+    """Feeds the metrics as always, or in turns, and keeps single values."""
 
-    def __init__(self, job: Job, stop: threading.Event) -> None:
-        super().__init__(Metrics())
-        self._job, self._stop = job, stop
+    def __init__(self, job: Job, stop: threading.Event, metrics: Inference) -> None:
+        self._job, self._stop, self._metrics = job, stop, metrics
+        self._told: Observer = metrics
+        self._began = (0, 0.0, 0.0)  # the turn: events, clock, processor seconds
+        self.turns: list[Turn] = []
         self.events = self.aborts = 0
         self.batches: list[tuple[float, int, float]] = []
         self.commits: list[float] = []
@@ -103,41 +122,64 @@ class Recorder(Inference):
         self.refusals: list[str] = []
         self.resident: list[int] = []
 
+    def scored(self, batch: Scored) -> None:
+        if self._told is self._metrics:
+            self._metrics.scored(batch)
+
+    def took(self, batch: Batch) -> None:
+        self._told.took(batch)
+
+    def idle(self) -> None:
+        self._told.idle()
+
     def batch(self, read: int, written: int, seconds: float) -> None:
-        super().batch(read, written, seconds)
+        self._told.batch(read, written, seconds)
         if read:
             self.batches.append((time.perf_counter(), read, seconds))
         self.events += read
+        if self._job.turn and self.events - self._began[0] >= self._job.turn:
+            self._take_turns()
         if 0 < self._job.events <= self.events:
             self._stop.set()
 
+    def _take_turns(self) -> None:
+        now = (self.events, time.perf_counter(), time.process_time())
+        events, seconds, cpu_seconds = (after - before for after, before in zip(now, self._began, strict=True))
+        on = self._told is self._metrics
+        if self._began[1]:
+            self.turns.append(Turn(on, int(events), seconds, cpu_seconds))
+        self._told = Observer() if on else self._metrics
+        self._began = now
+
     def committed(self, seconds: float) -> None:
-        super().committed(seconds)
+        self._told.committed(seconds)
         self.commits.append(seconds)
 
     def aborted(self) -> None:
-        super().aborted()
+        self._told.aborted()
         self.aborts += 1
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        super().rebalanced(kind, partitions)
+        self._told.rebalanced(kind, partitions)
         say("ready")
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float) -> None:
-        super().swapped(old, new, pause_s, load_s)
+        self._metrics.swapped(old, new, pause_s, load_s)
         self.swaps.append((time.perf_counter(), pause_s))
         self.resident.append(_resident())
         if 0 < self._job.swaps <= len(self.swaps):
             self._stop.set()
 
     def refused(self, version: int, reason: str) -> None:
-        super().refused(version, reason)
+        self._metrics.refused(version, reason)
         self.refusals.append(reason)
 
 
 def run(job: Job, stop: threading.Event) -> Report:
     """Work until the job is done."""
-    recorder = Recorder(job, stop)
+    metrics = Metrics()
+    observed = Inference(metrics)
+    recorder = Recorder(job, stop, observed)
     log = open_log(job.url)
     timed: Any = Timed(log)
     declared = pipeline(job.name)
@@ -156,12 +198,17 @@ def run(job: Job, stop: threading.Event) -> Report:
             delivery=job.delivery,
             commit_interval=job.commit_interval,
         )
+        metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
+        metrics.registry.register(Spending("inference", Prices()))
         spare_the_collector()
         Runner(timed, Stateless(step), config, batch=BatchSize(largest=_BATCH_MAX), observer=recorder).run(stop)
+    began = time.process_time()
+    generate_latest(metrics.registry)
+    scrape_s = time.process_time() - began
     log.close()
     return Report(
-        recorder.events, timed.last - timed.first, recorder.aborts, recorder.batches, recorder.commits, recorder.swaps,
-        recorder.refusals, recorder.resident,
+        recorder.events, timed.last - timed.first, recorder.aborts, recorder.batches, recorder.commits,
+        recorder.swaps, recorder.refusals, recorder.resident, recorder.turns, scrape_s,
     )  # fmt: skip
 
 

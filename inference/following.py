@@ -56,9 +56,9 @@ class Follower:
             try:
                 self._follow(stop)
             except (LogError, StoreUnreachable) as error:
-                _logger.warning("releases_unreachable", topic=self._partition.topic, error=str(error))
+                _logger.warning("releases unreachable", topic=self._partition.topic, error=str(error))
             except Exception:
-                _logger.exception("following_failed", topic=self._partition.topic)
+                _logger.exception("following failed", topic=self._partition.topic)
             if self._position > position:
                 delay = _BACK_OFF_S[0]
             stop.wait(delay)

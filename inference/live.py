@@ -87,6 +87,11 @@ class LiveModel:
             self._swap()
         return self._serving
 
+    @property
+    def trained_through(self) -> float:
+        """The time of the newest event that what serves has learned, unix seconds; 0: it has learned nothing."""
+        return self._serving.trained_through
+
     def wait_for(self, version: int, timeout: float) -> None:
         """Return when `current` gives `version` or is about to. Raises Refused if it was refused, TimeoutError."""
 

@@ -24,10 +24,14 @@ _WARM_UP_ROWS = (1, 64, 1024)  # sizes for which torch chooses other kernels
 
 
 class Serving(NamedTuple):
-    """One release at work: `score` takes n rows and gives their scores [n, outputs]."""
+    """One release at work: `score` takes n rows and gives their scores [n, outputs].
+
+    `trained_through`: the time of the newest event that it has learned, unix seconds; 0: it has learned nothing.
+    """
 
     release: int
     score: Callable[[Inputs], Floats]
+    trained_through: float = 0.0
 
 
 class Loader:
@@ -72,7 +76,7 @@ class Loader:
         except Exception as error:  # the module is the user's: it may raise anything
             raise Refused("wrong_model", f"{type(error).__name__}: {error}") from error
         _check(manifest.golden, score)
-        return Serving(manifest.version, score)
+        return Serving(manifest.version, score, manifest.trained_through)
 
     def _blank(self, rows: int) -> Inputs:
         numbers = np.full((rows, len(self._features.numbers)), np.nan, np.float32)

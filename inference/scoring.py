@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -16,11 +17,13 @@ from streams.codec import MAX_BYTES, EventBatch, EventCodec, Malformed, encode
 from streams.dead_letters import dead_letter
 from streams.events import EventSchema
 from streams.log import Batch
-from streams.records import Out
+from streams.records import Out, Record, trace_of
+
+_HEADERS = attrgetter("headers")
 
 
 class Scored(NamedTuple):
-    """What a batch took: seconds of each stage; rows scored, what was malformed, the newest event time (unix s)."""
+    """What a batch took: seconds of each stage; rows scored, what was malformed, event times (unix s)."""
 
     release: int
     rows: int
@@ -29,7 +32,7 @@ class Scored(NamedTuple):
     features_s: float
     predict_s: float
     encode_s: float
-    newest: float | None
+    times: list[float]
 
 
 class Model(Protocol):
@@ -106,13 +109,21 @@ class ScoreStep:
         sources = [(record.partition, record.offset) for record in events.records]
         releases = [release] * len(scores)
         rows = map(_Prediction, events.ids, events.times, releases, scores, events.events, sources, derived or none)
-        return [Out(topic, id.encode(), encode(row)) for id, row in zip(events.ids, rows, strict=True)]
+        outs = [Out(topic, id.encode(), encode(row)) for id, row in zip(events.ids, rows, strict=True)]
+        return _traced(outs, events.records) if any(map(_HEADERS, events.records)) else outs
+
+
+def _traced(outs: list[Out], records: Sequence[Record]) -> list[Out]:
+    """Each prediction belongs to the trace of its event."""
+    traces = map(trace_of, records)
+    return [
+        Out(out.topic, out.key, out.value, trace) if trace else out for out, trace in zip(outs, traces, strict=True)
+    ]
 
 
 def _scored(release: int, events: EventBatch, marks: list[float]) -> Scored:
     decode, features, predict, encode = (after - before for before, after in pairwise(marks))
-    newest = max(events.times, default=None)
-    return Scored(release, len(events.events), events.malformed, decode, features, predict, encode, newest)
+    return Scored(release, len(events.events), events.malformed, decode, features, predict, encode, events.times)
 
 
 class _Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -1,32 +1,28 @@
-"""From what roles report to metrics. Each takes None where nobody looks, and then counts for nobody."""
+"""From what workers and joiners report to metrics. Each takes None where nobody looks, and then counts for nobody."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
 from inference.scoring import Scored
-from monitoring.metrics import Metrics
+from monitoring.lag import Reached
+from monitoring.metrics import SCORING_STAGES, Metrics
+from streams.codec import Malformed
 from streams.joining import Counts
+from streams.log import Batch
 from streams.runner import Observer
 
-_TRIGGERS = {  # reasons hold numbers, which would be too many labels: words by which they tell each trigger
-    "schedule ": "schedule",
-    "champion is ": "age",
-    "loss rose": "drift",
-    "shifted: ": "drift",
-    "(should be ": "below",
-    "a run saves ": "worthwhile",
-    "new labels (every": "labels",
-}
+_SAMPLED = 8  # events of a batch whose times are looked at
 
 
 class RunnerObserver(Observer):
-    """Batches, commits, rebalances and aborts of a runner, and its health.
+    """Batches, commits, rebalances and aborts of a runner, how far it has come, and its health.
 
     A runner without partitions, or thrown back, is about to restore what its step knows. That may take minutes, and
     whoever restarted it meanwhile would make it begin again: it is not judged until it goes on.
@@ -34,14 +30,23 @@ class RunnerObserver(Observer):
 
     def __init__(self, metrics: Metrics | None) -> None:
         self._metrics = metrics or Metrics()
+        self._stream = self._metrics.stream
+        self.reached = Reached()
         self._held = 0  # partitions
+        self._queued = 0  # records
+
+    def took(self, batch: Batch) -> None:
+        """See `Observer`."""
+        self.reached.took(batch)
 
     def batch(self, read: int, written: int, seconds: float) -> None:
         """See `Observer`."""
         self._beat()
         if read:  # an empty one only says that a partition's end was reached
-            self._metrics.batch_records.observe(read)
-            self._metrics.batch_seconds.observe(seconds)
+            self._queued += read
+            self._stream.queue_records.set(self._queued)
+            self._stream.batch_records.observe(read)
+            self._stream.batch_seconds.observe(seconds)
 
     def idle(self) -> None:
         """See `Observer`."""
@@ -50,22 +55,40 @@ class RunnerObserver(Observer):
     def committed(self, seconds: float) -> None:
         """See `Observer`."""
         self._beat()
-        self._metrics.commit_seconds.observe(seconds)
+        self._queued = 0
+        self._stream.queue_records.set(0)
+        self._stream.commit_seconds.observe(seconds)
 
     def rebalanced(self, kind: str, partitions: int) -> None:
         """See `Observer`."""
         self._held += partitions if kind == "assigned" else -partitions
         self._beat()
-        self._metrics.rebalances.labels(kind).inc()
+        self._stream.rebalances.labels(kind).inc()
+        if kind != "assigned":
+            self.reached.forget()
 
     def aborted(self) -> None:
         """See `Observer`."""
+        self._queued = 0
+        self._stream.queue_records.set(0)
+        self.reached.forget()
         self._metrics.health.rest()
-        self._metrics.aborts.inc()
+        self._stream.aborts.inc()
 
     def _beat(self) -> None:
         health = self._metrics.health
         health.beat() if self._held else health.rest()
+
+
+def count_malformed(metrics: Metrics | None) -> Callable[[Iterable[Malformed]], None]:
+    """Counts records that could not be used, by reason."""
+    dead_letters = (metrics or Metrics()).stream.dead_letters
+
+    def count(letters: Iterable[Malformed]) -> None:
+        for reason, many in Counter(letter.reason for letter in letters).items():
+            dead_letters.labels(reason).inc(many)
+
+    return count
 
 
 class Inference(RunnerObserver):
@@ -74,53 +97,90 @@ class Inference(RunnerObserver):
     def __init__(self, metrics: Metrics | None, clock: Callable[[], float] = time.time) -> None:
         super().__init__(metrics)
         self._clock = clock
-        self._newest: float | None = None
-        self._stages = [self._metrics.stage_seconds.labels(s) for s in ("decode", "features", "predict", "encode")]
-        self._metrics.model_info.labels("champion", "0").set(1)
+        self._waiting: list[tuple[list[float], int]] = []  # event times, and how many each stands for
+        inference, self._release = self._metrics.inference, self._metrics.release
+        self._newest = -math.inf
+        *self._stages, self._commits = (inference.stage_seconds.labels(stage) for stage in SCORING_STAGES)
+        self._predicted = inference.events.labels("predicted")
+        self._dead = inference.events.labels("dead_letter")
+        self._malformed = count_malformed(self._metrics)
+        self._end_to_end, self._prediction = inference.end_to_end_seconds, inference.prediction_seconds
+        self._read: list[tuple[float, int]] = []  # when batches were read, and their sizes
+        self._serves(0, 0.0)
+
+    def took(self, batch: Batch) -> None:
+        """See `Observer`."""
+        super().took(batch)
+        if batch.records:
+            self._read.append((self._clock(), len(batch.records)))
 
     def scored(self, batch: Scored) -> None:
         """For `ScoreStep(on_batch=)`."""
-        metrics = self._metrics
-        metrics.events.labels("predicted").inc(batch.rows)
+        self._predicted.inc(batch.rows)
         seconds = (batch.decode_s, batch.features_s, batch.predict_s, batch.encode_s)
         for stage, took in zip(self._stages, seconds, strict=True):
             stage.observe(took)
         if batch.malformed:
-            metrics.events.labels("dead_letter").inc(len(batch.malformed))
-            for reason, count in Counter(letter.reason for letter in batch.malformed).items():
-                metrics.dead_letters.labels(reason).inc(count)
-        if batch.newest is not None:
-            self._newest = max(batch.newest, self._newest or batch.newest)
+            self._dead.inc(len(batch.malformed))
+            self._malformed(batch.malformed)
+        times = batch.times
+        if times:
+            step = -(-len(times) // _SAMPLED)
+            sample = times[::step]
+            self._waiting.append((sample, step))
+            newest = max(times[-1], *sample)
+            if newest > self._newest:
+                self._newest = newest
+                self._stream.last_event.set(newest)
 
     def committed(self, seconds: float) -> None:
         """See `Observer`."""
         super().committed(seconds)
-        newest, self._newest = self._newest, None
-        if newest is not None:
-            self._metrics.end_to_end_seconds.observe(max(0.0, self._clock() - newest))
+        self._commits.observe(seconds)
+        waiting, self._waiting = self._waiting, []
+        read, self._read = self._read, []
+        now = self._clock()
+        for began, records in read:
+            self._prediction.observe((max(0.0, now - began),), records)
+        for times, weight in waiting:
+            self._end_to_end.observe([max(0.0, now - time) for time in times], weight)
 
-    def swapped(self, old: int, new: int, pause_s: float, load_s: float) -> None:
-        """For `LiveModel(on_swap=)`."""
-        metrics = self._metrics
-        metrics.model_info.clear()
-        metrics.model_info.labels("champion", str(new)).set(1)
-        metrics.swap_pause_seconds.observe(pause_s)
-        metrics.release_load_seconds.observe(load_s)
+    def aborted(self) -> None:
+        """See `Observer`."""
+        super().aborted()
+        self._waiting, self._read = [], []
+
+    def swapped(self, old: int, new: int, pause_s: float, load_s: float, trained_through: float = 0.0) -> None:
+        """For `LiveModel(on_swap=)`, with the time of the newest event that the new release has learned."""
+        self._serves(new, trained_through)
+        self._release.swap_pause_seconds.observe(pause_s)
+        self._release.release_load_seconds.observe(load_s)
+        if new < old:
+            self._release.rollbacks.inc()
 
     def refused(self, version: int, reason: str) -> None:
         """For `LiveModel(on_refusal=)`."""
-        self._metrics.refusals.labels(reason).inc()
+        self._release.refusals.labels(reason).inc()
+
+    def _serves(self, version: int, trained_through: float) -> None:
+        self._release.model_info.clear()
+        self._release.model_info.labels("champion", str(version)).set(1)
+        self._release.trained_through.labels("champion").set(trained_through)
 
 
 class Joined(Protocol):
-    """What is asked of a join step."""
+    """What is asked of a join step: see `streams.join_step.JoinStep`."""
 
     @property
-    def counts(self) -> Counts:
-        """What became of predictions and labels since the step was made."""
-
-    def held(self) -> int:
-        """How many records wait in memory."""
+    def counts(self) -> Counts: ...
+    @property
+    def dead_letters(self) -> Counter[str]: ...
+    @property
+    def delays(self) -> list[float]: ...
+    def held(self) -> int: ...
+    def held_bytes(self) -> int: ...
+    def watermark(self) -> float: ...
+    def newest(self) -> float: ...
 
 
 class Joining(RunnerObserver):
@@ -128,64 +188,26 @@ class Joining(RunnerObserver):
 
     def __init__(self, metrics: Metrics | None, step: Joined) -> None:
         super().__init__(metrics)
-        self._step = step
-        self._told = Counts()
+        self._step, self._join = step, self._metrics.join
+        self._outcomes = {outcome: self._join.outcomes.labels(outcome) for outcome in Counts.__struct_fields__}
+        self._told, self._dead = Counts(), Counter[str]()
 
     def committed(self, seconds: float) -> None:
         """See `Observer`."""
         super().committed(seconds)
-        told, self._told = self._told, msgspec.structs.replace(self._step.counts)
-        for outcome in Counts.__struct_fields__:
-            self._metrics.join_outcomes.labels(outcome).inc(getattr(self._told, outcome) - getattr(told, outcome))
-        self._metrics.join_held_records.set(self._step.held())
-
-
-class Run(Protocol):
-    """What is asked of the report of a retraining run: its reason in words, and when it ended (`at`, unix seconds)."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def total_s(self) -> float: ...
-    @property
-    def at(self) -> float: ...
-
-
-class Update(Protocol):
-    """What is asked of the report of an online update."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def labels(self) -> int: ...
-    @property
-    def total_s(self) -> float: ...
-
-
-class Retraining:
-    """What a retrainer reports."""
-
-    def __init__(self, metrics: Metrics | None) -> None:
-        self._metrics = metrics or Metrics()
-
-    def ran(self, run: Run) -> None:
-        """For `Retrainer(on_run=)`."""
-        trigger = next((name for words, name in _TRIGGERS.items() if words in run.reason), "other")
-        self._metrics.retrain_runs.labels(trigger, run.outcome).inc()
-        self._metrics.retrain_seconds.observe(run.total_s)
-        if run.outcome == "published":
-            self._metrics.retrain_last_success_timestamp_seconds.set(run.at)
-
-    def progressed(self, step: int, steps: int, loss: float) -> None:
-        """For `Retrainer(on_progress=)`."""
-        self._metrics.retrain_progress.set(step / steps)
-        self._metrics.retrain_loss.set(loss)
-
-    def updated(self, update: Update) -> None:
-        """For `Retrainer(on_update=)`."""
-        self._metrics.updates.labels(update.outcome).inc()
-        self._metrics.update_seconds.observe(update.total_s)
-        if update.outcome == "published":
-            self._metrics.updated_labels.inc(update.labels)
+        step, join = self._step, self._join
+        told, self._told = self._told, msgspec.structs.replace(step.counts)
+        for outcome, counter in self._outcomes.items():
+            if more := getattr(self._told, outcome) - getattr(told, outcome):
+                counter.inc(more)
+        if step.dead_letters != self._dead:
+            for reason, count in (step.dead_letters - self._dead).items():
+                self._stream.dead_letters.labels(reason).inc(count)
+            self._dead = Counter(step.dead_letters)
+        join.label_delay_seconds.observe(step.delays)
+        join.held_records.set(step.held())
+        join.held_bytes.set(step.held_bytes())
+        if math.isfinite(watermark := step.watermark()):
+            join.watermark.set(watermark)
+        if math.isfinite(newest := step.newest()):
+            self._stream.last_event.set(newest)

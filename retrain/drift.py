@@ -27,7 +27,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -53,6 +53,13 @@ Losses: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.float64]
 
 
+class Level(NamedTuple):
+    """How far something has changed, and from where on that is drift."""
+
+    score: float
+    threshold: float
+
+
 class DriftMonitor:
     """Watches one pipeline's labels. `false_alarms`: the chance of one at a look at the loss, a bound; see the module
     for `effect` and `shift`. `names` of the numbers and categories, for people."""
@@ -67,6 +74,8 @@ class DriftMonitor:
         self._shifts: dict[str, tuple[Change, int]] = {}  # with the label count of then
         self._labels = 0
         self._learned = 0
+        self.detections = {"loss": 0, "inputs": 0}
+        """How often each has drifted since this monitor was made."""
 
     def update(self, losses: Losses, inputs: Inputs | None = None) -> None:
         """The next examples' losses [n] (lower is better) and, where they are watched, inputs, in label order."""
@@ -75,8 +84,10 @@ class DriftMonitor:
         if found is not None:
             self._rise, self._began_at = found, self._labels - found.labels
             self._learned = 0
+            self.detections["loss"] += 1
         if self._inputs is not None and inputs is not None:
             for change, rows in self._inputs.update(inputs):
+                self.detections["inputs"] += 1
                 self._shifts.setdefault(change.what, (change, before + rows))
 
     @property
@@ -88,6 +99,12 @@ class DriftMonitor:
         """Inputs of the past, oldest first: they are known, and no news."""
         if self._inputs is not None:
             self._inputs.update(inputs)
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """By feature, and of the loss, at the last look at each."""
+        inputs = self._inputs.levels if self._inputs is not None else {}
+        return inputs if self._loss.level is None else {**inputs, "loss": self._loss.level}
 
     @property
     def signals(self) -> DriftSignals:
@@ -118,6 +135,7 @@ class _RisingLoss:
         self._waiting = 0
         self._newest: deque[Losses] = deque(maxlen=MOST)
         self._extreme = math.inf
+        self.level: Level | None = None  # at the clearest cut of the last look
         self._blocks = 0
         self._sizes, self._sums, self._squares, self._means = np.zeros((4, MOST))
 
@@ -182,6 +200,7 @@ class _RisingLoss:
         chance = np.sqrt(2 * doubt * variance * share) + (2 / 3) * doubt * max(self._extreme, 0.0) * share
         least = np.maximum(chance, self._effect * np.sqrt(variance))
         best = int((change - least).argmax())
+        self.level = Level(float(change[best]), float(least[best]))
         if change[best] > least[best]:
             rise = Change(
                 "loss", float(change[best]), float(least[best]), int(new[best]), float(before[best]), float(after[best])
@@ -221,6 +240,7 @@ class _NovelInputs:
         self._first: list[Inputs] = []
         self._known: deque[Counts] = deque(maxlen=WINDOWS)
         self._usual: deque[Counts] = deque(maxlen=WINDOWS)  # how unlike their predecessors earlier windows were
+        self.levels: dict[str, Level] = {}  # of the last window
 
     def update(self, inputs: Inputs) -> list[tuple[Change, int]]:
         """Take the next inputs; the features that shifted in them, each with how many of the rows had come by then."""
@@ -255,6 +275,8 @@ class _NovelInputs:
         chance = np.array([_chi_square(max(int(bins) - 1, 1), self._false_alarms / len(used)) for bins in used])
         threshold = np.maximum(np.maximum(self._shift, chance * 2 / rows), usual)
         nearest = self._learn(counts)
+        measured = zip(nearest.tolist(), threshold.tolist(), strict=True)
+        self.levels = {self._name(i): Level(*level) for i, level in enumerate(measured)}
         return [
             Change(self._name(i), float(nearest[i]), float(threshold[i]), WINDOW)
             for i in np.flatnonzero(nearest > threshold).tolist()

@@ -18,25 +18,26 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import msgspec
-import numpy as np
 import structlog
 
-from inference.features import Inputs
 from inference.release import Refused
-from retrain.buffer import Buffer, Row
+from retrain.buffer import Buffer
 from retrain.dividing import divided
 from retrain.frames import Candidate, Progress
 from retrain.gate import Gate, Verdict
 from retrain.intake import Intake
+from retrain.observing import Observer
 from retrain.publish import Overtaken, Publisher
-from retrain.refresher import Refresher, UpdateReport
+from retrain.refresher import Refresher
 from retrain.reports import RunReport
 from retrain.runs import Champion, Declared, Run, job_of, judge, manifest_of, run_of
+from retrain.seeing import Sight
 from retrain.trainer import Trainer, TrainingFailed
 from retrain.triggers import Facts, first_due
 from retrain.watching import Watch
@@ -59,6 +60,7 @@ class _Pending(NamedTuple):
     began: float
     candidate: Future[Candidate]
     moved: int
+    stages: dict[str, float]
 
 
 class Retrainer:
@@ -66,8 +68,7 @@ class Retrainer:
 
     It is the group `<name>.retrainer`; the publisher's writer name decides who is the one retrainer. Runs are trained
     in `trainer`'s process, online updates in `twin`'s. `code_digest` goes into each manifest; `clock` gives unix
-    seconds; `on_run` and `on_update` are told of each that ended, `on_progress` of a run's (step, steps, loss).
-    `malformed` counts unusable examples.
+    seconds; `observer` is told of what happens. `malformed` counts unusable examples.
     """
 
     def __init__(
@@ -79,21 +80,19 @@ class Retrainer:
         *,
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
-        on_run: Callable[[RunReport], None] = lambda report: None,
         twin: Trainer | None = None,
-        on_update: Callable[[UpdateReport], None] = lambda report: None,
-        on_progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        observer: Observer | None = None,
     ) -> None:
         self._log, self._declared, self._publisher = log, declared, publisher
-        self._trainer, self._code_digest, self._clock, self._on_run = trainer, code_digest, clock, on_run
-        self._on_progress = on_progress
+        self._trainer, self._code_digest, self._clock = trainer, code_digest, clock
+        self._observer = observer = observer or Observer()
         self._topic, self._group = declared.topics.examples, f"{declared.name}.retrainer"
         self._intake = Intake(declared.features, declared.task)
         self._buffer = Buffer(declared.training.window, declared.training.data)
         self._committed: dict[TopicPartition, int] = {}  # as this process found them
         self._considered: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._watch = Watch(())
+        self._sight = Sight(declared, Watch(()), observer, clock)
         self._pending: _Pending | None = None
         self._refresher: Refresher | None = None
         if declared.online is not None and twin is not None:
@@ -104,7 +103,7 @@ class Retrainer:
                 self._champion,
                 code_digest=code_digest,
                 wall=clock,
-                on_update=on_update,
+                on_update=observer.updated,
             )
         self.malformed = 0
 
@@ -169,41 +168,27 @@ class Retrainer:
             for tp, at in self._committed.items()
         }
         wall = self._declared.training.clock == "wall"
-        self._watch = Watch(
+        watch = Watch(
             self._declared.retrain,
             metric=Gate().metric_for(self._declared.task.kind),
             since=last.since if last else self._clock() if wall else math.inf,
             created=(last.at if wall else last.since) if last and last.version else None,
             names=(*self._declared.features.numbers, *self._declared.features.categories),
         )
+        self._sight = Sight(self._declared, watch, self._observer, self._clock)
 
     def _take(self, batch: Batch) -> None:
         """Put examples into the buffer; those that no run has considered count as new labels."""
         rows, inputs, malformed = self._intake.rows(batch.records)
         self._skip(malformed)
+        if batch.records:
+            self._observer.taken(len(rows), malformed)
         self._buffer.append(rows)
         if self._refresher:
             self._refresher.take(rows, {tp.partition: at for tp, at in self._committed.items()})
-        self._see(rows, inputs)
+        self._sight.see(rows, inputs, {tp.partition: at for tp, at in self._considered.items()})
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-
-    def _see(self, rows: list[Row], inputs: Inputs) -> None:
-        """Tell the watch: those that a run has considered are no news."""
-        if not rows:
-            return
-        task = self._declared.task
-        new = np.array([row.offset >= self._considered[TopicPartition(self._topic, row.partition)] for row in rows])
-        if not new.all():
-            self._watch.remember(inputs.take(np.flatnonzero(~new)))
-        # What another declaration served, of other classes, says nothing of today's champion.
-        told = [n for n in np.flatnonzero(new).tolist() if len(rows[n].scores) == task.outputs]
-        if not told:
-            return
-        scores = np.array([rows[n].scores for n in told], np.float32)
-        targets = np.array([rows[n].target for n in told], np.float32)
-        times = [rows[n].label_time for n in told]
-        self._watch.see(task.kind, scores, targets, lambda: inputs.take(told), max(times), oldest_label_time=min(times))
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count them, and say so once a batch: after a change of the declaration they may be the whole window."""
@@ -215,19 +200,16 @@ class Retrainer:
                 count=len(malformed),
                 partition=first.record.partition,
                 offset=first.record.offset,
-                detail=f"{first.reason}: {first.detail}",
+                reason=first.reason,  # its detail may quote the example
             )
 
     def _begin_if_due(self, pool: ThreadPoolExecutor) -> None:
         if not self._refilled or len(self._buffer) < self._declared.training.min_examples:
             return
-        facts = self._watch.facts(self._now())
+        facts = self._sight.facts()
         reason = first_due(self._declared.retrain, facts)
         if reason is not None:
             self._begin(pool, reason, facts)
-
-    def _now(self) -> float:
-        return self._clock() if self._declared.training.clock == "wall" else self._watch.newest
 
     def _begin(self, pool: ThreadPoolExecutor, reason: str, facts: Facts) -> None:
         began, plan = time.perf_counter(), self._declared.training
@@ -243,7 +225,7 @@ class Retrainer:
         selection = divided(chosen, seen, plan, self._declared.online)
         if not selection.train:
             logger.warning("no run: no example is mature yet", reason=reason, examples=len(self._buffer))
-            self._watch.began(facts)
+            self._sight.watch.began(facts)
             return
         warm = champion.fits(self._declared) and plan.start == "warm" and self._refresher is None
         run = run_of(reason, facts, champion, selection, plan.seed + champion.version, self._declared, warm=warm)
@@ -252,13 +234,15 @@ class Retrainer:
         self._publisher.pinned = {champion.version}
         future = pool.submit(self._trainer.train, job, self._tell)
         moved = self._refresher.moved if self._refresher else 0
-        self._pending = _Pending(run, dict(self._positions), began, future, moved)
+        stages = {"select": time.perf_counter() - began}
+        self._pending = _Pending(run, dict(self._positions), began, future, moved, stages)
         self._considered = dict(self._positions)
-        self._watch.began(facts)
+        self._sight.watch.began(facts)
+        self._sight.tell_waiting()
 
     def _tell(self, progress: Progress) -> None:
         logger.debug("retraining", step=progress.step, steps=progress.steps, loss=round(progress.loss, 4))
-        self._on_progress(progress.step, progress.steps, progress.loss)
+        self._observer.progressed(progress.step, progress.steps, progress.loss)
 
     def _champion(self) -> Champion:
         """The release that the alias names now: an operator may have moved it."""
@@ -281,12 +265,13 @@ class Retrainer:
             return
         self._pending = None
         self._publisher.pinned = set()
-        self._watch.ended(report.total_s)
+        self._sight.watch.ended(report.total_s)
         logger.info(
             "retraining ended",
             **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
         )
-        self._on_run(report)
+        self._observer.ran(report, pending.stages)
+        self._sight.tell_waiting()
 
     def _conclude(self, pending: _Pending, reader: Reader) -> RunReport:
         """Decide and write what came of a run, in one transaction with its positions."""
@@ -306,8 +291,10 @@ class Retrainer:
     def _decide(
         self, pending: _Pending, candidate: Candidate, positions: dict[TopicPartition, Committed], reader: Reader
     ) -> RunReport:
-        run, detail = pending.run, ""
-        verdict = _judged(run, candidate, self._declared)
+        run, stages, detail = pending.run, pending.stages, ""
+        stages["train"] = candidate.seconds
+        with _timed(stages, "gate"):
+            verdict = _judged(run, candidate, self._declared)
         if verdict.passed:
             report = self._report(pending, "published", verdict.reason, candidate, verdict)
             draft = manifest_of(run, candidate, verdict, self._declared, self._code_digest, report.at)
@@ -316,14 +303,15 @@ class Retrainer:
                 draft = msgspec.structs.replace(draft, parent=refresher.newest)  # updates have gone on meanwhile
             try:
                 learned = _committed(pending.considered)  # all that it has learned, unlike the release it replaces
-                version = self._publisher.publish(draft, candidate.state, report, learned, reader)
+                with _timed(stages, "publish"):
+                    version = self._publisher.publish(draft, candidate.state, report, learned, reader)
             except Overtaken as overtaken:
                 detail = str(overtaken)
             else:
                 if refresher:
                     refresher.restart(version, report.considered)
                 metrics = {} if verdict.candidate is None else {verdict.metric: verdict.candidate}
-                self._watch.published(self._now(), metrics, verdict.examples)
+                self._sight.watch.published(self._sight.now(), metrics, verdict.examples)
                 return msgspec.structs.replace(report, version=version)
         report = self._report(pending, "refused", detail or verdict.reason, candidate, verdict)
         self._publisher.record(report, positions, reader)
@@ -355,6 +343,14 @@ class Retrainer:
             gate=verdict,
             considered={tp.partition: at for tp, at in pending.considered.items()},
         )
+
+
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    """How long a stage takes, in seconds."""
+    began = time.perf_counter()
+    yield
+    stages[stage] = time.perf_counter() - began
 
 
 def _committed(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Committed]:

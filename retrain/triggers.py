@@ -7,6 +7,7 @@ due twice for the same labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol, get_args
@@ -50,10 +51,18 @@ class Schedule(msgspec.Struct, frozen=True):
         """Due when an instant lies in (since, now]."""
         if facts.labels < 1 or facts.now <= facts.since:
             return None
-        instant = next(CronSim(self.cron, datetime.fromtimestamp(facts.since, UTC)), None)
+        instant = self._instant(facts.since)
         if instant is None or instant.timestamp() > facts.now:
             return None
         return f"schedule {self.cron!r}, due {instant:%Y-%m-%d %H:%M} UTC, {facts.labels:,} new labels"
+
+    def time(self, facts: Facts) -> float | None:
+        """When it is due, given labels."""
+        instant = self._instant(facts.since) if math.isfinite(facts.since) else None
+        return instant.timestamp() if instant else None
+
+    def _instant(self, since: float) -> datetime | None:
+        return next(CronSim(self.cron, datetime.fromtimestamp(since, UTC)), None)
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -91,6 +100,10 @@ class Age(msgspec.Struct, frozen=True):
             return None
         age = words(facts.now - facts.created)
         return f"champion is {age} old (at most {words(oldest)}), {facts.labels:,} new labels"
+
+    def time(self, facts: Facts) -> float | None:
+        """When it is due, given labels."""
+        return None if facts.created is None else max(facts.created, facts.since) + seconds(self.duration)
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +236,12 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
 def live_of(facts: Facts, metric: str, over: int) -> Live | None:
     """The live figure that was measured for a trigger."""
     return next((live for live in facts.live if live.metric == metric and live.over == over), None)
+
+
+def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
+    """When time alone makes the first run due, unix seconds on the clock of the facts; None: no trigger can tell."""
+    timed = (trigger.time(facts) for trigger in triggers if isinstance(trigger, Schedule | Age))
+    return min((time for time in timed if time is not None and math.isfinite(time)), default=None)
 
 
 def first_due(triggers: Sequence[Trigger], facts: Facts) -> str | None:

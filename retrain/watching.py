@@ -54,6 +54,16 @@ class Watch:
         """The newest label time taken, unix seconds."""
 
     @property
+    def labels(self) -> int:
+        """Labels that came after those the last run considered."""
+        return self._labels
+
+    @property
+    def monitor(self) -> DriftMonitor | None:
+        """What watches for drift, where a trigger wants it."""
+        return self._monitor
+
+    @property
     def wants_inputs(self) -> bool:
         """Whether `take` looks at inputs: else they need not be encoded."""
         return self._monitor is not None and self._monitor.wants_inputs

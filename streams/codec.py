@@ -18,14 +18,19 @@ from streams.records import Record
 T = TypeVar("T")
 
 MAX_BYTES = 1_000_000
+DEAD_LETTER_REASONS = (
+    "null", "too_large", "not_utf8", "too_deep", "invalid_json", "wrong_shape", "future_time",  # any record
+    "features", "non_finite_score", "unknown_label", "unfit",  # an event; a label; an example
+)  # fmt: skip
+"""All that `Malformed.reason` can be."""
 FUTURE_TOLERANCE_S = 86_400.0
 
 
 class Malformed(NamedTuple):
-    """A record that cannot be used. `reason` is one of a few words (a metric label); `detail` is for people."""
+    """A record that cannot be used. `reason` is one of DEAD_LETTER_REASONS (a metric label); `detail` is for people."""
 
     record: Record
-    reason: str  # null, too_large, not_utf8, too_deep, invalid_json, wrong_shape, future_time, features, ...
+    reason: str
     detail: str
 
 

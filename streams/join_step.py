@@ -3,6 +3,8 @@ the log."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -69,6 +71,10 @@ class JoinStep:
         self._positions: dict[TopicPartition, int] = {}
         self._arrived: dict[int, float] = {}  # the newest event time at a moment when upstream had nothing left
         self.counts = Counts()
+        self.dead_letters: Counter[str] = Counter()
+        """By reason, since the step was made."""
+        self.delays: list[float] = []
+        """Seconds from event to label of the examples that belong to the last commit."""
 
     def __call__(self, batch: Batch) -> list[Out]:
         """Take a batch; examples come out at once where the policy knows the winner at once."""
@@ -84,7 +90,9 @@ class JoinStep:
                 emitted = join.labels(givens)
             self._positions[TopicPartition(topic, partition)] = records[-1].offset + 1
             out += self._outs(partition, emitted)
-            out += [dead_letter(letter) for letter in malformed]
+            if malformed:
+                self.dead_letters.update(letter.reason for letter in malformed)
+                out += map(dead_letter, malformed)
         self._labels_ended([partition for topic, partition in batch.at_end if topic == labels])
         return out
 
@@ -105,8 +113,11 @@ class JoinStep:
         """Close the windows that what was read allows to close; the positions to commit, with their bookmarks."""
         out: list[Out] = []
         positions: dict[TopicPartition, Committed] = {}
+        self.delays = []
         for partition, join in self._joins.items():
             out += self._outs(partition, join.advance(ordered=self._upstream is None))
+            self.delays += join.delays
+            join.delays.clear()
             pair = self._pair(partition)
             at = [self._positions[tp] for tp in pair]
             for tp, offset, mark in zip(pair, at, join.bookmarks(*at), strict=True):
@@ -139,6 +150,18 @@ class JoinStep:
     def held(self) -> int:
         """How many predictions and early labels are in memory."""
         return sum(map(len, self._joins.values()))
+
+    def held_bytes(self) -> int:
+        """How many bytes the predictions have that wait for their label."""
+        return sum(join.bytes for join in self._joins.values())
+
+    def watermark(self) -> float:
+        """Event time up to which windows have closed everywhere, unix seconds; -inf where none has."""
+        return min((join.watermark for join in self._joins.values()), default=-math.inf)
+
+    def newest(self) -> float:
+        """The newest event time read, unix seconds; -inf before the first."""
+        return max((join.newest_prediction for join in self._joins.values()), default=-math.inf)
 
     def _pair(self, partition: int) -> tuple[TopicPartition, TopicPartition]:
         predictions, labels = self._topics

@@ -99,7 +99,8 @@ class Entry(msgspec.Struct, gc=False):
 
     prediction: bytes | None
     offset: int
-    deadline: float  # unix seconds
+    time: float  # of the event, unix seconds
+    deadline: float
     given: tuple[Given, ...] = ()
 
 
@@ -122,6 +123,10 @@ class PartitionJoin:
         self._newest_label = -math.inf
         self._complete = -math.inf  # the newest prediction when the labels were at their end
         self.watermark = -math.inf
+        self.bytes = 0
+        """Of the predictions that wait for a label."""
+        self.delays: list[float] = []
+        """Seconds from event to label of the labelled examples emitted; the owner empties it."""
 
     def __len__(self) -> int:
         """How many predictions and early labels are held."""
@@ -140,7 +145,8 @@ class PartitionJoin:
             if time > self._newest_prediction:
                 self._newest_prediction = time
             due = deadline(time, self._wait_at(record.offset) if changed else wait)
-            known[id] = entry = Entry(record.value or b"", record.offset, due)
+            known[id] = entry = Entry(record.value or b"", record.offset, time, due)
+            self.bytes += len(entry.prediction or b"")
             self._closing.setdefault(due, []).append(id)
             if id in early:
                 for given in early.pop(id):
@@ -218,6 +224,7 @@ class PartitionJoin:
             gone.update(head.id for head in heads if head.id not in self._open)
         self.labels((id, given) for id, given in givens if id not in gone)
         self._counts = counts
+        self.delays.clear()
         self._newest_prediction = -math.inf if mark.newest is None else mark.newest
         self._newest_label = -math.inf if label_mark.newest is None else label_mark.newest
 
@@ -278,7 +285,9 @@ class PartitionJoin:
             return
         if entry.given:
             self._emit(id, entry, winner(self._policy.wins, entry.given), out)
-        elif self._policy.implicit is not None:
+            return
+        self.bytes -= len(entry.prediction)
+        if self._policy.implicit is not None:
             self._counts.implicit += 1
             out.append((id, example(entry.prediction, self._policy.implicit, entry.deadline, implicit=True)))
         else:
@@ -287,6 +296,8 @@ class PartitionJoin:
     def _emit(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
         assert entry.prediction is not None
         self._counts.matched += 1
+        self.bytes -= len(entry.prediction)
+        self.delays.append(given.time - entry.time)
         out.append((id, example(entry.prediction, given.value, given.time)))
         entry.prediction = None  # its bytes are not needed again
 

@@ -16,6 +16,10 @@ LabelValue: TypeAlias = ClassValue | list[ClassValue] | dict[str, bool]
 """What a label record says: a class or a number; of several labels those that apply, or of each whether it does."""
 
 
+TRACE_HEADERS = frozenset(("traceparent", "tracestate"))
+"""W3C Trace Context: what is made of a record carries them on, so that a trace spans both."""
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as a log returned it. `timestamp` is unix milliseconds; a null `value` is a tombstone."""
 
@@ -38,6 +42,11 @@ class Out(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
     timestamp: int | None = None
     partition: int | None = None
+
+
+def trace_of(record: Record) -> Headers:
+    """Those headers of a record that say which trace it belongs to."""
+    return tuple(header for header in record.headers if header[0] in TRACE_HEADERS)
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, array_like=True):

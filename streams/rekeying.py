@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from streams.codec import Malformed
 from streams.dead_letters import dead_letter
 from streams.join_step import label_codec
 from streams.log import Batch, Committed, Log, TopicPartition
@@ -20,9 +21,14 @@ class Rekey:
     The labels of one event keep their order if they came in one partition.
     """
 
-    def __init__(self, fields: Mapping[str, str], topic: str) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, str],
+        topic: str,
+        on_malformed: Callable[[Sequence[Malformed]], None] = lambda letters: None,
+    ) -> None:
         self._codec = label_codec(fields)
-        self._topic = topic
+        self._topic, self._on_malformed = topic, on_malformed
 
     def __call__(self, batch: Batch) -> list[Out]:
         """The re-keyed labels, then dead letters."""
@@ -31,6 +37,8 @@ class Rekey:
             Out(self._topic, label.id.encode(), record.value, record.headers, record.timestamp)
             for label, record in zip(labels, records, strict=True)
         ]
+        if malformed:
+            self._on_malformed(malformed)
         return outs + [dead_letter(letter) for letter in malformed]
 
 

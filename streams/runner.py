@@ -81,6 +81,9 @@ class Stateless:
 class Observer:
     """Told what the runner did; the base does nothing. Durations in seconds."""
 
+    def took(self, batch: Batch) -> None:
+        """A read returned this; it may be empty. What was in an earlier batch has been stepped and written."""
+
     def batch(self, read: int, written: int, seconds: float) -> None:
         """A batch was read, stepped and handed to the writer."""
 
@@ -161,6 +164,7 @@ class Runner:
             batch = self._reader.read(self._batch.size, self._patience())
             if self._void:
                 raise Aborted("a rebalance came in between")
+            self._observer.took(batch)
             if batch.records or batch.at_end - self._ends:
                 self._take(batch)
             else:

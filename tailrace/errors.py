@@ -102,6 +102,7 @@ _CODES = {
     "retrain.models.UnknownRelease": Exit.FAILED,
     "retrain.rebuilding.Unrepeatable": Exit.FAILED,
     "monitoring.server.PortTaken": Exit.FAILED,
+    "monitoring.comparison.NoMetrics": Exit.UNREACHABLE,
     "inference.stores.StoreUnreachable": Exit.UNREACHABLE,
 }
 

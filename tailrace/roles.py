@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -20,10 +20,10 @@ from tailrace.wiring import (
     code_digest,
     configured_store,
     create_topics,
-    join_labels,
     open_configured_log,
     signing_key,
     trusted_keys,
+    watch_lag,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event) ->
     torch.set_num_threads(1)  # a batch of a small network is quickest on one core, and the others have work
     with _Role("worker", pipeline, settings) as role:
         runner = build_worker(role.log, pipeline, settings, role.stack, role.metrics)
-        role.ready(f"{pipeline.name}.worker", [pipeline.topics.events])
+        role.ready()
         runner.run(stop)
 
 
@@ -49,8 +49,8 @@ def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event) ->
     with _Role("joiner", pipeline, settings) as role:
         runners = [build_joiner(role.log, pipeline, settings, role.metrics)]
         if pipeline.label.rekey:
-            runners.append(build_rekeyer(role.log, pipeline, settings))
-        role.ready(f"{pipeline.name}.joiner", [pipeline.topics.predictions, join_labels(pipeline)])
+            runners.append(build_rekeyer(role.log, pipeline, settings, role.metrics))
+        role.ready()
         run_together(runners, stop)
 
 
@@ -59,11 +59,15 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
 
     Started by torchrun, it is so on rank 0; every other rank only takes part in training, and ends when rank 0 does.
     """
-    from monitoring.observers import Retraining
+    from monitoring.learning import Retraining
+    from retrain.observing import Observer
     from retrain.publish import Publisher
     from retrain.service import Retrainer
     from retrain.torchrun import given_ranks
     from retrain.trainer import Trainer
+
+    class Observed(Retraining, Observer):
+        """Metrics of a retrainer: the two packages do not know each other."""
 
     with _Role("retrainer", pipeline, settings) as role:
         key, plan = signing_key(settings), pipeline.training
@@ -75,7 +79,7 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
         models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
         publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
         role.stack.callback(publisher.close)
-        observed = Retraining(role.metrics)
+        observed = Observed(role.metrics, ranks)
         retrainer = Retrainer(
             role.log,
             pipeline,
@@ -83,11 +87,10 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
             trainer,
             twin=twin,
             code_digest=code_digest(pipeline),
-            on_run=observed.ran,
-            on_update=observed.updated,
-            on_progress=observed.progressed,
+            observer=observed,
         )
-        role.ready(f"{pipeline.name}.retrainer", [pipeline.topics.examples])
+        watch_lag(role.metrics, role.log, f"{pipeline.name}.retrainer", [pipeline.topics.examples])
+        role.ready(lambda: observed.gpu_seconds)
         retrainer.run(stop)
 
 
@@ -164,12 +167,14 @@ class _Role:
         self.stack.close()
         _log.info("stopped", role=self._name, pipeline=self._pipeline.name)
 
-    def ready(self, group: str, topics: Sequence[str]) -> None:
-        """Say that the role begins, and let its lag be seen."""
+    def ready(self, gpu_seconds: Callable[[], float] = lambda: 0.0) -> None:
+        """Say that the role begins, and let be seen what it uses. Joining serves learning alone: it is training."""
         if self.metrics:
-            from monitoring.lag import LagCollector
+            from monitoring.spending import Prices, Spending
 
-            self.metrics.registry.register(LagCollector(self.log, group, topics))
+            prices = Prices(**self._settings.costs.model_dump())
+            phase: Literal["inference", "training"] = "inference" if self._name == "worker" else "training"
+            self.metrics.registry.register(Spending(phase, prices, gpu_seconds=gpu_seconds))
         spare_the_collector()
         _log.info("started", role=self._name, pipeline=self._pipeline.name, log=self._settings.log.url)
 

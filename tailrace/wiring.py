@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from tailrace.settings import Settings
 if TYPE_CHECKING:
     from inference.keys import SigningKey, TrustedKeys
     from inference.stores import Store
+    from monitoring.lag import Reached
     from monitoring.metrics import Metrics
     from streams.runner import Runner
 
@@ -145,7 +147,7 @@ def build_worker(
     observed = Inference(metrics)
 
     def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        observed.swapped(old, new, pause_s, load_s)
+        observed.swapped(old, new, pause_s, load_s, live.trained_through)
         _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
 
     def refused(version: int, reason: str) -> None:
@@ -175,6 +177,7 @@ def build_worker(
         delivery=Delivery(worker.delivery),
         commit_interval=_commit_interval(worker.commit_ms, settings),
     )
+    watch_lag(metrics, log, config.group, config.topics, observed.reached)
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
     return Runner(log, Stateless(step), config, batch=batch, observer=observed)
 
@@ -207,11 +210,14 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         sharing=Sharing.TOGETHER,
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
-    return Runner(log, step, config, observer=Joining(metrics, step))
+    observed = Joining(metrics, step)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached)
+    return Runner(log, step, config, observer=observed)
 
 
-def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings) -> Runner:
-    """The runner that copies labels into a topic keyed by the event id."""
+def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
+    """The runner that copies labels into a topic keyed by the event id; `metrics` are told of dead letters alone."""
+    from monitoring.observers import count_malformed
     from streams.rekeying import Rekey
     from streams.runner import Runner, RunnerConfig, Stateless
 
@@ -223,7 +229,18 @@ def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings) -> Runner:
         instance=settings.joiner.instance,
         commit_interval=_commit_interval(settings.joiner.commit_ms, settings),
     )
-    return Runner(log, Stateless(Rekey(pipeline.label.fields, topics.labels_by_id)), config)
+    rekey = Rekey(pipeline.label.fields, topics.labels_by_id, on_malformed=count_malformed(metrics))
+    return Runner(log, Stateless(rekey), config)
+
+
+def watch_lag(
+    metrics: Metrics | None, log: Log, group: str, topics: Sequence[str], reached: Reached | None = None
+) -> None:
+    """Let a group's lag be seen in these metrics."""
+    if metrics:
+        from monitoring.lag import LagCollector
+
+        metrics.registry.register(LagCollector(log, group, topics, reached))
 
 
 def _rekeyer(pipeline: Pipeline) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from kafka_broker import KafkaCluster
+from prometheus_server import NO_PROMETHEUS, PROMETHEUS
 
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"
@@ -82,11 +83,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the broker; say loudly, in the very last line, what was not tested."""
+    """End the broker; say loudly, in the very last lines, what was not tested."""
     config.stash[RUNNING].close()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    skipped = (
-        [report for report in reporter.stats.get("skipped", []) if NONE in str(report.longrepr)] if reporter else []
-    )
-    if skipped:
-        reporter.write_line(f"!!! {len(skipped)} KAFKA TESTS WERE SKIPPED: {HOW} !!!", red=True, bold=True)
+    for none, what, how in ((NO_PROMETHEUS, "PROMETHEUS", PROMETHEUS), (NONE, "KAFKA", HOW)):
+        reports = reporter.stats.get("skipped", []) if reporter else []
+        skipped = [report for report in reports if none in str(report.longrepr)]
+        if skipped:
+            reporter.write_line(f"!!! {len(skipped)} {what} TESTS WERE SKIPPED: {how} !!!", red=True, bold=True)

@@ -56,8 +56,12 @@ def opened(settings: Settings) -> Iterator[Log]:
 
 
 def log_to_stderr() -> None:
-    """Stdout is for data: every log line goes to stderr, as text on a terminal and as JSON elsewhere."""
+    """Stdout is for data: every log line goes to stderr, as text on a terminal and as JSON elsewhere.
+
+    A line says what happened and to what, by names, numbers and positions; never what a record held.
+    """
     import structlog
+    from structlog.processors import JSONRenderer, format_exc_info
 
     readable = sys.stderr.isatty()
     structlog.configure(
@@ -65,7 +69,7 @@ def log_to_stderr() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(),
+            *([structlog.dev.ConsoleRenderer()] if readable else [format_exc_info, JSONRenderer()]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),

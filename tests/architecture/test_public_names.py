@@ -34,6 +34,7 @@ NAMES = {
 }
 COMMANDS = {
     "backtest",
+    "compare",
     "demo",
     "doctor",
     "explain",

@@ -42,7 +42,7 @@ def test_compose_names_real_things() -> None:
         assert services[role]["command"] == role
     mounts = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
     named = [mount for mount in mounts if mount.startswith("./")]
-    assert len(named) == 2
+    assert len(named) == 3
     assert all((ROOT / mount).exists() for mount in named)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import retrain_pipeline as tiny
@@ -11,6 +11,7 @@ from waiting import until
 
 from inference.keys import SigningKey, TrustedKeys
 from inference.stores import Store
+from retrain.observing import Observer
 from retrain.publish import Publisher
 from retrain.refresher import UpdateReport
 from retrain.reports import RunReport
@@ -26,6 +27,19 @@ MODELS, EXAMPLES, GROUP = "tiny.models", "tiny.examples", "tiny.retrainer"
 
 
 Start: TypeAlias = Callable[..., "Running"]
+
+
+class Recorder(Observer):
+    """Keeps the reports of a running retrainer."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
+        self._running.reports.append(report)
+
+    def updated(self, report: UpdateReport) -> None:
+        self._running.updates.append(report)
 
 
 class Running:
@@ -45,8 +59,7 @@ class Running:
             self.trainer,
             twin=self.twin,
             code_digest="abc",
-            on_run=self.reports.append,
-            on_update=self.updates.append,
+            observer=Recorder(self),
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)

@@ -340,6 +340,36 @@ def test_counts_tell_what_became_of_everything(log: SqliteLog) -> None:
     assert (counts.duplicate_labels, counts.conflicting_labels, counts.expired) == (1, 1, 1)
 
 
+def test_what_is_held_and_how_late_labels_were_is_told(log: SqliteLog) -> None:
+    """Bytes of the predictions that wait, the delays of a commit's examples, watermark and newest event, dead letters;
+    a restart knows the same of what it holds, and tells no delay again."""
+    joining = Joining(log)
+    predict(log, ("a1", 1.0), ("a3", 2.0), ("a5", 3.0))
+    label(log, ("a1", 1, 31.0), ("a3", 0, 4.0))
+    put(log, "labels", ("a5", b"?"))
+    joining.take()
+    joining.commit()
+    waiting = len(prediction("a5", 3.0))
+    assert (joining.step.held(), joining.step.held_bytes()) == (3, waiting)
+    assert sorted(joining.step.delays) == [2.0, 30.0]
+    assert joining.step.dead_letters == {"invalid_json": 1}
+    assert joining.step.newest() == 3.0
+    joining.commit()
+    assert joining.step.delays == []
+    joining.close()
+    again = Joining(log)
+    again.take()
+    assert again.step.held_bytes() == waiting
+    again.commit()
+    assert again.step.delays == []
+    predict(log, ("a7", 1.0 + 2 * WAIT), ("b2", 1.0 + 2 * WAIT))
+    again.run()
+    again.run()
+    assert again.step.held_bytes() == len(prediction("a7", 1.0 + 2 * WAIT)) * 2
+    assert again.step.watermark() == 1.0 + 2 * WAIT
+    again.close()
+
+
 @pytest.mark.parametrize(("wins", "winner"), [(Winner.MAX, "true"), (Winner.MIN, 0)])
 def test_the_largest_label_is_the_one_that_the_task_finds_largest(
     log: SqliteLog, wins: Winner, winner: LabelValue

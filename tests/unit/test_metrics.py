@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +13,19 @@ from prometheus_client import CollectorRegistry
 
 from inference.scoring import Scored
 from monitoring.health import Health
-from monitoring.lag import LagCollector
-from monitoring.metrics import Metrics
-from monitoring.observers import Inference, Joining, Retraining, RunnerObserver
+from monitoring.lag import LagCollector, Reached
+from monitoring.learning import Retraining, foremost
+from monitoring.metrics import COLLECTED, Metrics
+from monitoring.observers import Inference, Joining, RunnerObserver
+from monitoring.tally import Tally
 from streams.codec import Malformed
 from streams.joining import Counts
-from streams.log import Committed, Topic, TopicPartition
+from streams.log import Batch, Committed, Topic, TopicPartition
 from streams.records import Out, Record
 from streams.sqlite_log import SqliteLog
 
-UNITS = ("_seconds", "_bytes", "_records", "_info", "_total", "_fds", "_ratio", "_loss")
+UNITS = ("_seconds", "_bytes", "_records", "_info", "_total", "_ratio", "_loss", "_error", "_labels", "_examples")
+DIMENSIONLESS = {"tailrace_drift_score", "tailrace_drift_threshold"}
 
 
 class Step:
@@ -28,10 +33,24 @@ class Step:
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self.dead_letters = Counter[str]()
+        self.delays = [30.0, 4_000.0]
 
     def held(self) -> int:
         """As many as were matched."""
         return self.counts.matched
+
+    def held_bytes(self) -> int:
+        """A hundred each."""
+        return 100 * self.counts.matched
+
+    def watermark(self) -> float:
+        """Nothing has closed."""
+        return -math.inf
+
+    def newest(self) -> float:
+        """The newest prediction."""
+        return 70.0
 
 
 class Report(NamedTuple):
@@ -40,7 +59,10 @@ class Report(NamedTuple):
     outcome: str
     reason: str
     total_s: float = 2.0
+    seconds: float = 0.5
     at: float = 1_000.0
+    examples: int = 300
+    device: str = "cuda"
 
 
 @pytest.fixture
@@ -56,15 +78,18 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_names_end_in_units_and_have_help(metrics: Metrics) -> None:
     """Every metric has help, a prefix, a base unit at its end, and a name of its own (as promtool's linter asks)."""
-    families = list(metrics.registry.collect())
-    ours = [family for family in families if family.name.startswith("tailrace_")]
-    assert len(ours) >= 16
-    assert len({family.documentation for family in ours}) == len({family.name for family in ours}) == len(ours)
-    for family in ours:
-        name = family.name + ("_total" if family.type == "counter" else "")
-        assert name.endswith(UNITS), name
+    ours = [*COLLECTED, *(defined for group in metrics.groups().values() for defined in group.defined)]
+    exposed = {family.name for family in metrics.registry.collect() if family.name.startswith("tailrace_")}
+    assert exposed <= {defined.name.removesuffix("_total") for defined in ours}
+    assert len(ours) >= 45
+    assert len({defined.meaning for defined in ours}) == len({defined.name for defined in ours}) == len(ours)
+    for defined in ours:
+        name = defined.name
+        assert name.endswith(UNITS) or name in DIMENSIONLESS, name
         assert re.fullmatch(r"[a-z_]+", name), name
-        assert family.documentation.endswith("."), name
+        assert name.endswith("_total") == (defined.kind == "counter"), name
+        assert defined.meaning.endswith("."), name
+        assert "release" not in defined.labels or name == "tailrace_model_info"
 
 
 def test_registry_is_injected() -> None:
@@ -94,24 +119,44 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
     """Outcomes, reasons and stages of a batch are counted; a commit tells the time from the newest event to itself."""
     observer = Inference(metrics, clock=lambda: 50.25)
     letter = Malformed(Record("events", 0, 7, 0, None, b"?"), "invalid_json", "")
-    observer.scored(Scored(1, 98, [letter, letter], 0.1, 0.2, 0.3, 0.4, 50.0))
+    observer.took(Batch([letter.record] * 100))
+    observer.scored(Scored(1, 98, [letter, letter], 0.1, 0.2, 0.3, 0.4, [50.0, 49.25]))
     observer.committed(0.0)
     observer.committed(0.0)
     assert value(metrics, "tailrace_events_total", outcome="predicted") == 98
     assert value(metrics, "tailrace_events_total", outcome="dead_letter") == 2
     assert value(metrics, "tailrace_dead_letters_total", reason="invalid_json") == 2
     assert value(metrics, "tailrace_stage_seconds_sum", stage="predict") == 0.3
-    assert value(metrics, "tailrace_end_to_end_seconds_sum") == 0.25
-    assert value(metrics, "tailrace_end_to_end_seconds_count") == 1
+    assert value(metrics, "tailrace_stage_seconds_count", stage="commit") == 2
+    assert value(metrics, "tailrace_prediction_seconds_count") == 100
+    assert value(metrics, "tailrace_end_to_end_seconds_sum") == 1.25
+    assert value(metrics, "tailrace_end_to_end_seconds_bucket", le="0.25") == 1
+    assert value(metrics, "tailrace_end_to_end_seconds_count") == 2
+    assert value(metrics, "tailrace_last_event_timestamp_seconds") == 50.0
 
 
-def test_the_newest_event_of_a_commit_is_that_of_all_its_batches(metrics: Metrics) -> None:
-    """A batch of older events behind a newer one does not make the commit look later than it was."""
-    observer = Inference(metrics, clock=lambda: 50.25)
-    for newest in (50.0, 20.0):
-        observer.scored(Scored(1, 1, [], 0.1, 0.2, 0.3, 0.4, newest))
+def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
+    """Of a large batch few times are looked at, each for as many as it stands for; an aborted one is not counted."""
+    observer = Inference(metrics, clock=lambda: 50.0)
+    observer.scored(Scored(1, 320, [], 0.1, 0.2, 0.3, 0.4, [48.0] * 160 + [49.0] * 160))
     observer.committed(0.0)
-    assert value(metrics, "tailrace_end_to_end_seconds_sum") == 0.25
+    observer.scored(Scored(1, 1, [], 0.1, 0.2, 0.3, 0.4, [20.0]))
+    observer.aborted()
+    observer.committed(0.0)
+    assert value(metrics, "tailrace_end_to_end_seconds_count") == 320
+    assert value(metrics, "tailrace_end_to_end_seconds_sum") == 480.0
+    assert value(metrics, "tailrace_last_event_timestamp_seconds") == 49.0
+
+
+def test_a_tally_is_a_histogram(metrics: Metrics) -> None:
+    """Values at a bound belong below it; buckets accumulate; no values are no trouble."""
+    tally = Tally("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
+    tally.observe([])
+    tally.observe([0.5, 1.0, 10.0, 11.0])
+    tally.observe([5.0], weight=3)
+    found = [value(metrics, "tailrace_waits_seconds_bucket", le=le) for le in ("1.0", "10.0", "+Inf")]
+    assert found == [2, 6, 7]
+    assert value(metrics, "tailrace_waits_seconds_sum") == 37.5
 
 
 def test_restoring_is_not_judged(metrics: Metrics) -> None:
@@ -146,12 +191,16 @@ def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
     """The champion's release is the only one shown; pauses and refusals are counted."""
     observer = Inference(metrics)
     assert value(metrics, "tailrace_model_info", role="champion", release="0") == 1
-    observer.swapped(0, 7, 0.001, 0.5)
+    observer.swapped(0, 7, 0.001, 0.5, 1_234.0)
     observer.refused(8, "bad_signature")
+    assert value(metrics, "tailrace_model_trained_through_timestamp_seconds", role="champion") == 1_234.0
+    assert value(metrics, "tailrace_rollbacks_total") == 0
     assert value(metrics, "tailrace_model_info", role="champion", release="7") == 1
     assert value(metrics, "tailrace_model_info", role="champion", release="0") is None
     assert value(metrics, "tailrace_swap_pause_seconds_count") == 1
     assert value(metrics, "tailrace_refusals_total", reason="bad_signature") == 1
+    observer.swapped(7, 6, 0.001, 0.5, 1_000.0)
+    assert value(metrics, "tailrace_rollbacks_total") == 1
 
 
 def test_join_is_observed(metrics: Metrics) -> None:
@@ -161,21 +210,52 @@ def test_join_is_observed(metrics: Metrics) -> None:
     for _ in range(2):
         step.counts.matched += 5
         step.counts.late += 1
+        step.dead_letters["unknown_label"] += 1
         observer.committed(0.0)
     assert value(metrics, "tailrace_join_outcomes_total", outcome="matched") == 10
     assert value(metrics, "tailrace_join_outcomes_total", outcome="late") == 2
     assert value(metrics, "tailrace_join_held_records") == 10
+    assert value(metrics, "tailrace_join_held_bytes") == 1_000
+    assert value(metrics, "tailrace_dead_letters_total", reason="unknown_label") == 2
+    assert value(metrics, "tailrace_label_delay_seconds_count") == 4
+    assert value(metrics, "tailrace_last_event_timestamp_seconds") == 70.0
 
 
 def test_runs_are_observed(metrics: Metrics) -> None:
     """Runs are counted by one word for their trigger; only a published release counts as success."""
     observer = Retraining(metrics)
-    observer.ran(Report("published", "2,000 new labels (every 2,000)", at=1_000.0))
-    observer.ran(Report("refused", "schedule '0 * * * *', due 12:00, 3 new labels", at=2_000.0))
+    observer.ran(Report("published", "2,000 new labels (every 2,000)", at=1_000.0), {"train": 0.5, "gate": 0.1})
+    observer.ran(Report("refused", "schedule '0 * * * *', due 12:00, 3 new labels", at=2_000.0), {"train": 0.5})
     assert value(metrics, "tailrace_retrain_runs_total", trigger="labels", outcome="published") == 1
     assert value(metrics, "tailrace_retrain_runs_total", trigger="schedule", outcome="refused") == 1
     assert value(metrics, "tailrace_retrain_seconds_sum") == 4.0
     assert value(metrics, "tailrace_retrain_last_success_timestamp_seconds") == 1_000.0
+    assert value(metrics, "tailrace_retrain_rows_total") == 600
+    assert value(metrics, "tailrace_retrain_stage_seconds_sum", stage="train") == 1.0
+    assert observer.gpu_seconds == 1.0
+
+
+def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
+    """Examples and those that are none, quality, what waits, drift: the features nearest their thresholds by name."""
+    observer = Retraining(metrics)
+    letter = Malformed(Record("examples", 0, 7, 0, None, b"?"), "unfit", "")
+    observer.taken(9, [letter])
+    observer.measured({"examples": 9.0, "log_loss": 0.5, "accuracy": 0.75, "calibration_error": 0.1})
+    observer.watched(3, 1_500.0)
+    levels = {f"f{n:02}": (n / 100, 0.25) for n in range(30)} | {"loss": (-0.1, 0.2)}
+    observer.drifted(levels, {"loss": 1, "inputs": 2})
+    observer.drifted({"f00": (0.5, 0.25)} | levels | {"f00": (0.5, 0.25)}, {"loss": 1, "inputs": 5})
+    assert value(metrics, "tailrace_examples_total") == 9
+    assert value(metrics, "tailrace_dead_letters_total", reason="unfit") == 1
+    assert value(metrics, "tailrace_quality_accuracy_ratio", role="champion") == 0.75
+    assert value(metrics, "tailrace_retrain_waiting_labels") == 3
+    assert value(metrics, "tailrace_retrain_next_timestamp_seconds") == 1_500.0
+    assert value(metrics, "tailrace_drift_detections_total", kind="inputs") == 5
+    assert value(metrics, "tailrace_drift_score", feature="f00") == 0.5
+    assert value(metrics, "tailrace_drift_score", feature="f10") is None
+    assert value(metrics, "tailrace_drift_score", feature="other") == 0.1
+    assert value(metrics, "tailrace_drift_threshold", feature="loss") == 0.2
+    assert len(foremost(levels)) == 22
 
 
 def test_observers_need_no_metrics() -> None:
@@ -186,17 +266,36 @@ def test_observers_need_no_metrics() -> None:
 
 
 def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> None:
-    """Lag is what lies between the group's position and the end; a topic that is missing gives none."""
+    """Lag is what lies between the group's position and the end, by partition, and how long it has waited; a topic that
+    is missing gives none."""
+    now = 100.0
+    reached = Reached(clock=lambda: now)
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic("events", 2)])
     writer, reader = log.writer(), log.reader(["events"], group="g")
     writer.write([Out("events", None, b"{}", partition=n % 2) for n in range(10)])
-    writer.commit({TopicPartition("events", 0): Committed(3)}, reader if reader.read(10, 1) else None)
+    reader.read(10, 0)
+    writer.commit({TopicPartition("events", 0): Committed(3), TopicPartition("events", 1): Committed(5)}, reader)
     writer.flush()
-    metrics.registry.register(LagCollector(log, "g", ["events"]))
-    metrics.registry.register(LagCollector(log, "g", ["nothing"]))
-    assert value(metrics, "tailrace_lag_records", topic="events") == 7
-    assert value(metrics, "tailrace_lag_records", topic="nothing") is None
+    lag = LagCollector(log, "g", ["events"], reached)
+    metrics.registry.register(lag)
+
+    def shown(name: str) -> list[float | None]:
+        return [value(metrics, name, topic="events", partition=partition) for partition in "01"]
+
+    assert shown("tailrace_lag_records") == [2, 0]
+    assert shown("tailrace_lag_seconds") == [None, 0]
+    reached.took(Batch([Record("events", 0, 3, 40_000, None, b"{}")], frozenset()))
+    assert shown("tailrace_lag_seconds") == [60, 0]
+    reached.took(Batch([], frozenset({TopicPartition("events", 0)})))
+    now = 110.0
+    assert shown("tailrace_lag_seconds") == [10, 0]
+    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")], frozenset()))  # of long ago, replayed
+    now = 130.0
+    assert shown("tailrace_lag_seconds") == [30, 0]
+    reached.forget()
+    assert shown("tailrace_lag_seconds") == [None, 0]
+    assert list(LagCollector(log, "g", ["nothing"]).collect()) == []
     for opened in (writer, reader, log):
         opened.close()
 
@@ -228,7 +327,7 @@ def test_runs_and_updates_are_observed(metrics: Metrics) -> None:
         ("a run saves 3 and costs 1: log_loss 0.5000, was 0.4000", "worthwhile"),
     ]:
         before = value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") or 0
-        observer.ran(Ran(reason))
+        observer.ran(Ran(reason), {})
         assert value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") == before + 1, reason
     observer.progressed(30, 120, 0.5)
     assert value(metrics, "tailrace_retrain_progress_ratio") == 0.25
@@ -246,7 +345,10 @@ class Ran(NamedTuple):
     reason: str
     outcome: str = "refused"
     total_s: float = 1.0
+    seconds: float = 0.5
     at: float = 0.0
+    examples: int = 0
+    device: str = "cpu"
 
 
 class Updated(NamedTuple):
@@ -255,3 +357,4 @@ class Updated(NamedTuple):
     outcome: str
     labels: int = 50
     total_s: float = 0.1
+    loss: float = 0.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -80,11 +81,11 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
     """The labels that came during a run were learned by updates, not by the run's release that took their place: a
     successor learns them from it."""
 
-    def crash(report: RunReport) -> None:
+    def crash(report: RunReport, stages: Mapping[str, float]) -> None:
         raise InterruptedError
 
     running = start(tiny.lengthy, "lengthy")
-    running.retrainer._on_run = crash
+    running.retrainer._observer.ran = crash  # type: ignore[method-assign]
     append(log, tiny.examples(400))
     running.until(lambda: running.retrainer.training)
     append(log, tiny.examples(100, start=400))

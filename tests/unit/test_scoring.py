@@ -101,6 +101,17 @@ def test_every_event_is_predicted_in_order() -> None:
     assert [(out.key, out.timestamp) for out in outs] == [(e.id.encode(), None) for e in events]
 
 
+def test_a_prediction_belongs_to_the_trace_of_its_event() -> None:
+    """W3C trace headers travel on, other headers do not, and an event without them gives a prediction without."""
+    trace = (("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", b"a=1"))
+    events = [encode(Flight(id=str(n), at=NOW, distance=1.0)) for n in range(3)]
+    headers = [(("h", b"x"), *trace), (), (("h", b"x"),)]
+    records = [Record(EVENTS, 0, n, 123, None, events[n], headers[n]) for n in range(3)]
+    assert [out.headers for out in step()(Batch(records))] == [trace, (), ()]
+    bare = [Record(EVENTS, 0, n, 123, None, events[n]) for n in range(3)]
+    assert [out.headers for out in step()(Batch(bare))] == [(), (), ()]
+
+
 @pytest.mark.parametrize("event", [Flight, Derived])
 def test_the_wire_format_is_that_of_prediction(event: type[Flight]) -> None:
     """Decoding as Prediction and encoding again gives the same bytes."""
@@ -195,7 +206,7 @@ def test_the_hook_learns_what_a_batch_took() -> None:
     events = [Flight(id=str(i), at=NOW - i, distance=1.0) for i in range(3)]
     step(on_batch=seen.append)(batch(*events, b"{"))
     (scored,) = seen
-    assert (scored.release, scored.rows, scored.newest) == (7, 3, NOW)
+    assert (scored.release, scored.rows, max(scored.times)) == (7, 3, NOW)
     assert [bad.reason for bad in scored.malformed] == ["invalid_json"]
     assert min(scored.decode_s, scored.features_s, scored.predict_s, scored.encode_s) > 0
 

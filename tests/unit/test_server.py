@@ -39,7 +39,7 @@ def get(served: Served, path: str) -> tuple[int, str]:
 
 def test_metrics_are_served(metrics: Metrics, served: Served) -> None:
     """A scrape shows what was counted, in Prometheus' text format."""
-    metrics.aborts.inc(3)
+    metrics.stream.aborts.inc(3)
     status, body = get(served, "/metrics")
     assert status == 200
     assert "# TYPE tailrace_aborts_total counter\ntailrace_aborts_total 3.0\n" in body

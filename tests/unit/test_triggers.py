@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from retrain.facts import Change, DriftSignals, Live
-from retrain.triggers import Age, Below, Drift, Facts, Labels, Schedule, Trigger, Worthwhile, first_due
+from retrain.triggers import Age, Below, Drift, Facts, Labels, Schedule, Trigger, Worthwhile, first_due, next_time
 from streams.events import DeclarationError
 
 
@@ -168,3 +168,14 @@ def test_triggers_outside_their_ranges_are_refused(wrong: Callable[[], Trigger])
     """What could never work is told where it is declared."""
     with pytest.raises(DeclarationError):
         wrong()
+
+
+def test_time_alone_makes_a_run_due() -> None:
+    """The earliest of schedule and age is known in advance; labels and drift are not, nor what nothing is known of."""
+    facts = Facts(now=at("2024-05-01T10:30:00"), since=at("2024-05-01T10:20:00"), labels=5)
+    assert next_time([Labels(5), Drift()], facts) is None
+    assert next_time([Labels(5), Schedule("0 * * * *"), Schedule("0 5 * * *")], facts) == at("2024-05-01T11:00:00")
+    assert next_time([Age("1h")], facts) is None
+    aged = facts._replace(created=at("2024-05-01T09:50:00"))
+    assert next_time([Age("20m"), Schedule("0 * * * *")], aged) == at("2024-05-01T10:40:00")
+    assert next_time([Schedule("0 * * * *")], facts._replace(since=float("inf"))) is None

@@ -1,0 +1,55 @@
+"""`compare`: training and inference of a running pipeline, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tailrace.commands.common import JsonOption, emit, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(compare)
+
+
+def compare(
+    url: Annotated[
+        list[str] | None,
+        typer.Option("--url", help="A role's /metrics, once for each role; else those that the settings name."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what training and inference of a running pipeline use, take and cost: measured by its roles."""
+    from monitoring.comparison import comparison
+
+    found = comparison(url or _configured())
+    if as_json:
+        emit(found)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from tailrace.comparing import rows, sentences
+
+    table = Table("", "inference", "training")
+    for row in rows(found):
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    for sentence in sentences(found):
+        console.print(sentence, soft_wrap=True)
+
+
+def _configured() -> list[str]:
+    """Where the roles of `tailrace run` serve their metrics on this machine."""
+    from tailrace.errors import BadSetting
+    from tailrace.roles import role_ports
+
+    settings = load_settings()
+    ports = role_ports(settings).values()
+    if not all(ports):
+        raise BadSetting("monitoring.port = 0 says nothing of where the roles are: give --url for each, as they log it")
+    host = settings.monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where all interfaces are listened on
+    return [f"http://{host}:{port}/metrics" for port in ports]
