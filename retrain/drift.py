@@ -61,7 +61,7 @@ class DriftMonitor:
         self, *, false_alarms: float, effect: float, shift: float | None, names: Sequence[str] | None = None
     ) -> None:
         self._loss = _RisingLoss(false_alarms, effect)
-        self._inputs = _NovelInputs(false_alarms, shift, names) if shift is not None else None
+        self._inputs = NovelInputs(false_alarms, shift, names) if shift is not None else None
         self._rise: Change | None = None
         self._began_at: int | None = None  # the label count when the loss last began to rise
         self._shifts: dict[str, tuple[Change, int]] = {}  # with the label count of then
@@ -210,7 +210,7 @@ def _extreme(losses: Losses) -> float:
     return float(first.mean() + EXTREME * first.std())
 
 
-class _NovelInputs:
+class NovelInputs:
     """Windows of inputs that are unlike each earlier one."""
 
     def __init__(self, false_alarms: float, shift: float, names: Sequence[str] | None) -> None:
@@ -221,6 +221,8 @@ class _NovelInputs:
         self._first: list[Inputs] = []
         self._known: deque[Counts] = deque(maxlen=WINDOWS)
         self._usual: deque[Counts] = deque(maxlen=WINDOWS)  # how unlike their predecessors earlier windows were
+        self.newest: tuple[Counts, Counts] | None = None
+        """Of the newest window, by column: how unlike the nearest earlier one it is, and from where on that is news."""
 
     def update(self, inputs: Inputs) -> list[tuple[Change, int]]:
         """Take the next inputs; the features that shifted in them, each with how many of the rows had come by then."""
@@ -255,6 +257,7 @@ class _NovelInputs:
         chance = np.array([_chi_square(max(int(bins) - 1, 1), self._false_alarms / len(used)) for bins in used])
         threshold = np.maximum(np.maximum(self._shift, chance * 2 / rows), usual)
         nearest = self._learn(counts)
+        self.newest = nearest, threshold
         return [
             Change(self._name(i), float(nearest[i]), float(threshold[i]), WINDOW)
             for i in np.flatnonzero(nearest > threshold).tolist()

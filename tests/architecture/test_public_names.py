@@ -34,6 +34,7 @@ NAMES = {
 }
 COMMANDS = {
     "backtest",
+    "console",
     "demo",
     "doctor",
     "explain",
