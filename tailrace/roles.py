@@ -120,11 +120,11 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
     from tailrace.console import following, maybe_served, metrics_urls
 
     with ExitStack() as stack:
-        page = stack.enter_context(maybe_served(settings.console, elsewhere=True))
         log = open_configured_log(settings)
         stack.callback(log.close)
         create_topics(log, pipeline, settings)
         signing_key(settings)
+        page = stack.enter_context(maybe_served(settings.console, elsewhere=True))
         roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
         stack.enter_context(roles)
         if page is not None:

@@ -129,9 +129,9 @@ def application(console: Console, stop: asyncio.Event) -> web.Application:
     """The routes; streams end when `stop` is set."""
     pages = _Pages()
     app = web.Application(middlewares=[_guarded], client_max_size=_BODY_BYTES)
-    app.router.add_get("/", lambda request: pages.answer("index.html"))
-    app.router.add_get("/static/{path:.+}", lambda request: pages.answer(request.match_info["path"]))
-    app.router.add_get("/api/state", lambda request: _state(console))
+    app.router.add_get("/", pages.answer)
+    app.router.add_get("/static/{path:.+}", pages.answer)
+    app.router.add_get("/api/state", _state(console.board))
     app.router.add_get("/api/stream", _Stream(console.board, stop).answer)
     for path, kind in (("promote", Promote), ("rollback", Rollback), ("replay", Replay)):
         app.router.add_post(f"/api/{path}", _action(console, path, kind))
@@ -162,7 +162,8 @@ class _Pages:
             if path.is_file() and path.suffix != ".sh"
         }
 
-    async def answer(self, name: str) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("path", "index.html")
         if name not in self._files:
             raise web.HTTPNotFound
         body, kind = self._files[name]
@@ -212,9 +213,12 @@ class _Stream:
             silent += _TICK_S
 
 
-async def _state(console: Console) -> web.Response:
-    parts = (b'"%s":%s' % (name.encode(), section.json) for name, section in console.board.since().items())
-    return web.Response(body=b"{%s}" % b",".join(parts), content_type="application/json")
+def _state(board: Board) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sections = {name: msgspec.Raw(section.json) for name, section in board.since().items()}
+        return _json(200, sections)
+
+    return answer
 
 
 def _action(console: Console, name: str, kind: type[msgspec.Struct]) -> Handler:

@@ -6,7 +6,7 @@ export function Drift({ drift }) {
   const most = Math.max(1.25, ...rows.map(share));
   return html`<${Panel} area="drift" title="Drift by feature"
       note=${drift && `newest ${count(drift.window)} labelled events against the nearest before`}>
-    ${rows.length ? html`<${Scroll} label="Drift by feature"><table>
+    ${rows.length ? html`<${Scroll} label="Features by drift"><table>
       <caption class="unseen">Population stability index by feature, and its threshold</caption>
       <thead><tr><th scope="col">feature</th><th scope="col" class="wide">of its threshold</th><th scope="col">index (PSI), nats</th></tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${row.feature}>

@@ -10,7 +10,7 @@ export function Releases({ releases, act }) {
   const tools = act && releases?.champion > 0 && html`<button id="rollback" onClick=${() => act(rollback)}>Roll back…</button>`;
   const note = releases && `${plural(releases.runs, "run")}, ${plural(releases.updates, "online update")} seen`;
   return html`<${Panel} area="releases" title="Releases" note=${note} tools=${tools}>
-    ${rows.length ? html`<${Scroll} label="Releases"><table>
+    ${rows.length ? html`<${Scroll} label="List of releases"><table>
       <caption class="unseen">Releases, newest first</caption>
       <thead><tr><th scope="col">release</th><th scope="col">made by</th><th scope="col">learned</th>
         <th scope="col">size</th><th scope="col">published</th>${act && html`<th scope="col"><span class="unseen">change</span></th>`}</tr></thead>
