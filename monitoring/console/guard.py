@@ -40,7 +40,7 @@ def to_change(headers: Mapping[str, str], token: str | None) -> Objection | None
         return Objection(403, "the request came from another page than the console")
     if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return Objection(403, "the request came from another page than the console")
-    if not hmac.compare_digest(headers.get(TOKEN, "").encode(), token.encode()):
+    if not hmac.compare_digest(headers.get(TOKEN, "").encode(errors="surrogateescape"), token.encode()):
         return Objection(401, f"{TOKEN} is missing or wrong")
     if headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
         return Objection(415, "send application/json")

@@ -191,16 +191,16 @@ class _Stream:
         try:
             response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
             await response.prepare(request)
-            await self._tell(response)
+            await self._tell(response, request)
         except ConnectionError:
             pass  # the page was closed
         finally:
             self._viewers -= 1
         return response
 
-    async def _tell(self, response: web.StreamResponse) -> None:
+    async def _tell(self, response: web.StreamResponse, request: web.Request) -> None:
         told, silent = 0, 0.0
-        while not self._stop.is_set():
+        while not self._stop.is_set() and request.transport is not None and not request.transport.is_closing():
             changed = self._board.since(told)
             if changed:
                 told, silent = max(section.number for section in changed.values()), 0.0

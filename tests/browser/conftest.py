@@ -11,10 +11,17 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from watched import Watched
 
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 NONE = "no Chromium"
 HOW = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/path/to/chromium"
 

@@ -141,11 +141,14 @@ def test_everything_is_reached_with_the_keyboard(page: Page, watched: Watched) -
     button = page.get_by_role("button", name=re.compile("Replay"))
     expect(button).to_be_visible()
     page.get_by_role("button", name="Hold").click()  # so that rows stand still
-    due = page.evaluate("document.querySelectorAll('button, .scroll, summary').length")
+    parts = "[...document.querySelectorAll('button, .scroll, summary')]"
+    due = page.evaluate(f"{parts}.length")
     reached = set[int]()
     for _ in range(3 * due):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("[...document.querySelectorAll('button, .scroll, summary')].indexOf(document.activeElement)"))
+        reached.add(
+            page.evaluate("[...document.querySelectorAll('button, .scroll, summary')].indexOf(document.activeElement)")
+        )
     assert set(range(due)) <= reached
     button.focus()
     page.keyboard.press("Enter")

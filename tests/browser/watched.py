@@ -1,4 +1,4 @@
-"""A small pipeline whose roles run in threads, with a console; a module of its own, as the training process loads it."""
+"""A small pipeline whose roles run in threads, with a console; the training process loads it too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tailrace.roles import run_joiner, run_retrainer, run_worker
 from tailrace.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.wiring import create_topics, open_configured_log, signing_key
 
-TOKEN = "a token for the tests, long enough"  # noqa: S105
+TOKEN = "a token for the tests, long enough"
 START, RUN = 1_700_000_000.0, 150
 
 
