@@ -23,6 +23,8 @@ class Board:
         self._lock = threading.Lock()
         self._sections: dict[str, Section] = {}
         self._number = 0
+        self.viewers = 0
+        """How many look on: nobody need be told often what nobody sees."""
 
     def put(self, sections: Mapping[str, Any]) -> None:
         """Show these; what is as it was is no news."""

@@ -25,7 +25,7 @@ from streams.records import Record
 _READ, _READ_LARGE = 2_000, 64  # records at a time; of models and dead letters, which may be large
 _LATE = 20_000  # records of a topic behind which the newest are skipped to
 _PAST = {"predictions": 64, "examples": 4_000}  # records from before the console began
-_LEAST_S, _SHOW_S, _RETRY_S = 0.1, 0.5, 1.0  # between two reads, two boards, two attempts
+_LEAST_S, _SHOW_S, _UNSEEN_S, _RETRY_S = 0.1, 0.5, 3.0, 1.0  # between reads, boards, boards nobody sees, attempts
 _log = structlog.get_logger(__name__)
 
 
@@ -100,7 +100,7 @@ class Follower:
         for reader, count in ((large, _READ_LARGE), (flowing, _READ)):
             self._take(reader.read(count, _LEAST_S / 4).records)
         now = time.time()
-        if time.monotonic() - self._shown >= _SHOW_S:
+        if time.monotonic() - self._shown >= (_SHOW_S if self._board.viewers else _UNSEEN_S):
             self._look(flowing, now)
             self._show(now)
             self._freeze(now)

@@ -182,12 +182,11 @@ class _Stream:
 
     def __init__(self, board: Board, stop: asyncio.Event) -> None:
         self._board, self._stop = board, stop
-        self._viewers = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if self._viewers >= _VIEWERS:
+        if self._board.viewers >= _VIEWERS:
             raise web.HTTPServiceUnavailable(reason=f"{_VIEWERS} pages are open already: close one")
-        self._viewers += 1
+        self._board.viewers += 1
         try:
             response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
             await response.prepare(request)
@@ -195,7 +194,7 @@ class _Stream:
         except ConnectionError:
             pass  # the page was closed
         finally:
-            self._viewers -= 1
+            self._board.viewers -= 1
         return response
 
     async def _tell(self, response: web.StreamResponse, request: web.Request) -> None:

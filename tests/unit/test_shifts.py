@@ -36,7 +36,7 @@ def test_the_shifted_feature_stands_first() -> None:
     assert all(row["index"] < row["threshold"] for row in shifts.section()["rows"])
     shifts.see(inputs(rng, WINDOW, mean=2.0))
     section = shifts.section()
-    assert [row["feature"] for row in section["rows"]][0] == "x"
+    assert section["rows"][0]["feature"] == "x"
     assert {row["feature"] for row in section["rows"]} == {"x", "hour", "colour"}
     assert section["rows"][0]["index"] > section["rows"][0]["threshold"]
     assert all(row["index"] < row["threshold"] for row in section["rows"][1:])
