@@ -23,8 +23,8 @@ from streams.log import Log, LogError, Reader, TopicMissing, TopicPartition
 from streams.records import Record
 
 _READ, _READ_LARGE = 2_000, 64  # records at a time; of models and dead letters, which may be large
-_LATE = 20_000  # records of a topic behind which the newest are skipped to
-_PAST = {"predictions": 64, "examples": 4_000}  # records from before the console began
+_LATE = 10_000  # records of a partition behind which the newest are skipped to
+_PAST, _PAST_EXAMPLES, _PAST_LETTERS = 64, 4_000, 2_000  # records from before the console began
 _LEAST_S, _SHOW_S, _UNSEEN_S, _RETRY_S = 0.1, 0.5, 3.0, 1.0  # between reads, boards, boards nobody sees, attempts
 _log = structlog.get_logger(__name__)
 
@@ -83,9 +83,10 @@ class Follower:
 
     def _follow(self) -> None:
         names = self._names
-        flowing = self._log.reader([names.predictions, names.examples], start=self._start())
+        self._begin()
+        flowing = self._reader(names.predictions, names.examples)
         try:
-            large = self._log.reader([names.models, *names.dead], start=self._resume(names.models, *names.dead))
+            large = self._reader(names.models, *names.dead)
             try:
                 self._view.problem = None
                 while not self._stop.is_set():
@@ -121,12 +122,10 @@ class Follower:
         for word in ("events", "predictions", "labels", "examples"):
             positions = self._log.end_positions(getattr(names, word))
             ends[word] = sum(positions.values())
-            if word in _PAST:
-                behind = {at: end - self._positions.get(at, 0) for at, end in positions.items()}
-                late = {at: end - _PAST["predictions"] for at, end in positions.items() if behind[at] > _LATE}
-                if late:
-                    flowing.seek(late)
-                    self._positions |= late
+            if word in ("predictions", "examples"):
+                late = {at: end - _PAST for at, end in positions.items() if end - self._positions[at] > _LATE}
+                flowing.seek(late)
+                self._positions |= late
         lags = {role: self._lag(group, topics) for role, (group, topics) in self._groups.items()}
         self._view.flows(Flow(ends, lags), now)
 
@@ -135,18 +134,18 @@ class Follower:
         samples = [s.value for family in families for s in family.samples if s.name == "tailrace_lag_records"]
         return int(sum(samples)) if samples else None
 
-    def _start(self) -> dict[TopicPartition, int]:
-        """Where we were, else a little before the end."""
-        names, start = self._names, dict[TopicPartition, int]()
-        for topic, past in ((names.predictions, _PAST["predictions"]), (names.examples, _PAST["examples"])):
+    def _reader(self, *topics: str) -> Reader:
+        """From where we are."""
+        return self._log.reader(topics, start={at: n for at, n in self._positions.items() if at.topic in topics})
+
+    def _begin(self) -> None:
+        """Where we were, else a little before the end; models from the beginning, as they are a fold."""
+        names = self._names
+        past = {names.predictions: _PAST, names.examples: _PAST_EXAMPLES, **dict.fromkeys(names.dead, _PAST_LETTERS)}
+        for topic, count in past.items():
             begin, ends = self._log.begin_positions(topic), self._log.end_positions(topic)
             for at, end in ends.items():
-                start[at] = max(begin[at], end - past // len(ends))
-        self._positions = start | self._positions
-        return {at: self._positions[at] for at in start}
-
-    def _resume(self, *topics: str) -> dict[TopicPartition, int]:
-        return {at: position for at, position in self._positions.items() if at.topic in topics}
+                self._positions.setdefault(at, max(begin[at], end - count // len(ends)))
 
     def _freeze(self, now: float) -> None:
         """Keep the champion as it is, when its time has come. One that is gone already is followed by another."""

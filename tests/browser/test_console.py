@@ -164,7 +164,7 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:
         assert demo.stderr is not None
         url = demo.stderr.readline().split()[1]
-        context = browser.new_context(viewport=DESKTOP, color_scheme="light")
+        context = browser.new_context(viewport=ViewportSize(width=1180, height=900), color_scheme="light")
         page = context.new_page()
         page.goto(url)
         expect(page.locator(".panel.timeline li.run")).to_have_count(2, timeout=8 * PATIENCE_MS)

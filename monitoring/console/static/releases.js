@@ -12,12 +12,12 @@ export function Releases({ releases, act }) {
   return html`<${Panel} area="releases" title="Releases" note=${note} tools=${tools}>
     ${rows.length ? html`<${Scroll} label="List of releases"><table>
       <caption class="unseen">Releases, newest first</caption>
-      <thead><tr><th scope="col">release</th><th scope="col">made by</th><th scope="col">learned</th>
+      <thead><tr><th scope="col">release</th><th scope="col">made by</th><th scope="col">examples</th>
         <th scope="col">size</th><th scope="col">published</th>${act && html`<th scope="col"><span class="unseen">change</span></th>`}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${row.version} class=${row.kept ? "" : "gone"}>
-        <th scope="row">v${row.version} ${row.aliases.map((alias) => html`<span class="badge passed">${alias}</span>`)}</th>
+        <th scope="row" class="num">v${row.version} ${row.aliases.map((alias) => html`<span class="badge passed">${alias}</span>`)}</th>
         <td class="num">${row.made} <span class="soft">after v${row.parent}</span></td>
-        <td class="num">${count(row.examples)} <span class="soft">examples</span></td>
+        <td class="num">${count(row.examples)}</td>
         <td class="num">${bytes(row.bytes)}</td>
         <td class="num">${row.kept ? ago(row.at) : "removed"}</td>
         ${act && html`<td>${row.kept && row.version !== releases.champion && html`<button
