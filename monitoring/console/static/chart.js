@@ -6,12 +6,13 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const HEIGHT = 230;
 
 export function Chart({ at, curves, marks, label, unit }) {
-  const box = useRef(null), plot = useRef(null), shown = useRef({ marks });
-  shown.current.marks = marks;
+  const box = useRef(null), plot = useRef(null), shown = useRef(null);
+  shown.current = { at, curves, marks };
   const names = curves.map((curve) => curve.name).join();
   useEffect(() => {
     const build = () => {
       plot.current?.destroy();
+      const { at, curves } = shown.current; // a new theme comes later than what was shown first
       plot.current = new uPlot(options(box.current, curves, shown, unit), data(at, curves), box.current);
     };
     build();

@@ -2,7 +2,7 @@
 import { useRef, useState } from "./vendor/hooks.mjs";
 import { Empty, Panel, Scroll, duration, eventTime, html } from "./ui.js";
 
-const FIELDS = 6;
+const FIELDS = 5;
 
 export function Tail({ tail, label, kind }) {
   const [held, hold] = useState(false);
