@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
 from watched import RUN, TOKEN, Watched
 
 pytestmark = pytest.mark.browser
@@ -166,13 +166,15 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:
         assert demo.stderr is not None
         url = demo.stderr.readline().split()[1]
-        context = browser.new_context(viewport=ViewportSize(width=1180, height=900), color_scheme="light")
+        context = browser.new_context(viewport=ViewportSize(width=1120, height=900), color_scheme="light")
         page = context.new_page()
         page.goto(url)
         expect(page.locator(".panel.timeline li.run")).to_have_count(2, timeout=8 * PATIENCE_MS)
         expect(page.locator(".panel.drift tbody tr").first).to_be_visible()
         images.mkdir(exist_ok=True)
-        page.screenshot(path=images / "console.png", full_page=True)
+        below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
+        whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
+        page.screenshot(path=images / "console.png", full_page=True, clip=whole)
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(1_000)
