@@ -68,7 +68,7 @@ class DriftMonitor:
         self, *, false_alarms: float, effect: float, shift: float | None, names: Sequence[str] | None = None
     ) -> None:
         self._loss = _RisingLoss(false_alarms, effect)
-        self._inputs = _NovelInputs(false_alarms, shift, names) if shift is not None else None
+        self._inputs = NovelInputs(false_alarms, shift, names) if shift is not None else None
         self._rise: Change | None = None
         self._began_at: int | None = None  # the label count when the loss last began to rise
         self._shifts: dict[str, tuple[Change, int]] = {}  # with the label count of then
@@ -229,7 +229,7 @@ def _extreme(losses: Losses) -> float:
     return float(first.mean() + EXTREME * first.std())
 
 
-class _NovelInputs:
+class NovelInputs:
     """Windows of inputs that are unlike each earlier one."""
 
     def __init__(self, false_alarms: float, shift: float, names: Sequence[str] | None) -> None:

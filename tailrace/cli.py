@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tailrace import __version__
-from tailrace.commands import backtest, compare, dlq, explain, inspect, keys, models, roles, start, streams
+from tailrace.commands import backtest, compare, console, dlq, explain, inspect, keys, models, roles, start, streams
 from tailrace.errors import Exit, report
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (start, roles, streams, explain, backtest, compare, inspect):
+for module in (start, roles, console, streams, explain, backtest, compare, inspect):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(dlq.app, name="dlq")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -66,6 +67,16 @@ class Roles:
         """The process id of a role."""
         return self._children[role].pid
 
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each role serves its metrics, as its log file tells; without a role that has not said so yet.
+
+        A role says so once a start: the newest line counts. Raises ValueError where no log files are kept.
+        """
+        if self._logs is None:
+            raise ValueError("roles that log nowhere tell no addresses: their ports are in the settings")
+        found = {role: _metrics_url(self._logs / f"{role}.log") for role in self._roles}
+        return {role: url for role, url in found.items() if url is not None}
+
     def check(self) -> None:
         """Restart roles that were killed. Raises RoleFailed for one that ended by itself, or too soon after its
         start."""
@@ -117,3 +128,18 @@ class Roles:
             if log:
                 log.close()
         self._started[role] = time.monotonic()
+
+
+def _metrics_url(path: Path) -> str | None:
+    """The address in the newest line `metrics` of a role's log."""
+    if not path.exists():
+        return None
+    lines = (line for line in reversed(path.read_bytes().splitlines()) if b'"metrics"' in line)
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:  # not written to its end yet
+            continue
+        if said.get("event") == "metrics" and isinstance(said.get("url"), str):
+            return str(said["url"])
+    return None

@@ -120,13 +120,18 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
 
     Log, topics and keys are made before: what is wrong with them is then told once, not by each role.
     """
-    log = open_configured_log(settings)
-    try:
+    from tailrace.console import following, maybe_served, metrics_urls
+
+    with ExitStack() as stack:
+        log = open_configured_log(settings)
+        stack.callback(log.close)
         create_topics(log, pipeline, settings)
-    finally:
-        log.close()
-    signing_key(settings)
-    with Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings)) as roles:
+        signing_key(settings)
+        page = stack.enter_context(maybe_served(settings.console, elsewhere=True))
+        roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
+        stack.enter_context(roles)
+        if page is not None:
+            stack.enter_context(following(page, log, pipeline, settings, lambda: metrics_urls(settings)))
         roles.supervise(stop)
 
 

@@ -112,6 +112,39 @@ class MonitoringSettings(Section):
     port: int = Field(default=9464, ge=0, le=65_535)
 
 
+class ConsoleSettings(Section):
+    """The live page, on this machine only: look from elsewhere through `ssh -L` or a proxy that knows who may.
+
+    It changes nothing unless `token_file` names a file with a secret of at least 16 characters. Fields named in `mask`
+    are shown to nobody, wherever they stand in a record. Port 0 takes any free one.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(default=9470, ge=0, le=65_535)
+    token_file: Path | None = None
+    mask: tuple[str, ...] = ()
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, value: str) -> str:
+        if value not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("the console listens on 127.0.0.1, ::1 or localhost only: whoever reaches it may look")
+        return value
+
+    def token(self) -> str | None:
+        """The secret; None: the console only shows. Raises BadSetting."""
+        if self.token_file is None:
+            return None
+        token = _text(self.token_file, "console.token_file").strip()
+        if len(token) < 16 or not token.isascii() or not token.isprintable():
+            raise BadSetting(
+                f"console.token_file {str(self.token_file)!r} must hold at least 16 printable ASCII characters: "
+                f"`openssl rand -hex 32 > {self.token_file}`"
+            )
+        return token
+
+
 class SendSettings(Section):
     """The columns of the data files that `tailrace send` reads, where they are not the event's own id and time."""
 
@@ -147,6 +180,7 @@ class Settings(Section):
     keys: KeysSettings = KeysSettings()
     releases: ReleasesSettings = ReleasesSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    console: ConsoleSettings = ConsoleSettings()
     send: SendSettings = SendSettings()
     costs: CostsSettings = CostsSettings()
 
@@ -301,7 +335,7 @@ def _known_names() -> dict[str, Any]:
 
 
 _KNOWN = _known_names()
-_STRUCTURED = frozenset(("log.options", "keys.trusted", "keys.revoked"))
+_STRUCTURED = frozenset(("log.options", "keys.trusted", "keys.revoked", "console.mask"))
 
 
 def _check_known(name: str, origin: str) -> None:

@@ -26,6 +26,8 @@ LogOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+NoConsole: TypeAlias = Annotated[bool, typer.Option("--no-console", help="Serve no page about the pipeline.")]
+
 
 def load_settings(**flags: Any) -> Settings:
     """The settings with these flags on top; names are written section__key. Raises BadSetting."""

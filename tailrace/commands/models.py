@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,9 +156,11 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a release the champion, unless workers would refuse it; they swap it in at once."""
+    from tailrace import operating
+
     with _publisher(pipeline, log) as publisher:
         before, number = publisher.models.champion, _version(publisher.models, version)
-        publisher.promote(number, getpass.getuser(), reason, time.time())
+        operating.promote(publisher, number, reason)
     _changed(before, number, as_json)
 
 
@@ -168,13 +169,10 @@ def rollback(
     reason: Reason = "by hand", pipeline: PipelineOption = None, log: LogOption = None, as_json: JsonOption = False
 ) -> None:
     """Make the champion's parent the champion again: the release it was measured against."""
-    from tailrace.errors import UserError
+    from tailrace import operating
 
     with _publisher(pipeline, log) as publisher:
-        before = publisher.models.champion
-        if before == 0:
-            raise UserError("the base rate serves: there is nothing to roll back to")
-        number = publisher.rollback(getpass.getuser(), reason, time.time())
+        before, number = publisher.models.champion, operating.rollback(publisher, reason)
     _changed(before, number, as_json)
 
 
@@ -201,18 +199,11 @@ def _opened_models(declared: Pipeline, settings: Settings) -> Iterator[tuple[Log
 
 @contextmanager
 def _publisher(pipeline: str | None, log: str | None) -> Iterator[Publisher]:
-    from retrain.publish import Publisher
-    from tailrace.wiring import trusted_keys
+    from tailrace.operating import operator
 
     declared, settings = load(pipeline, log)
-    with opened(settings) as opened_log:
-        opened_log.end_positions(declared.topics.models)  # tells of a missing topic before a writer is made
-        trusted = trusted_keys(settings)
-        publisher = Publisher(opened_log, declared.topics.models, f"{declared.name}-operator", trusted)
-        try:
-            yield publisher
-        finally:
-            publisher.close()
+    with opened(settings) as opened_log, operator(opened_log, declared, settings) as publisher:
+        yield publisher
 
 
 def _version(models: Models, text: str) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from tailrace.commands.common import LogOption, PipelineOption, load, log_to_stderr
+from tailrace.commands.common import LogOption, NoConsole, PipelineOption, load, log_to_stderr
 
 Reference: TypeAlias = Annotated[
     str | None, typer.Argument(metavar="[PIPELINE]", help="The pipeline, as path.py or module:attribute.")
@@ -30,11 +30,13 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def run(reference: Reference = None, pipeline: PipelineOption = None, log: LogOption = None) -> None:
-    """Run all roles of a pipeline, each as a process of its own."""
+def run(
+    reference: Reference = None, pipeline: PipelineOption = None, log: LogOption = None, no_console: NoConsole = False
+) -> None:
+    """Run all roles of a pipeline, each as a process of its own, and the console."""
     from tailrace.roles import run_all
 
-    declared, settings = load(reference or pipeline, log)
+    declared, settings = load(reference or pipeline, log, console__enabled=False if no_console else None)
     log_to_stderr()
     run_all(declared, settings, stop_on_signal())
 

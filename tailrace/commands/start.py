@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.commands.common import JsonOption, emit, log_to_stderr, note
+from tailrace.commands.common import JsonOption, NoConsole, emit, load_settings, log_to_stderr, note
 
 if TYPE_CHECKING:
     from tailrace.sources import Columns
@@ -32,13 +32,18 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the directory with the log, the keys and all output.")
     ] = False,
+    no_console: NoConsole = False,
     as_json: JsonOption = False,
 ) -> None:
     """Watch twelve weeks of New York departures being predicted, labelled and learned from, in about a minute."""
-    from tailrace.demo.run import main
+    from tailrace.console import maybe_served
 
     log_to_stderr()
-    raise typer.Exit(main(broker, seconds, as_json, keep))
+    settings = load_settings(console__enabled=False if no_console else None).console
+    with maybe_served(settings, elsewhere=True) as page:  # first: it is there while all the rest is loaded
+        from tailrace.demo.run import main
+
+        raise typer.Exit(main(broker, seconds, as_json, keep, page))
 
 
 def init(

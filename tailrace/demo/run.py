@@ -13,21 +13,26 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from monitoring.comparison import comparison
+from tailrace.console import following
 from tailrace.demo.flights import DATA, declare
 from tailrace.demo.screen import Screen
 from tailrace.demo.sender import Sender
-from tailrace.demo.watch import Watcher
+from tailrace.demo.watch import FROZEN_AFTER_S, Watcher
 from tailrace.errors import Exit
 from tailrace.pipeline import Pipeline
 from tailrace.processes import Roles
-from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
+from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment, load_settings
 from tailrace.sources import rows
 from tailrace.wiring import create_topics, open_configured_log, signing_key, trusted_keys
+
+if TYPE_CHECKING:
+    from monitoring.console.server import Console
 
 _DECLARATION = "from tailrace.demo.flights import declare\n\npipeline = declare({name!r})\n"
 _SETTLE_S = 90.0  # how long the last records may take to come through
@@ -43,16 +48,23 @@ class Stage(NamedTuple):
     reference: str
 
 
-def main(broker: str | None = None, length: float = 50.0, as_json: bool = False, keep: bool = False) -> int:
+def main(
+    broker: str | None = None,
+    length: float = 50.0,
+    as_json: bool = False,
+    keep: bool = False,
+    page: Console | None = None,
+) -> int:
     """Run the demo in about `length` seconds and print its verdict; returns the exit code.
 
     `broker`: kafka://host:port instead of an embedded log. `keep`: leave the directory with log, keys and process logs.
+    `page`: a console that is served already.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # so that what was started is stopped, and the directory removed
     directory = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
     try:
-        summary = _perform(_stage(directory, broker), length, Screen(sys.stderr))
+        summary = _perform(_stage(directory, broker), length, Screen(sys.stderr), page)
         if as_json:
             print(msgspec.json.encode(summary).decode(), flush=True)
         return Exit.FAILED if summary["missing"] or summary["duplicates"] or not summary["releases"] else Exit.OK
@@ -74,12 +86,13 @@ def _stage(directory: Path, broker: str | None) -> Stage:
         log=LogSettings(url=broker or f"sqlite:///{directory / 'log.db'}"),
         keys=KeysSettings(directory=directory / "keys"),
         monitoring=MonitoringSettings(port=0),
+        console=load_settings().settings.console,  # the page is the user's, all else the demo's own
     )
     Path(settings.pipeline).write_text(_DECLARATION.format(name=name), encoding="utf-8")
     return Stage(directory, declare(name), settings, settings.pipeline)
 
 
-def _perform(stage: Stage, length: float, screen: Screen) -> dict[str, Any]:
+def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) -> dict[str, Any]:
     started = time.monotonic()
     with ExitStack() as stack:
         log = open_configured_log(stage.settings)
@@ -90,6 +103,10 @@ def _perform(stage: Stage, length: float, screen: Screen) -> dict[str, Any]:
         roles = stack.enter_context(Roles(stage.reference, as_environment(stage.settings), logs=stage.directory))
         watcher.start()
         stack.callback(watcher.close)
+        if page is not None:
+            stack.enter_context(
+                following(page, log, stage.pipeline, stage.settings, roles.metrics_urls, freeze_after=FROZEN_AFTER_S)
+            )
         sender = Sender(
             log,
             stage.pipeline,
@@ -103,7 +120,8 @@ def _perform(stage: Stage, length: float, screen: Screen) -> dict[str, Any]:
         run = Run(roles, sender, watcher, screen)
         run.wait(lambda: sender.done, limit=60 * length)
         run.wait(lambda: _settled(sender, watcher), limit=_SETTLE_S)
-    summary = _summary(sender, watcher, time.monotonic() - started)
+        compared = comparison([*roles.metrics_urls().values()])
+    summary = {**_summary(sender, watcher, time.monotonic() - started), "comparison": compared}
     screen.verdict(summary)
     return summary
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tailrace.comparing import sentences
 from tailrace.demo.sender import Sender
 from tailrace.demo.watch import Watcher
 
@@ -93,6 +94,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
         f"pause p50 {pause['p50']:.3f} ms, max {pause['max']:.3f} ms",
         f"log-loss {_number(live['log_loss'])} live, {_number(frozen['log_loss'])} frozen after week 1; "
         f"AUC {_number(live['auc'])} live, {_number(frozen['auc'])} frozen",
+        *sentences(s["comparison"]),
         f"{s['events_per_second']:,.0f} events/s, {s['seconds']:.0f} s in all",
     ]
 

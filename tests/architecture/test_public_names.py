@@ -35,6 +35,7 @@ NAMES = {
 COMMANDS = {
     "backtest",
     "compare",
+    "console",
     "demo",
     "doctor",
     "explain",

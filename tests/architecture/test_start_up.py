@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,28 @@ def test_help_answers_at_once_by_the_clock() -> None:
         subprocess.run([sys.executable, "-m", "tailrace", "--help"], capture_output=True, check=True)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.3
+
+
+def test_the_console_serves_before_anything_heavy_is_loaded() -> None:
+    """Its server needs neither torch nor a driver nor the pipeline: they are loaded while the page is there."""
+    code = "import sys, tailrace.settings, tailrace.console, monitoring.console.server; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()).isdisjoint({"torch", "numpy", "confluent_kafka", "kafka", "river", "cryptography"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processor time of a running process is read from /proc")
+def test_the_demo_s_page_is_there_at_once() -> None:
+    """`tailrace demo` prints the console's address first, and the page answers within 2 s of processor time."""
+    command = [sys.executable, "-m", "tailrace", "demo", "--broker", "kafka://127.0.0.1:1"]  # nothing else is started
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:
+        try:
+            assert demo.stderr is not None
+            said, url = demo.stderr.readline().split()
+            assert said == "console:"
+            with urllib.request.urlopen(url, timeout=30) as page:
+                assert b"Tailrace console" in page.read()
+            used = Path(f"/proc/{demo.pid}/stat").read_text().rpartition(")")[2].split()
+        finally:
+            demo.terminate()
+    ticks = int(used[11]) + int(used[12])
+    assert ticks / os.sysconf("SC_CLK_TCK") < 2.0

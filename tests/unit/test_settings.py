@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tailrace.errors import BadSetting
-from tailrace.settings import MASK, Settings, as_environment, load_settings
+from tailrace.settings import MASK, ConsoleSettings, Settings, as_environment, load_settings
 
 
 def write(path: Path, text: str) -> Path:
@@ -148,3 +148,27 @@ def test_prices_are_settings_with_defaults_of_the_right_size(tmp_path: Path) -> 
     assert (costs.currency, costs.kwh, costs.core_hour, costs.watts_per_core) == ("CHF", 0.0, 0.05, 5.0)
     with pytest.raises(BadSetting, match=r"costs\.core_hour"):
         load_settings(directory=tmp_path, environment={"TAILRACE_COSTS__CORE_HOUR": "-1", "TAILRACE_CONFIG": str(file)})
+
+
+def test_the_console_is_for_this_machine_only() -> None:
+    """Whoever reaches the console may look: another host than this one is refused."""
+    with pytest.raises(BadSetting, match=r"127\.0\.0\.1, ::1 or localhost only"):
+        load_settings({"console.host": "0.0.0.0"}, environment={})
+    listed = load_settings(environment={"TAILRACE_CONSOLE__MASK": "name,street"}).settings
+    assert listed.console.mask == ("name", "street")
+    assert load_settings(environment=as_environment(listed)).settings == listed
+
+
+def test_a_token_comes_from_a_file_and_is_long(tmp_path: Path) -> None:
+    """Without a file there is none; a short one, one that no header can hold, or none where a file is named, is
+    refused with the fix."""
+    assert ConsoleSettings().token() is None
+    file = tmp_path / "token"
+    with pytest.raises(BadSetting, match="cannot be read"):
+        ConsoleSettings(token_file=file).token()
+    for text in ("", "short", "fünfzehn Zeichen und mehr"):
+        file.write_text(text)
+        with pytest.raises(BadSetting, match="at least 16 printable ASCII characters"):
+            ConsoleSettings(token_file=file).token()
+    file.write_text("sixteen or more of them\n")
+    assert ConsoleSettings(token_file=file).token() == "sixteen or more of them"

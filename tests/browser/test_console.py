@@ -1,0 +1,204 @@
+"""The console in a real browser, looking at a real pipeline."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
+from watched import RUN, TOKEN, Watched
+
+pytestmark = pytest.mark.browser
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def page(browser: Browser, watched: Watched) -> Iterator[Page]:
+    """The console's page; whatever the browser complains about fails the test."""
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(watched.url)
+    expect(page.locator(".flow")).to_contain_text("in all")
+    yield page
+    context.close()
+    refused = [text for text in complaints if "401" not in text]  # what is refused on purpose is logged by the browser
+    assert not refused
+
+
+def learn(page: Page, watched: Watched) -> int:
+    """One more run's worth of labels; the version that serves then."""
+    runs = page.locator(".panel.timeline li.run")
+    before = runs.count()
+    watched.send(RUN + 10)
+    expect(runs).to_have_count(before + 1)
+    expect(runs.first).to_contain_text("Retrained: release ")
+    version = int((runs.first.locator("strong").text_content() or "").rpartition(" ")[2])
+    watched.send(5)
+    expect(page.locator("#serving")).to_have_text(f"v{version}")
+    return version
+
+
+def serving(page: Page) -> int:
+    """The release that the page shows as live; 0 before there is one."""
+    return int((page.locator("#serving").text_content() or "").strip("v–") or 0)
+
+
+def test_a_pipeline_is_seen_learning(page: Page, watched: Watched) -> None:
+    """Predictions appear with their labels, a retraining with its reason and verdict, and the swap to its release."""
+    first = learn(page, watched)
+    second = learn(page, watched)
+    assert second > first
+    expect(page.locator(".panel.tail tbody tr").first).to_contain_text("x")
+    expect(page.locator(".panel.labels tbody tr").first).to_contain_text("30 s")
+    entry = page.locator(".panel.timeline li.run").first
+    expect(entry).to_contain_text(f"Retrained: release {second}")
+    expect(entry).to_contain_text(re.compile(r"because of \d+ new labels \(every 150\)"))
+    expect(entry).to_contain_text("gate passed")
+    expect(page.locator(".verdict")).to_contain_text(f"healthy: v{second} live for")
+    expect(page.locator(".verdict")).to_contain_text("next retraining after")
+    expect(page.locator(".panel.quality .legend")).to_contain_text(re.compile(r"live model \d\.\d{4} nats"))
+    expect(page.locator(".panel.quality canvas")).to_be_visible()
+
+
+def test_masked_fields_never_reach_the_page(page: Page, watched: Watched) -> None:
+    """A masked field is hidden in events and in dead letters, by the server."""
+    watched.send(5, bad=1)
+    expect(page.locator(".panel.letters tbody tr").first).to_contain_text("wrong_shape")
+    page.locator(".panel.letters summary").first.click()
+    expect(page.locator(".panel.letters pre").first).to_contain_text('"owner":"•••"')
+    expect(page.locator(".panel.tail tbody tr").first).to_contain_text("owner •••")
+    assert "Ms Nobody" not in page.content()
+    assert "Ms Nobody" not in page.request.get(f"{watched.url}api/state").text()
+
+
+def test_a_rollback_needs_the_token(page: Page, watched: Watched) -> None:
+    """Without the right token a rollback is refused and nothing changes; with it the champion's parent serves again."""
+    while (champion := learn(page, watched)) < 2:
+        pass
+    page.locator("#rollback").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("missing or wrong")
+    assert serving(page) == champion
+    dialog.get_by_label("Token").fill(TOKEN)
+    dialog.get_by_label("Reason").fill("seen in a test")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(page.locator("#told")).to_have_text(re.compile(rf"champion: {champion} -> \d+"))
+    expect(page.locator(".panel.timeline li.operator").first).to_contain_text("seen in a test")
+    watched.send(5)
+    expect(page.locator("#serving")).not_to_have_text(f"v{champion}")
+    assert serving(page) < champion
+
+
+def test_dead_letters_are_replayed(page: Page, watched: Watched) -> None:
+    """With the token, dead letters of one reason are sent again, once."""
+    watched.send(1, bad=2)
+    page.get_by_role("button", name="Replay wrong_shape").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Token").fill(TOKEN)
+    dialog.get_by_role("button", name="Replay").click()
+    expect(page.locator("#told")).to_have_text(re.compile(r"\d+ replayed"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_everybody_can_read_it(page: Page, watched: Watched, scheme: str, viewport: ViewportSize) -> None:
+    """axe finds nothing wrong, in both themes, on a desktop and on a phone, where nothing sticks out either."""
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size(viewport)
+    watched.send(5, bad=1)
+    expect(page.locator(".panel.letters details").first).to_be_visible()
+    expect(page.locator(".panel.tail tbody tr").first).to_be_visible()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_everybody_can_read_what_they_confirm(page: Page, watched: Watched) -> None:
+    """axe finds nothing wrong in a dialog and in what it says when it is refused."""
+    watched.send(5, bad=1)
+    page.get_by_role("button", name="Replay wrong_shape").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_everything_is_reached_with_the_keyboard(page: Page, watched: Watched) -> None:
+    """Tab reaches every button and every part that scrolls; Escape closes a dialog and gives the focus back."""
+    watched.send(5, bad=1)
+    button = page.get_by_role("button", name=re.compile("Replay"))
+    expect(button).to_be_visible()
+    page.get_by_role("button", name="Hold").click()  # so that rows stand still
+    parts = "[...document.querySelectorAll('button, .scroll, summary')]"
+    due = page.evaluate(f"{parts}.length")
+    reached = set[int]()
+    for _ in range(3 * due):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("[...document.querySelectorAll('button, .scroll, summary')].indexOf(document.activeElement)")
+        )
+    assert set(range(due)) <= reached
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(button).to_be_focused()
+
+
+def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
+    """The demo's console half-way: on a desktop by day, and on a phone by night."""
+    command = [sys.executable, "-m", "tailrace", "demo"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:
+        assert demo.stderr is not None
+        url = demo.stderr.readline().split()[1]
+        context = browser.new_context(viewport=ViewportSize(width=1120, height=900), color_scheme="light")
+        page = context.new_page()
+        page.goto(url)
+        expect(page.locator(".panel.timeline li.run")).to_have_count(2, timeout=8 * PATIENCE_MS)
+        expect(page.locator(".panel.drift tbody tr").first).to_be_visible()
+        images.mkdir(exist_ok=True)
+        below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
+        whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
+        page.screenshot(path=images / "console.png", full_page=True, clip=whole)
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(PHONE)
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=images / "console-phone.png")
+        context.close()
+        demo.terminate()
+    for path in images.glob("console*.png"):
+        path.write_bytes(squeezed(path.read_bytes()))
+    assert all(path.stat().st_size <= 300_000 for path in images.glob("console*.png"))
+
+
+def squeezed(png: bytes) -> bytes:
+    """The same picture, its pixels packed as tightly as PNG can (browsers pack quickly instead)."""
+    at, pixels, chunks = 8, b"", list[tuple[bytes, bytes]]()
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        body = png[at + 8 : at + 8 + size]
+        at += 12 + size
+        if kind == b"IDAT":
+            pixels += body
+        else:
+            chunks.append((kind, body))
+    chunks.insert(-1, (b"IDAT", zlib.compress(zlib.decompress(pixels), 9)))
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return png[:8] + b"".join(packed)
