@@ -27,7 +27,8 @@ def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
 def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) -> None:
-    """Each event is predicted once, each label gives one example, releases are swapped in, and learning pays."""
+    """Each event is predicted once, each label gives one example, releases are swapped in, learning pays, and both
+    sides are measured."""
     assert summary["events"] == 75_257
     assert summary["predictions"] == summary["events"]
     assert (summary["duplicates"], summary["missing"], summary["dead_letters"]) == (0, 0, 0)
@@ -38,3 +39,11 @@ def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) 
     assert all(run["reason"] and run["examples"] > 0 for run in summary["retrainings"])
     assert summary["live"]["log_loss"] < summary["frozen"]["log_loss"]
     assert summary["live"]["auc"] > summary["frozen"]["auc"]
+    for side in ("inference", "training"):
+        measured = summary["comparison"][side]
+        assert measured["compute"]["cpu_seconds"] > 0
+        assert measured["energy"]["joules"] == pytest.approx(sum(measured["energy"]["sources"].values()))
+        assert measured["energy"]["joules"] > 0
+        assert all(cost > 0 for cost in measured["cost"].values())
+        assert 0 < measured["latency"]["p50_s"] <= measured["latency"]["p99_s"]
+    assert summary["comparison"]["inference"]["data"]["events"] >= summary["events"]
