@@ -91,7 +91,10 @@ def test_a_rollback_needs_the_token(page: Page, watched: Watched) -> None:
     expect(dialog.get_by_role("alert")).to_contain_text("missing or wrong")
     assert serving(page) == champion
     dialog.get_by_label("Token").fill(TOKEN)
+    expect(dialog.get_by_label("Reason")).to_have_value("by hand")
     dialog.get_by_label("Reason").fill("seen in a test")
+    page.wait_for_timeout(1_500)  # the page is drawn again each second: what was typed stays
+    expect(dialog.get_by_label("Reason")).to_have_value("seen in a test")
     dialog.get_by_role("button", name="Roll back").click()
     expect(page.locator("#told")).to_have_text(re.compile(rf"champion: {champion} -> \d+"))
     expect(page.locator(".panel.timeline li.operator").first).to_contain_text("seen in a test")
