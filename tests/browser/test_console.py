@@ -40,12 +40,9 @@ def page(browser: Browser, watched: Watched) -> Iterator[Page]:
 
 def learn(page: Page, watched: Watched) -> int:
     """One more run's worth of labels; the version that serves then."""
-    runs = page.locator(".panel.timeline li.run")
-    before = runs.count()
+    version = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
     watched.send(RUN + 10)
-    expect(runs).to_have_count(before + 1)
-    expect(runs.first).to_contain_text("Retrained: release ")
-    version = int((runs.first.locator("strong").text_content() or "").rpartition(" ")[2])
+    expect(page.locator(".panel.timeline li.run").first).to_contain_text(f"Retrained: release {version}")
     watched.send(5)
     expect(page.locator("#serving")).to_have_text(f"v{version}")
     return version
@@ -94,7 +91,10 @@ def test_a_rollback_needs_the_token(page: Page, watched: Watched) -> None:
     expect(dialog.get_by_role("alert")).to_contain_text("missing or wrong")
     assert serving(page) == champion
     dialog.get_by_label("Token").fill(TOKEN)
+    expect(dialog.get_by_label("Reason")).to_have_value("by hand")
     dialog.get_by_label("Reason").fill("seen in a test")
+    page.wait_for_timeout(1_500)  # the page is drawn again each second: what was typed stays
+    expect(dialog.get_by_label("Reason")).to_have_value("seen in a test")
     dialog.get_by_role("button", name="Roll back").click()
     expect(page.locator("#told")).to_have_text(re.compile(rf"champion: {champion} -> \d+"))
     expect(page.locator(".panel.timeline li.operator").first).to_contain_text("seen in a test")

@@ -33,7 +33,7 @@ export function Act({ action, close }) {
       ${action && html`<form onSubmit=${submit}>
         <h2 id="act-title">${action.title}</h2>
         <p>${action.text}</p>
-        ${!action.fixed && html`<label>Reason, kept with the change <input name="reason" value="by hand" maxlength="200" /></label>`}
+        ${!action.fixed && html`<label>Reason, kept with the change <input name="reason" defaultValue="by hand" maxlength="200" /></label>`}
         <label>Token <input name="token" type="password" autocomplete="off" defaultValue=${token} /></label>
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
         <div class="buttons">
