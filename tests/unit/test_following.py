@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import test_live as plain
 import torch
-from test_live import FEATURES, ROWS, TASK, TOPIC, WAIT_S, Ends, champion, release, until
+from test_live import FEATURES, ROWS, TASK, TOPIC, Ends, champion, release
 from torch import Tensor, nn
+from waiting import PATIENCE_S, until
 
 from inference.following import Follower
 from inference.keys import TrustedKeys
@@ -122,5 +123,5 @@ def test_a_module_that_cannot_score_its_golden_batch_is_refused(ends: Ends) -> N
         ends.publish(pack(release(1, golden=golden).manifest, state, plain.KEY), champion(1))
         until(lambda: bool(ends.refusals))
         ends.publish(champion(0))
-        live.wait_for(0, WAIT_S)
+        live.wait_for(0, PATIENCE_S)
     assert ends.refusals == [(1, "golden_mismatch")]
