@@ -288,7 +288,7 @@ def test_an_unreachable_payload_is_tried_again(ends: Ends, tmp_path: Path) -> No
     away = stored.rename(tmp_path / "away")
     with structlog.testing.capture_logs() as logs, ends.live() as live:
         ends.publish(pack(good.manifest, good.payload, KEY, location), champion(4))
-        until(lambda: any(entry["event"] == "releases_unreachable" for entry in logs))
+        until(lambda: any(entry["event"] == "releases unreachable" for entry in logs))
         assert live.current().release == 0
         away.rename(stored)
         live.wait_for(4, PATIENCE_S)
@@ -299,7 +299,7 @@ def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     trusted = TrustedKeys([KEY.public_pem()])
     with structlog.testing.capture_logs() as logs, LiveModel(log, TOPIC, FEATURES, TASK, trusted=trusted) as live:
-        until(lambda: any(entry["event"] == "releases_unreachable" for entry in logs))
+        until(lambda: any(entry["event"] == "releases unreachable" for entry in logs))
         assert live.current().score(ROWS).tolist() == [[0.5], [0.5]]
         ends = Ends(tmp_path / "log.db")
         ends.publish(release(1), champion(1))
