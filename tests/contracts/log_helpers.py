@@ -110,7 +110,7 @@ class Copier:
 def child(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a script of this directory; killed at the end of the block."""
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(here.parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(here.parents[1]), str(here.parent)))}
     command = [sys.executable, str(here / script), *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:

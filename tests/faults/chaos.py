@@ -34,7 +34,7 @@ from streams.dead_letters import dead_letter_topic
 from streams.log import Log, Topic, TopicPartition
 from streams.records import Label, LabelValue, Out, Record
 
-ROOT = Path(__file__).parents[2]
+PYTHONPATH = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
 QUIET = 20.0  # seconds of silence after which nothing more is expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
@@ -75,7 +75,7 @@ class Chaos:
 
     def __init__(self, roles: Sequence[Role], directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._roles, self._directory = roles, directory
-        self._environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
+        self._environment = os.environ | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
         self._marks = {role.name: role.progress() for role in roles}  # the progress when the process was started

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import ROOT, Sender, outcome, records
+from chaos import PYTHONPATH, Sender, outcome, records
 from product import NAMES, WAIT, environment, role
 from waiting import PATIENCE_S, until
 
@@ -35,7 +35,7 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 @contextmanager
 def worker(log: SqliteLog, directory: Path, instance: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of that name, for the length of the block at most."""
-    settings = os.environ | {"PYTHONPATH": str(ROOT)} | environment(directory, f"sqlite:///{directory / 'log.db'}")
+    settings = os.environ | {"PYTHONPATH": PYTHONPATH} | environment(directory, f"sqlite:///{directory / 'log.db'}")
     process = subprocess.Popen(role(log, "worker", instance).command, env=settings, stderr=subprocess.DEVNULL)
     try:
         yield process
