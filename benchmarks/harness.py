@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from tailrace.broker import KafkaCluster
 from tailrace.wiring import COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,9 +67,6 @@ def kafka(directory: Path) -> Iterator[Place | None]:
     if given:
         yield Place("Kafka", f"kafka://{given}", COMMIT_KAFKA_S)
     elif home and shutil.which("java"):
-        sys.path.append(str(ROOT / "tests"))
-        from kafka_broker import KafkaCluster  # type: ignore[import-not-found,unused-ignore]
-
         with KafkaCluster(Path(home), directory, brokers=1, bench=True) as cluster:
             yield Place("Kafka", f"kafka://{cluster.bootstrap}", COMMIT_KAFKA_S)
     else:

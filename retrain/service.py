@@ -37,7 +37,7 @@ from retrain.publish import Overtaken, Publisher
 from retrain.refresher import Refresher, UpdateReport
 from retrain.reports import RunReport
 from retrain.runs import Champion, Declared, Run, job_of, judge, manifest_of, run_of
-from retrain.trainer import Trainer, TrainingFailed
+from retrain.trainer import TrainingFailed, Trains
 from retrain.triggers import Facts, first_due
 from retrain.watching import Watch
 from streams.codec import Malformed
@@ -75,12 +75,12 @@ class Retrainer:
         log: Log,
         declared: Declared,
         publisher: Publisher,
-        trainer: Trainer,
+        trainer: Trains,
         *,
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
         on_run: Callable[[RunReport], None] = lambda report: None,
-        twin: Trainer | None = None,
+        twin: Trains | None = None,
         on_update: Callable[[UpdateReport], None] = lambda report: None,
         on_progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     ) -> None:
@@ -106,7 +106,10 @@ class Retrainer:
                 wall=clock,
                 on_update=on_update,
             )
+        self._at_end: set[TopicPartition] = set()
         self.malformed = 0
+        self.idle = False
+        """Whether all examples have been read, and what is due of them has been learned: nothing is left to do."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and what the log raises."""
@@ -129,6 +132,7 @@ class Retrainer:
                         self._finish(self._pending, reader)
                     if self._refresher and self._refilled:
                         self._refresher.tend(pool, reader, self._read_to())
+                    self.idle = self._nothing_left(reader)
             finally:
                 self._trainer.close()
                 if self._refresher:
@@ -149,6 +153,10 @@ class Retrainer:
     def _refilled(self) -> bool:
         """Whether the window before the committed positions has been read again."""
         return all(self._positions[tp] >= at for tp, at in self._committed.items())
+
+    def _nothing_left(self, reader: Reader) -> bool:
+        owes = self._pending is not None or (self._refresher is not None and self._refresher.owes)
+        return not owes and self._at_end >= reader.assignment
 
     def _read_to(self) -> dict[int, int]:
         return {tp.partition: at for tp, at in self._positions.items()}
@@ -187,6 +195,8 @@ class Retrainer:
         self._see(rows, inputs)
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._at_end -= {TopicPartition(record.topic, record.partition) for record in batch.records}
+        self._at_end |= batch.at_end
 
     def _see(self, rows: list[Row], inputs: Inputs) -> None:
         """Tell the watch: those that a run has considered are no news."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
 """Seconds between two commits where the settings do not say. See docs/decisions/0005."""
+FIRST_RELEASE_S = 10.0
+"""How long a worker that starts waits at most for the release that is current then, before it serves the base rate."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,17 +78,11 @@ def join_labels(pipeline: Pipeline) -> str:
 def trusted_keys(settings: Settings) -> TrustedKeys:
     """The public keys whose releases are served. Nothing is made here: who serves must not choose whom to trust.
 
-    Raises BadKey, also when there is none; where all were revoked, somebody wanted it so.
+    Raises BadKey, also when there is none.
     """
-    from inference.keys import TRUSTED, BadKey
+    from inference.keys import some_keys
 
-    known = _public_keys(settings)
-    if not known.ids and not known.revoked:
-        raise BadKey(
-            f"there is no key in {settings.keys.directory / TRUSTED}, no release could be served: copy {TRUSTED}/ from "
-            "the retrainer, or make keys with `tailrace keys new`"
-        )
-    return known
+    return some_keys(_public_keys(settings), settings.keys.directory)
 
 
 def signing_key(settings: Settings) -> SigningKey:
@@ -133,9 +131,14 @@ def code_digest(pipeline: Pipeline) -> str:
 
 
 def build_worker(
-    log: Log, pipeline: Pipeline, settings: Settings, stack: ExitStack, metrics: Metrics | None = None
+    log: Log,
+    pipeline: Pipeline,
+    settings: Settings,
+    stack: ExitStack,
+    metrics: Metrics | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Runner:
-    """The worker's runner; its LiveModel follows the releases until `stack` closes."""
+    """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
     from inference.live import LiveModel
     from inference.scoring import ScoreStep
     from monitoring.observers import Inference
@@ -163,9 +166,17 @@ def build_worker(
             base_rate=pipeline.label.base_rate,
             on_swap=swapped,
             on_refusal=refused,
+            patience=FIRST_RELEASE_S,
         )
     )
-    step = ScoreStep(pipeline.schema, pipeline.features, live, pipeline.topics.predictions, on_batch=observed.scored)
+    step = ScoreStep(
+        pipeline.schema,
+        pipeline.features,
+        live,
+        pipeline.topics.predictions,
+        clock=clock,
+        on_batch=observed.scored,
+    )
     worker = settings.worker
     config = RunnerConfig(
         topics=(pipeline.topics.events,),
