@@ -20,8 +20,10 @@ from tailrace.settings import Settings
 
 if TYPE_CHECKING:
     from inference.keys import SigningKey, TrustedKeys
+    from inference.live import LiveModel
     from inference.stores import Store
     from monitoring.metrics import Metrics
+    from monitoring.observers import Inference
     from streams.runner import Runner
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
@@ -130,6 +132,25 @@ def code_digest(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
 
 
+def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Inference | None = None) -> LiveModel:
+    """The model that serves; it follows the releases while its context lasts."""
+    from inference.live import LiveModel
+
+    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
+        if observed:
+            observed.swapped(old, new, pause_s, load_s)
+        _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
+
+    def refused(version: int, reason: str) -> None:
+        if observed:
+            observed.refused(version, reason)
+        _log.error("release refused, the old one serves on", version=version, reason=reason)
+
+    return LiveModel.follow(
+        log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
+    )
+
+
 def build_worker(
     log: Log,
     pipeline: Pipeline,
@@ -139,36 +160,13 @@ def build_worker(
     clock: Callable[[], float] = time.time,
 ) -> Runner:
     """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
-    from inference.live import LiveModel
     from inference.scoring import ScoreStep
     from monitoring.observers import Inference
     from streams.batching import BatchSize
     from streams.runner import Runner, RunnerConfig, Stateless
 
     observed = Inference(metrics)
-
-    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        observed.swapped(old, new, pause_s, load_s)
-        _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
-
-    def refused(version: int, reason: str) -> None:
-        observed.refused(version, reason)
-        _log.error("release refused, the old one serves on", version=version, reason=reason)
-
-    live = stack.enter_context(
-        LiveModel(
-            log,
-            pipeline.topics.models,
-            pipeline.features,
-            pipeline.task,
-            trusted=trusted_keys(settings),
-            factory=pipeline.model,
-            base_rate=pipeline.label.base_rate,
-            on_swap=swapped,
-            on_refusal=refused,
-            patience=FIRST_RELEASE_S,
-        )
-    )
+    live = stack.enter_context(live_model(log, pipeline, settings, observed))
     step = ScoreStep(
         pipeline.schema,
         pipeline.features,
