@@ -1,15 +1,11 @@
 """The steps of a pipeline inside a Faust application: a score agent that takes micro-batches, and a view of the newest
 predictions.
 
-    agent's queue --all that has come--> step --> writer --delivered--> acknowledged --> committed by Faust, later
+    Faust's consumer --what has come--> intake --> step --> writer --delivered--> committed for Faust's group
 
-At least once: a crash anywhere in between, or a rebalance, and the events that were not committed come again, and are
-scored and written again. Nothing is acknowledged before its predictions are delivered, so nothing is left out.
-
-Faust hands an agent one event after another; its `take` collects them again, and acknowledges what it collected even
-when the agent fails on it. So the agents here take whole batches from their stream's own queue. Faust's monitor counts
-messages as always, and no events of these streams. What cannot be scored or delivered ends the application: whoever
-restarts it goes on where it stopped.
+At least once: after a crash anywhere in between, or a rebalance, the events that were not committed come again, and are
+scored and written again. No position is committed before the predictions below it are delivered, so none is left out.
+What cannot be scored or delivered ends the application: whoever restarts it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,12 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
+from streams.faust_intake import Intake
 from streams.log import Aborted, Batch, Writer
-from streams.records import Out, Record
+from streams.records import Out
 
 if TYPE_CHECKING:
     from faust import App, Table
@@ -33,6 +31,7 @@ Work: TypeAlias = Callable[[Batch], None]
 _PATIENCE_S = 60.0  # how long predictions that cannot be delivered are tried again
 _PAUSES_S = (0.1, 5.0)  # first and longest pause between two tries
 _NEWEST = 50  # predictions that the view lists
+_VIEWED = 100  # predictions that the view takes at once: each change of its table is a message
 _log = structlog.get_logger(__name__)
 
 
@@ -70,12 +69,12 @@ def score_agent(
 
     async def score(stream: Any) -> None:
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix=name) as thread, ExitStack() as open_:
+        pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        with Intake(app, stream, largest) as intake, pool as thread, ExitStack() as open_:
             try:
                 work = await loop.run_in_executor(thread, lambda: open_.enter_context(opened()))
-                async for events in _batches(app, stream, largest):
-                    await loop.run_in_executor(thread, work, Batch(list(map(_record, events))))
-                    _acknowledge(app, events)
+                async for batch in intake.batches():
+                    await loop.run_in_executor(thread, work, batch)
             except Exception as error:
                 await app.crash(error)
                 raise
@@ -101,13 +100,13 @@ def newest_view(app: App, name: str, topic: str, partitions: int, keep: int) -> 
     )
 
     async def remember(stream: Any) -> None:
-        async for events in _batches(app, stream, 256):
-            for event in events:
-                table.pop(event.key, None)  # so that the newest stand last
-                table[event.key] = event.value
-            for key in list(table.keys())[: max(0, len(table) - keep)]:
-                table.pop(key)
-            _acknowledge(app, events)
+        with Intake(app, stream, _VIEWED) as intake:
+            async for batch in intake.batches():
+                for record in batch.records:
+                    table[record.key] = record.value
+                for key in list(islice(table.keys(), max(0, len(table) - keep))):
+                    table.pop(key)
+                await asyncio.sleep(0)  # the loop has others to serve
 
     async def listed(web: Any, request: Any) -> Any:
         newest = list(table.values())[: -_NEWEST - 1 : -1]
@@ -129,45 +128,3 @@ def newest_view(app: App, name: str, topic: str, partitions: int, keep: int) -> 
 
 def _raw(app: App, topic: str) -> Any:
     return app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-
-
-async def _batches(app: App, stream: Any, largest: int) -> Any:
-    """All events that have come, again and again; those from before a rebalance are left out, they come again."""
-    channel = aiter(stream.channel)  # this makes Faust subscribe
-    queue = channel.queue
-    while not stream.should_stop:
-        try:
-            events = [await queue.get()]
-        except StopAsyncIteration:  # so Faust tells that the stream is stopping
-            return
-        while len(events) < largest and not queue.empty():
-            events.append(queue.get_nowait())
-        current = app.consumer_generation_id
-        events = [event for event in events if event.message.generation_id == current]
-        for event in events:
-            if not event.message.tracked:
-                event.message.tracked = True
-                app.consumer.track_message(event.message)
-        if events:
-            yield events
-
-
-def _acknowledge(app: App, events: Sequence[Any]) -> None:
-    """Those of partitions that have moved meanwhile are somebody else's to acknowledge."""
-    current = app.consumer_generation_id
-    for event in events:
-        if event.message.generation_id == current:
-            event.ack()
-
-
-def _record(event: Any) -> Record:
-    message = event.message
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        round(message.timestamp * 1000),
-        message.key,
-        message.value,
-        tuple(message.headers or ()),
-    )

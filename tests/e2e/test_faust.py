@@ -38,7 +38,7 @@ app = faust.App(
     broker_heartbeat_interval=1.0,
     topic_disable_leader=True,
 )
-tailrace.faust.attach(app, pipeline, keep=100)
+tailrace.faust.attach(app, pipeline, keep=1_000)
 """
 DECLARED = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
@@ -189,5 +189,7 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
     until(lambda: worker.get(f"{view}{last}/"), PATIENCE_S, worker.check)
     assert worker.get(f"{view}{last}/")["release"] == version
     assert worker.get(f"{view}nobody/") is None
-    assert last in {prediction["id"] for prediction in worker.get(view)}
+    listed = {prediction["id"] for prediction in worker.get(view)}
+    assert len(listed) == 50
+    assert listed < set(predicted.of)
     assert worker.end(signal.SIGTERM) == 0, worker.log.read_text()[-4_000:]
