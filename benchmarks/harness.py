@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from tailrace.broker import KafkaCluster
-from tailrace.wiring import COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
+from tailrace.wiring import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_KAFKA = "no Kafka: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS"
@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     name: str
     url: str
     commit_exactly_once: float
-    commit_at_least_once: float = 0.5
+    commit_at_least_once: float = COMMIT_AT_LEAST_ONCE_S
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):

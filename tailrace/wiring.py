@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streams.runner import Runner
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
+COMMIT_AT_LEAST_ONCE_S = 0.5
 """Seconds between two commits where the settings do not say. See docs/decisions/0005."""
 FIRST_RELEASE_S = 10.0
 """How long a worker that starts waits at most for the release that is current then, before it serves the base rate."""
@@ -182,7 +183,9 @@ def build_worker(
         writer=f"{pipeline.name}-worker-{worker.instance}",
         instance=worker.instance,
         delivery=Delivery(worker.delivery),
-        commit_interval=_commit_interval(worker.commit_ms, settings),
+        commit_interval=COMMIT_AT_LEAST_ONCE_S
+        if worker.commit_ms is None and worker.delivery == "at_least_once"
+        else _commit_interval(worker.commit_ms, settings),
     )
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
     return Runner(log, Stateless(step), config, batch=batch, observer=observed)

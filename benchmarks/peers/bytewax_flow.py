@@ -9,6 +9,7 @@ from bytewax.dataflow import Dataflow
 from benchmarks.peers.job import given, started_step
 from streams.log import Batch
 from streams.records import Record
+from tailrace.roles import spare_the_collector
 
 job = given()
 step = started_step(job)
@@ -25,3 +26,4 @@ flow = Dataflow("scores")
 events = op.input("events", flow, KafkaSource(brokers, [topic], batch_size=4_096))
 scored = op.flat_map_batch("score", events, score)
 op.output("predictions", scored, KafkaSink(brokers, job.predictions, add_config={"partitioner": "murmur2_random"}))
+spare_the_collector()

@@ -7,6 +7,7 @@ from typing import Any
 import faust
 
 from benchmarks.peers.job import Plain, given
+from tailrace.roles import spare_the_collector
 
 job, plain = given(), Plain()
 app = faust.App(job.predictions, broker=f"kafka://{job.bootstrap}", topic_disable_leader=True)
@@ -23,3 +24,6 @@ async def score(stream: Any) -> None:
         for event, score, source in zip(decoded, scores, taken, strict=True):
             value = plain.encode(event, score, (source.message.partition, source.message.offset))
             await predictions.send(key=event.id.encode(), value=value)
+
+
+spare_the_collector()

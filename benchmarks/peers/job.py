@@ -3,8 +3,9 @@
     {"id", "ts", "x": [8 numbers]}
     --> {"id", "time", "release", "scores", "features": the event, "source": [partition, offset]}
 
-Keyed by id. Those that take batches score them with torch; those that take one event after another with numpy, which is
-quicker for a single row. The weights are the same.
+Keyed by id. Those with our batched code inside score with torch; those written by hand with numpy, which is quicker for
+few rows. The weights are the same. Our worker tells the garbage collector to leave alone what start-up made; here the
+peers do so too, for torch is imported everywhere, and else a collection would walk through it.
 """
 
 from __future__ import annotations

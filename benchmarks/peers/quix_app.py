@@ -5,6 +5,7 @@ from __future__ import annotations
 from quixstreams import Application, message_context
 
 from benchmarks.peers.job import Plain, given
+from tailrace.roles import spare_the_collector
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
         return plain.encode(event, probability, (context.partition, context.offset))
 
     app.dataframe(events).apply(score).to_topic(predictions)  # the key stays: events have their id for one
+    spare_the_collector()
     app.run()
 
 

@@ -40,6 +40,14 @@ app = faust.App(
 )
 tailrace.faust.attach(app, pipeline, keep=1_000)
 """
+OWN_AGENT = """
+
+@app.agent(app.topic(pipeline.topics.events, value_serializer="raw", value_type=bytes))
+async def own(events):
+    async for event in events:
+        with open("seen", "ab") as file:
+            file.write(event + b"\\n")
+"""
 DECLARED = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 
@@ -65,13 +73,13 @@ class Row(Event, kw_only=True):
 class Worker:
     """`faust -A app worker` in a directory of its own."""
 
-    def __init__(self, directory: Path, kit: Harness, bootstrap: str) -> None:
+    def __init__(self, directory: Path, kit: Harness, bootstrap: str, more: str = "") -> None:
         name = kit.pipeline.name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         texts = {"name": name, "bootstrap": bootstrap, "directory": directory / "data", "port": self.port}
-        (directory / "faustapp.py").write_text(APP.format(**texts))
+        (directory / "faustapp.py").write_text(APP.format(**texts) + more)
         (directory / "declared_for_faust.py").write_text(DECLARED.format(**texts))
         self._directory, self.log = directory, directory / "faust.log"
         self._environment = {
@@ -193,3 +201,22 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
     assert len(listed) == 50
     assert listed < set(predicted.of)
     assert worker.end(signal.SIGTERM) == 0, worker.log.read_text()[-4_000:]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_an_agent_of_the_applications_own_may_read_the_events_too(
+    kit: Harness, predicted: Predicted, tmp_path: Path, kafka_bootstrap: str
+) -> None:
+    """Both get every event: the pipeline's agent then takes messages, and not whole fetches."""
+    worker = Worker(tmp_path, kit, kafka_bootstrap, OWN_AGENT)
+    worker.start()
+    try:
+        kit.send(*rows(kit, 0, 300))
+        until(lambda: predicted.all(300), PATIENCE_S, worker.check)
+        seen = tmp_path / "seen"
+        until(lambda: seen.exists() and seen.read_bytes().count(b"\n") >= 300, PATIENCE_S, worker.check)
+        ids = {json.loads(line)["id"] for line in seen.read_bytes().splitlines()}
+        assert ids == set(predicted.of) == {f"r{n}" for n in range(300)}
+    finally:
+        worker.end(signal.SIGTERM)
