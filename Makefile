@@ -4,13 +4,14 @@
 #   make test               all tests; ARGS="-k join" and others are passed on
 #   make check              ruff, mypy --strict, import-linter
 #   make bench              the benchmarks: a table, and JSON in benchmarks/results/
+#   make bench-peers        our worker and Faust integration beside Faust, Quix Streams and Bytewax
 #   make bench-learning     how well the default learns, beside reference learners; DATA=DIR: on the streams there
 #   make screenshots        the README's pictures of the console, from a run of the demo
 #   make vendor             the console's JavaScript, from npm
 #   make PYTHON=python3.12  another Python than the first suitable one on the PATH
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench bench-learning screenshots vendor install clean
+.PHONY: demo test check bench bench-peers bench-learning screenshots vendor install clean
 
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
@@ -35,6 +36,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(INSTALLED)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 bench-learning: $(INSTALLED)
 	$(BIN)/python -m benchmarks.learning $(if $(DATA),--data $(DATA)) $(ARGS)

@@ -45,8 +45,8 @@ def main() -> int:
                 started = time.monotonic()
                 rows += measurements[name](place, at)
                 print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    console.print(_table(rows))
-    path = _save(rows)
+    console.print(table(rows))
+    path = save(rows)
     print(f"written to {path}", file=sys.stderr)
     return 1 if any(row.met is False for row in rows) else 0
 
@@ -72,7 +72,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _table(rows: list[Row]) -> Table:
+def table(rows: list[Row]) -> Table:
+    """The rows for people."""
     table = Table("", "what", "value", "unit", "bar", "", "note", title=_machine())
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         value = "-" if row.value is None else f"{row.value:,.0f}" if row.value >= 1_000 else f"{row.value:,.3g}"
@@ -83,10 +84,11 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _save(rows: list[Row]) -> Path:
+def save(rows: list[Row], name: str = "") -> Path:
+    """Write the rows as JSON; returns where."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y-%m-%d}.json"
+    path = RESULTS / f"{now:%Y-%m-%d}{'-' if name else ''}{name}.json"
     found = {"when": now.isoformat(timespec="seconds"), "machine": _machine(), "rows": rows}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     return path

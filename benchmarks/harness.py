@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from tailrace.wiring import COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
+from tailrace.broker import KafkaCluster
+from tailrace.wiring import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_KAFKA = "no Kafka: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS"
@@ -29,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     name: str
     url: str
     commit_exactly_once: float
-    commit_at_least_once: float = 0.5
+    commit_at_least_once: float = COMMIT_AT_LEAST_ONCE_S
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,9 +67,6 @@ def kafka(directory: Path) -> Iterator[Place | None]:
     if given:
         yield Place("Kafka", f"kafka://{given}", COMMIT_KAFKA_S)
     elif home and shutil.which("java"):
-        sys.path.append(str(ROOT / "tests"))
-        from kafka_broker import KafkaCluster  # type: ignore[import-not-found,unused-ignore]
-
         with KafkaCluster(Path(home), directory, brokers=1, bench=True) as cluster:
             yield Place("Kafka", f"kafka://{cluster.bootstrap}", COMMIT_KAFKA_S)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from inference.features import Inputs, Vector
 from inference.keys import SigningKey
 from inference.loading import scorer
-from inference.model import build
+from inference.model import ModelFactory, build
 from inference.release import Golden, Manifest, Release, alias_record, pack, release_records, serialise, tombstones
 from retrain.triggers import Trigger
 from streams.events import Event, EventTime, Key
@@ -34,10 +34,17 @@ class Reading(Event):
     x: Annotated[list[float], Vector(NUMBERS)]
 
 
-def pipeline(name: str = "bench", retrain: Sequence[Trigger] = (), *, online: bool = True, **topics: str) -> Pipeline:
+def pipeline(
+    name: str = "bench",
+    retrain: Sequence[Trigger] = (),
+    *,
+    online: bool = True,
+    model: ModelFactory | None = None,
+    **topics: str,
+) -> Pipeline:
     """The declaration. Runs that must not see one another's records have other names, or some topics of their own."""
     label = Label("positive", wait="1h")
-    return Pipeline(name, event=Reading, label=label, retrain=retrain, online=online, topics=topics)
+    return Pipeline(name, event=Reading, label=label, retrain=retrain, online=online, model=model, topics=topics)
 
 
 class Source:
@@ -112,10 +119,11 @@ def _releases(pipeline: Pipeline, key: SigningKey, count: int) -> Iterator[Relea
 
     rng = np.random.default_rng(7)
     for seed in range(count):
-        module: Any = build(None, pipeline.features, pipeline.task, seed)
+        module: Any = build(pipeline.model, pipeline.features, pipeline.task, seed)
         inputs = Inputs(rng.normal(size=(512, NUMBERS)).astype(np.float32), np.zeros((512, 0), np.int64))
         targets = torch.from_numpy((inputs.numbers[:, 0] > 0).astype(np.float32))
-        module.prepare(torch.from_numpy(inputs.numbers), torch.from_numpy(inputs.categories), targets)
+        if pipeline.model is None:
+            module.prepare(torch.from_numpy(inputs.numbers), torch.from_numpy(inputs.categories), targets)
         golden = inputs.take(slice(16))
         manifest = Manifest(
             version=1, parent=0, created=0.0, trained_through=0.0, examples=512, code_digest="", seed=seed,

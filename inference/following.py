@@ -47,6 +47,8 @@ class Follower:
         self._considered = -1  # the position at which the alias was last looked at
         self._settled: Alias | None = None  # the alias record that needs no more work
         self._offered = base.release
+        self.caught_up = threading.Event()
+        """Set when the end of the topic was reached once, and what the alias named there offered or refused."""
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop`. Nothing that happens here may end it: the old model serves on, and we try again."""
@@ -76,6 +78,7 @@ class Follower:
                 if self._partition in batch.at_end and self._position != self._considered:
                     self._consider()
                     self._considered = self._position
+                    self.caught_up.set()
         finally:
             reader.close()
 

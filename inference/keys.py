@@ -126,6 +126,21 @@ def load_trusted_keys(directory: Path, revoked: Iterable[str] = ()) -> TrustedKe
     return TrustedKeys(pems, [*gone, *revoked])
 
 
+def known_keys(directory: Path) -> TrustedKeys:
+    """Those of a key directory that must hold some. Raises BadKey, also when it holds none."""
+    return some_keys(load_trusted_keys(directory), directory)
+
+
+def some_keys(known: TrustedKeys, directory: Path) -> TrustedKeys:
+    """The same keys. Raises BadKey when there are none; where all were revoked, somebody wanted it so."""
+    if not known.ids and not known.revoked:
+        raise BadKey(
+            f"there is no key in {directory / TRUSTED}, no release could be served: copy {TRUSTED}/ from "
+            "the retrainer, or make keys with `tailrace keys new`"
+        )
+    return known
+
+
 def read_trusted_keys(paths: Iterable[Path], revoked: Iterable[str] = ()) -> TrustedKeys:
     """The keys in these files, wherever they lie; `revoked` names key ids. Raises BadKey."""
     return TrustedKeys([_pem(_read_public(path)) for path in paths], revoked)

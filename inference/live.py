@@ -5,25 +5,54 @@
 
 A batch is scored by exactly one release, because `Serving` is one reference that only `current` changes. What is
 refused changes nothing. Until the first release comes, release 0 serves: the base rate.
+
+Anywhere else than in a pipeline's own worker, three lines give an always-current model:
+
+    with LiveModel.follow("kafka://broker:9092", pipeline) as live:
+        release, scores = live.predict([{"id": "p1", "amount": 12.5}])
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from inference.columns import Floats
 from inference.features import Features
 from inference.following import Follower
-from inference.keys import TrustedKeys
+from inference.keys import TrustedKeys, known_keys
 from inference.loading import Loader, Serving, base_rate_serving
 from inference.model import ModelFactory
 from inference.release import Limits, Refused
 from inference.task import Task
-from streams.log import Log
+from streams.connect import open_log
+from streams.events import Event
+from streams.log import Log, TopicMissing
+
+_KEYS = Path(".tailrace/keys")
+
+
+class Declared(Protocol):
+    """What `follow` needs of a declared pipeline."""
+
+    features: Features
+    task: Task
+    model: ModelFactory | None
+    label: Any
+    topics: Any
+
+
+class Predicted(NamedTuple):
+    """Scores [n, outputs] of n events, as in `streams.records.Prediction`, and the release that gave them."""
+
+    release: int
+    scores: Floats
 
 
 class LiveModel:
@@ -31,7 +60,8 @@ class LiveModel:
 
     `on_swap(old, new, pause_s, load_s)`: called by `current` after it swapped; `pause_s` is how long the swap held up
     the scoring thread, `load_s` how long the background worked for it. `on_refusal(version, reason)`: called in the
-    follower's thread with one of `inference.release.REASONS`.
+    follower's thread with one of `inference.release.REASONS`. `patience`: how many seconds `start` waits at most until
+    the release that is current then has been loaded or refused.
     """
 
     def __init__(
@@ -48,6 +78,7 @@ class LiveModel:
         limits: Limits | None = None,
         on_swap: Callable[[int, int, float, float], None] | None = None,
         on_refusal: Callable[[int, str], None] | None = None,
+        patience: float = 0.0,
     ) -> None:
         self._features, self._on_swap, self._on_refusal = features, on_swap, on_refusal
         self._serving = base_rate_serving(task, base_rate)
@@ -58,19 +89,69 @@ class LiveModel:
         self._stop = threading.Event()
         loader = Loader(features, task, trusted=trusted, factory=factory, limits=limits)
         follower = Follower(log, topic, alias, loader, self._serving, offer=self._offer, refuse=self._refuse)
+        self._caught_up, self._patience = follower.caught_up, patience
+        self._own_log: Log | None = None
         self._thread = threading.Thread(target=follower.run, args=(self._stop,), name=f"follow {topic}", daemon=True)
+
+    @classmethod
+    def follow(
+        cls,
+        log: Log | str,
+        pipeline: Declared,
+        *,
+        keys: TrustedKeys | Path | str = _KEYS,
+        alias: str = "champion",
+        patience: float = 10.0,
+        on_swap: Callable[[int, int, float, float], None] | None = None,
+        on_refusal: Callable[[int, str], None] | None = None,
+    ) -> LiveModel:
+        """The live model of a declared pipeline, for whoever wants its scores: a web service, a notebook, another
+        stream processor.
+
+        `log`: its URL, or an open log (which the caller closes), as where passwords are needed. `keys`: the public keys
+        to trust, or the key directory that holds them in `trusted/`. Raises Unreachable, BadUrl, BadKey, and
+        TopicMissing when the pipeline has no models topic there.
+        """
+        opened = open_log(log) if isinstance(log, str) else log
+        try:
+            topic = pipeline.topics.models
+            if not opened.partitions(topic):
+                raise TopicMissing(f"there is no topic {topic!r}: check the log's address and the pipeline's name")
+            live = cls(
+                opened,
+                topic,
+                pipeline.features,
+                pipeline.task,
+                trusted=keys if isinstance(keys, TrustedKeys) else known_keys(Path(keys)),
+                factory=pipeline.model,
+                base_rate=pipeline.label.base_rate,
+                alias=alias,
+                on_swap=on_swap,
+                on_refusal=on_refusal,
+                patience=patience,
+            )
+        except BaseException:
+            if isinstance(log, str):
+                opened.close()
+            raise
+        live._own_log = opened if isinstance(log, str) else None
+        return live
 
     def start(self) -> None:
         """Begin to follow. Imports torch here, because an import in the background would hold up the scoring thread."""
         import torch  # noqa: F401
 
         self._thread.start()
+        self._caught_up.wait(self._patience)
 
     def close(self) -> None:
         """Stop following; what serves goes on serving."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._own_log is not None:
+            self._own_log.close()
+            self._own_log = None
 
     def __enter__(self) -> LiveModel:
         self.start()
@@ -105,9 +186,17 @@ class LiveModel:
             if version in self._refused:
                 raise self._refused[version]
 
-    def predict(self, events: Sequence[Any]) -> Floats:
-        """Scores [n, outputs] of n events, outside any pipeline. Raises what `Features.encode` does."""
-        return self.current().score(self._features.encode(events))
+    def predict(self, events: Sequence[Event | Mapping[str, Any]]) -> Predicted:
+        """Score n events, declared ones or the same as dicts; any number of threads may.
+
+        Raises ValueError, which names the event that does not fit the declaration, and what a @feature raises.
+        """
+        declared = [
+            event if isinstance(event, self._features.event) else _converted(n, event, self._features.event)
+            for n, event in enumerate(events)
+        ]
+        inputs, serving = self._features.encode(declared), self.current()
+        return Predicted(serving.release, serving.score(inputs))
 
     def _swap(self) -> None:
         started = time.perf_counter()
@@ -135,6 +224,13 @@ class LiveModel:
                 self._changed.notify_all()
         if self._on_refusal is not None:
             self._on_refusal(version, refusal.reason)
+
+
+def _converted(n: int, event: Event | Mapping[str, Any], kind: type[Event]) -> Event:
+    try:
+        return msgspec.convert(event, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"event {n} does not fit {kind.__name__}: {error}") from None
 
 
 class _Offer(NamedTuple):

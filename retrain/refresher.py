@@ -27,7 +27,7 @@ from retrain.guard import harm
 from retrain.publish import Overtaken, Publisher
 from retrain.rhythm import Online
 from retrain.runs import Champion, Declared, update_manifest
-from retrain.trainer import Trainer, TrainingFailed
+from retrain.trainer import TrainingFailed, Trains
 from retrain.updating import Update, Updater
 from streams.log import Aborted, Committed, Reader, TooLarge, TopicPartition
 
@@ -68,7 +68,7 @@ class Refresher:
         self,
         declared: Declared,
         publisher: Publisher,
-        trainer: Trainer,
+        trainer: Trains,
         champion: Callable[[], Champion],
         *,
         code_digest: str = "",
@@ -111,6 +111,11 @@ class Refresher:
     def behind(self) -> bool:
         """See `Updater.behind`."""
         return self._updater.behind
+
+    @property
+    def owes(self) -> bool:
+        """Whether an update is under way, or as many labels wait as one takes."""
+        return self.updating or self._updater.waiting >= self._plan.labels
 
     def take(self, rows: Iterable[Row], learned: Mapping[int, int]) -> None:
         """See `Updater.take`."""

@@ -38,7 +38,7 @@ from retrain.refresher import Refresher
 from retrain.reports import RunReport
 from retrain.runs import Champion, Declared, Run, job_of, judge, manifest_of, run_of
 from retrain.seeing import Sight
-from retrain.trainer import Trainer, TrainingFailed
+from retrain.trainer import TrainingFailed, Trains
 from retrain.triggers import Facts, first_due
 from retrain.watching import Watch
 from streams.codec import Malformed
@@ -76,11 +76,11 @@ class Retrainer:
         log: Log,
         declared: Declared,
         publisher: Publisher,
-        trainer: Trainer,
+        trainer: Trains,
         *,
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
-        twin: Trainer | None = None,
+        twin: Trains | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._log, self._declared, self._publisher = log, declared, publisher
@@ -105,7 +105,10 @@ class Retrainer:
                 wall=clock,
                 on_update=observer.updated,
             )
+        self._at_end: set[TopicPartition] = set()
         self.malformed = 0
+        self.idle = False
+        """Whether all examples have been read, and what is due of them has been learned: nothing is left to do."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and what the log raises."""
@@ -128,6 +131,7 @@ class Retrainer:
                         self._finish(self._pending, reader)
                     if self._refresher and self._refilled:
                         self._refresher.tend(pool, reader, self._read_to())
+                    self.idle = self._nothing_left(reader)
             finally:
                 self._trainer.close()
                 if self._refresher:
@@ -148,6 +152,10 @@ class Retrainer:
     def _refilled(self) -> bool:
         """Whether the window before the committed positions has been read again."""
         return all(self._positions[tp] >= at for tp, at in self._committed.items())
+
+    def _nothing_left(self, reader: Reader) -> bool:
+        owes = self._pending is not None or (self._refresher is not None and self._refresher.owes)
+        return not owes and self._at_end >= reader.assignment
 
     def _read_to(self) -> dict[int, int]:
         return {tp.partition: at for tp, at in self._positions.items()}
@@ -189,6 +197,8 @@ class Retrainer:
         self._sight.see(rows, inputs, {tp.partition: at for tp, at in self._considered.items()})
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._at_end -= {TopicPartition(record.topic, record.partition) for record in batch.records}
+        self._at_end |= batch.at_end
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count them, and say so once a batch: after a change of the declaration they may be the whole window."""

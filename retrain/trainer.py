@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from retrain.frames import Begin, Candidate, Failure, Hello, Job, Learn, Learned, Message, Progress, receive, send
 
@@ -26,6 +26,22 @@ class TrainingFailed(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
+
+
+class Trains(Protocol):
+    """Who trains for a retrainer: `Trainer`, or whoever does it in the retrainer's own process (tests of pipelines)."""
+
+    def start(self) -> None:
+        """Get ready; returns at once."""
+
+    def train(self, job: Job, on_progress: Callable[[Progress], None] = ...) -> Candidate:
+        """Run one job and wait for it. Raises TrainingFailed."""
+
+    def learn(self, said: Sequence[Begin | Learn], budget_s: float) -> Learned:
+        """Take one online update and wait for it. Raises TrainingFailed."""
+
+    def close(self) -> None:
+        """End for good; a run under way fails."""
 
 
 class Trainer:

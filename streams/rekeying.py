@@ -52,11 +52,16 @@ def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.
         if clock() < next_look:
             return False
         next_look = clock() + _EVERY_S
-        ends = log.end_positions(topic)
-        committed = log.committed(group, [topic])
-        return all(_is_empty(log, at, committed.get(at, Committed(0)).offset, end) for at, end in ends.items())
+        return is_drained(log, group, topic)
 
     return look
+
+
+def is_drained(log: Log, group: str, topic: str) -> bool:
+    """Whether a group has committed all there is of a topic at this moment."""
+    ends = log.end_positions(topic)
+    committed = log.committed(group, [topic])
+    return all(_is_empty(log, at, committed.get(at, Committed(0)).offset, end) for at, end in ends.items())
 
 
 def _is_empty(log: Log, at: TopicPartition, start: int, end: int) -> bool:

@@ -140,6 +140,8 @@ class Runner:
         self._next_read = 0.0
         self._full = False  # the last batch was: there is a backlog
         self._failures = 0  # transactions that failed one after the other
+        self.idle = False
+        """Whether the last read found nothing new, and all that was done before it is committed durably."""
 
     def run(self, stop: threading.Event) -> None:
         """Run until `stop` is set."""
@@ -182,7 +184,7 @@ class Runner:
         if out:
             self._writer.write(out)
         seconds = time.perf_counter() - started
-        self._uncommitted = True
+        self._uncommitted, self.idle = True, False
         self._next_read = self._gathered(batch)
         self._full = len(batch.records) >= self._batch.size
         self._batch.took(len(batch.records), stepped)
@@ -202,6 +204,7 @@ class Runner:
             self._writer.flush()
             self._unsettled = False
             self._failures = 0
+        self.idle = not (self._uncommitted or self._unsettled)
         self._observer.idle()
 
     def _patience(self) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.features import Category, Cyclic, Flag, Number, Vector, feature
+    from inference.live import LiveModel
     from retrain.gate import Gate
     from retrain.plan import Training
     from retrain.rhythm import Online
@@ -32,6 +33,7 @@ __all__ = [
     "Key",
     "Label",
     "Labels",
+    "LiveModel",
     "Number",
     "Online",
     "Pipeline",
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "inference.features": ("Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
+    "inference.live": ("LiveModel",),
     "retrain.gate": ("Gate",),
     "retrain.plan": ("Training",),
     "retrain.rhythm": ("Online",),

@@ -173,13 +173,11 @@ def settings_file(source: str | None = None, found: Inferred | None = None) -> s
 def test_file(rows: Sequence[str]) -> str:
     """The text of test_pipeline.py: the declaration scores these rows (JSON objects) with the untrained model."""
     shown = "\n".join(rows)  # JSON never holds three quotes in a row, so it cannot end the literal
-    return f'''"""The declaration is sound: events decode, and an untrained model scores them. Run `pytest`."""
+    return f'''"""The declaration is sound: the pipeline scores events, also by an untrained model. Run `pytest`."""
 
 import math
 
-import msgspec
-from inference.model import activate, build
-from torch import from_numpy, no_grad
+from tailrace.testing import Harness
 
 from pipeline import pipeline
 
@@ -189,15 +187,19 @@ EVENTS = r"""
 
 
 def test_events_are_scored() -> None:
-    """Each event decodes, and the model gives it finite scores, as many as the label asks for."""
-    decoder = msgspec.json.Decoder(pipeline.schema.event)
-    events = [decoder.decode(line) for line in EVENTS.strip().split("\\n")]
-    numbers, categories = map(from_numpy, pipeline.features.encode(events))
-    model = build(pipeline.model, pipeline.features, pipeline.task).eval()
-    with no_grad():
-        scores = activate(pipeline.task, model(numbers, categories))
-    assert scores.shape == (len(events), pipeline.task.outputs)
-    assert all(math.isfinite(score) for score in scores.flatten().tolist())
+    """Each event gets finite scores, as many as the label asks for, and none becomes a dead letter."""
+    lines = EVENTS.strip().split("\\n")
+    with Harness(pipeline) as kit:
+        release = kit.publish_untrained()
+        kit.send(*(line.encode() for line in lines))
+        kit.run_until_idle()
+        predictions = kit.predictions()
+        assert [letter.detail for letter in kit.dead_letters()] == []
+    assert {{prediction.release for prediction in predictions}} == {{release}}
+    assert len(predictions) == len(lines)
+    for prediction in predictions:
+        assert len(prediction.scores) == pipeline.task.outputs
+        assert all(map(math.isfinite, prediction.scores))
 '''
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +20,18 @@ from tailrace.settings import Settings
 
 if TYPE_CHECKING:
     from inference.keys import SigningKey, TrustedKeys
+    from inference.live import LiveModel
     from inference.stores import Store
     from monitoring.lag import Reached
     from monitoring.metrics import Metrics
+    from monitoring.observers import Inference
     from streams.runner import Runner
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
+COMMIT_AT_LEAST_ONCE_S = 0.5
 """Seconds between two commits where the settings do not say. See docs/decisions/0005."""
+FIRST_RELEASE_S = 10.0
+"""How long a worker that starts waits at most for the release that is current then, before it serves the base rate."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,17 +82,11 @@ def join_labels(pipeline: Pipeline) -> str:
 def trusted_keys(settings: Settings) -> TrustedKeys:
     """The public keys whose releases are served. Nothing is made here: who serves must not choose whom to trust.
 
-    Raises BadKey, also when there is none; where all were revoked, somebody wanted it so.
+    Raises BadKey, also when there is none.
     """
-    from inference.keys import TRUSTED, BadKey
+    from inference.keys import some_keys
 
-    known = _public_keys(settings)
-    if not known.ids and not known.revoked:
-        raise BadKey(
-            f"there is no key in {settings.keys.directory / TRUSTED}, no release could be served: copy {TRUSTED}/ from "
-            "the retrainer, or make keys with `tailrace keys new`"
-        )
-    return known
+    return some_keys(_public_keys(settings), settings.keys.directory)
 
 
 def signing_key(settings: Settings) -> SigningKey:
@@ -134,40 +134,50 @@ def code_digest(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
 
 
-def build_worker(
-    log: Log, pipeline: Pipeline, settings: Settings, stack: ExitStack, metrics: Metrics | None = None
-) -> Runner:
-    """The worker's runner; its LiveModel follows the releases until `stack` closes."""
+def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Inference | None = None) -> LiveModel:
+    """The model that serves; it follows the releases while its context lasts."""
     from inference.live import LiveModel
+
+    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
+        if observed:
+            observed.swapped(old, new, pause_s, load_s, live.trained_through)
+        _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
+
+    def refused(version: int, reason: str) -> None:
+        if observed:
+            observed.refused(version, reason)
+        _log.error("release refused, the old one serves on", version=version, reason=reason)
+
+    live = LiveModel.follow(
+        log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
+    )
+    return live
+
+
+def build_worker(
+    log: Log,
+    pipeline: Pipeline,
+    settings: Settings,
+    stack: ExitStack,
+    metrics: Metrics | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Runner:
+    """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
     from inference.scoring import ScoreStep
     from monitoring.observers import Inference
     from streams.batching import BatchSize
     from streams.runner import Runner, RunnerConfig, Stateless
 
     observed = Inference(metrics)
-
-    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        observed.swapped(old, new, pause_s, load_s, live.trained_through)
-        _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
-
-    def refused(version: int, reason: str) -> None:
-        observed.refused(version, reason)
-        _log.error("release refused, the old one serves on", version=version, reason=reason)
-
-    live = stack.enter_context(
-        LiveModel(
-            log,
-            pipeline.topics.models,
-            pipeline.features,
-            pipeline.task,
-            trusted=trusted_keys(settings),
-            factory=pipeline.model,
-            base_rate=pipeline.label.base_rate,
-            on_swap=swapped,
-            on_refusal=refused,
-        )
+    live = stack.enter_context(live_model(log, pipeline, settings, observed))
+    step = ScoreStep(
+        pipeline.schema,
+        pipeline.features,
+        live,
+        pipeline.topics.predictions,
+        clock=clock,
+        on_batch=observed.scored,
     )
-    step = ScoreStep(pipeline.schema, pipeline.features, live, pipeline.topics.predictions, on_batch=observed.scored)
     worker = settings.worker
     config = RunnerConfig(
         topics=(pipeline.topics.events,),
@@ -175,7 +185,9 @@ def build_worker(
         writer=f"{pipeline.name}-worker-{worker.instance}",
         instance=worker.instance,
         delivery=Delivery(worker.delivery),
-        commit_interval=_commit_interval(worker.commit_ms, settings),
+        commit_interval=COMMIT_AT_LEAST_ONCE_S
+        if worker.commit_ms is None and worker.delivery == "at_least_once"
+        else _commit_interval(worker.commit_ms, settings),
     )
     watch_lag(metrics, log, config.group, config.topics, observed.reached)
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)

@@ -10,16 +10,15 @@ find it through the environment: so there is one for all, and it ends with the r
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from kafka_broker import KafkaCluster
 from prometheus_server import NO_PROMETHEUS, PROMETHEUS
+
+from tailrace.broker import KafkaCluster
+from tailrace.testing import NoKafka, kafka
 
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"
@@ -48,27 +47,13 @@ def kafka_cluster_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaC
 @contextmanager
 def _kafka() -> Iterator[str | None]:
     """A running Kafka's address, or None where there is none to be had."""
-    given, home = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("KAFKA_HOME")
-    if given:
-        yield given
-    elif home:
-        with (
-            tempfile.TemporaryDirectory(prefix="kafka-") as directory,
-            KafkaCluster(Path(home), Path(directory)) as own,
-        ):
-            yield own.bootstrap
-    elif _docker_answers():
-        from testcontainers.kafka import KafkaContainer
-
-        with KafkaContainer().with_kraft() as container:
-            yield container.get_bootstrap_server()
-    else:
-        yield None
-
-
-def _docker_answers() -> bool:
-    docker = shutil.which("docker")
-    return bool(docker) and subprocess.run([docker, "info"], capture_output=True).returncode == 0
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(kafka())
+        except NoKafka:
+            yield None
+        else:
+            yield url.removeprefix("kafka://")
 
 
 def pytest_configure(config: pytest.Config) -> None:

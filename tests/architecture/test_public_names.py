@@ -20,6 +20,7 @@ NAMES = {
     "Key",
     "Label",
     "Labels",
+    "LiveModel",
     "Number",
     "Online",
     "Pipeline",

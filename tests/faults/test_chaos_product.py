@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from chaos import Chaos, Complete, Read, Sender, audit, records
-from kafka_broker import KafkaCluster
 from product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
 
 from streams.kafka_log import KafkaLog
 from streams.log import Log
 from streams.records import Record
 from streams.sqlite_log import SqliteLog
+from tailrace.broker import KafkaCluster
 from tailrace.processes import ROLES
 
 SEED = 20_240_502

@@ -127,7 +127,7 @@ def test_release_0_serves_until_the_first_release(ends: Ends) -> None:
         assert live.current().release == 1
         np.testing.assert_allclose(one.manifest.golden.scores, live.current().score(ROWS), rtol=1e-5)
         np.testing.assert_allclose(
-            one.manifest.golden.scores[:1], live.predict([Row(id="c", x=1.0, carrier="UA")]), rtol=1e-4
+            one.manifest.golden.scores[:1], live.predict([Row(id="c", x=1.0, carrier="UA")]).scores, rtol=1e-4
         )
     (old, new, pause_s, load_s) = ends.swaps[0]
     assert (old, new, ends.refusals) == (0, 1, [])

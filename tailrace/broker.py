@@ -1,4 +1,4 @@
-"""A throw-away Apache Kafka on 127.0.0.1, in KRaft mode, started from any unpacked distribution (Java 17).
+"""For tests: a throw-away Apache Kafka on 127.0.0.1, in KRaft mode, from any unpacked distribution (Java 17).
 
     with KafkaCluster(Path(os.environ["KAFKA_HOME"]), directory, brokers=3) as cluster:
         cluster.bootstrap  # "127.0.0.1:41001,127.0.0.1:41003,127.0.0.1:41005"
@@ -14,10 +14,13 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
@@ -27,6 +30,10 @@ LOG4J = """Configuration:
   Appenders: {Console: {name: out, target: SYSTEM_OUT, PatternLayout: {pattern: "%d{ISO8601} %p %m (%c)%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: [{ref: out}]}}
 """
+
+
+class NoKafka(Exception):
+    """There is no Kafka to test on; the message says how to get one."""
 
 
 class KafkaCluster:
@@ -166,6 +173,44 @@ class KafkaCluster:
                 start_new_session=True,
                 env=os.environ,
             )
+
+
+@contextmanager
+def kafka() -> Iterator[str]:
+    """The URL of a real Kafka: the cluster at KAFKA_BOOTSTRAP_SERVERS; else a broker of its own, started from
+    KAFKA_HOME (an unpacked Apache Kafka; Java 17), or in a container (`pip install testcontainers`; Docker).
+
+    Raises NoKafka where there is none of them: `except NoKafka as why: pytest.skip(str(why))`.
+    """
+    given, home = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("KAFKA_HOME")
+    if given:
+        yield f"kafka://{given}"
+    elif home:
+        with (
+            tempfile.TemporaryDirectory(prefix="kafka-") as directory,
+            KafkaCluster(Path(home), Path(directory)) as own,
+        ):
+            yield f"kafka://{own.bootstrap}"
+    elif (docker := shutil.which("docker")) and _answers(docker):
+        with _container() as container:
+            yield f"kafka://{container.get_bootstrap_server()}"
+    else:
+        raise NoKafka(
+            "no Apache Kafka: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, "
+            "or start Docker"
+        )
+
+
+def _container() -> Any:
+    try:
+        from testcontainers.kafka import KafkaContainer
+    except ImportError:
+        raise NoKafka("no Apache Kafka: Docker is there, testcontainers is not: pip install testcontainers") from None
+    return KafkaContainer().with_kraft()
+
+
+def _answers(docker: str) -> bool:
+    return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,0 +1,13 @@
+"""`faust -A benchmarks.peers.faust_attached worker`: a Faust application with a pipeline attached to it."""
+
+from __future__ import annotations
+
+import faust
+
+import tailrace.faust
+from benchmarks.peers.job import given
+from tailrace.settings import KeysSettings, Settings
+
+job = given()
+app = faust.App(job.predictions, broker=f"kafka://{job.bootstrap}", topic_disable_leader=True)
+tailrace.faust.attach(app, job.declared, Settings(keys=KeysSettings(directory=job.keys)), view=False)  # type: ignore[arg-type]

@@ -1,0 +1,37 @@
+"""A child process: our worker, as `tailrace worker` runs it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from benchmarks.harness import when_stopped
+from benchmarks.peers.job import given
+from monitoring.metrics import Metrics
+from streams.connect import open_log
+from tailrace.roles import spare_the_collector
+from tailrace.settings import Settings
+from tailrace.wiring import build_worker
+
+
+def main() -> None:
+    """Work until told to stop."""
+    job, stop = given(), when_stopped()
+    settings = Settings.model_validate(
+        {
+            "log": {"url": f"kafka://{job.bootstrap}"},
+            "keys": {"directory": job.keys},
+            "worker": {"delivery": job.delivery, "instance": job.predictions},
+        }
+    )
+    declared = job.declared
+    declared.name = job.predictions  # so that each run's group begins at the beginning
+    with ExitStack() as stack:
+        log = open_log(settings.log.url)
+        stack.callback(log.close)
+        runner = build_worker(log, declared, settings, stack, Metrics())
+        spare_the_collector()
+        runner.run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""No dependency of ours holds River or Faust back: with all extras at once, and so with each of them, pip's resolver
+settles on their newest versions."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+WATCHED = ("river", "faust-streaming")
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
+def pip(*arguments: str) -> str | None:
+    """What pip prints; None when it failed."""
+    done = subprocess.run([*PIP, *arguments], capture_output=True, text=True, check=False, timeout=240)
+    return done.stdout if done.returncode == 0 else None
+
+
+@pytest.fixture(scope="module")
+def newest() -> dict[str, str]:
+    """The newest release of each that the index has."""
+    found = {}
+    for package in WATCHED:
+        told = pip("index", "versions", package)
+        match = re.search(r"\(([^)]+)\)", told or "")
+        if match is None:
+            pytest.skip(f"no package index answers for {package}: whether dependencies hold it back was not checked")
+        found[package] = match[1]
+    return found
+
+
+@pytest.mark.slow
+def test_newest_versions_fit(newest: dict[str, str]) -> None:
+    """River and Faust, upgraded together with the requirements of all extras (what is installed stays where it fits;
+    torch is pinned), are at their newest."""
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    wanted = [*WATCHED, *PROJECT["dependencies"], *extras, f"torch=={version('torch').partition('+')[0]}"]
+    upgrade = ("--upgrade", "--upgrade-strategy", "only-if-needed")
+    report = pip("install", "--dry-run", "--quiet", "--report", "-", *upgrade, *wanted)
+    assert report is not None
+    changes = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(report)["install"]}
+    assert {package: changes.get(package, version(package)) for package in WATCHED} == newest
+    assert "torch" not in changes
