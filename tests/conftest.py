@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from prometheus_server import NO_PROMETHEUS, PROMETHEUS
 
 from tailrace.broker import KafkaCluster
@@ -23,6 +24,10 @@ from tailrace.testing import NoKafka, kafka
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"
 RUNNING = pytest.StashKey[ExitStack]()
+
+# What is slow on a busy machine is not wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def assert_same(kind: type, values: Sequence[bytes | None]) -> None:
     assert all(len(one.items) + len(one.malformed) == 1 for one in singly), "each record is one item or one bad one"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(kinds, st.lists(values, max_size=8))
 @example(Order, [b'{"id":"1"},{"id":"2","k":[{}', b"{}]}"])
 @example(Order, [b'{"id":"1"}\n{"id":"2","k":[1', b",2]}"])
@@ -122,7 +122,7 @@ def test_a_batch_decodes_as_its_records_do(kind: type, values: list[bytes | None
     assert_same(kind, values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(VALID[:4]) | orders, min_size=1, max_size=4), st.data())
 def test_a_text_cut_anywhere_decodes_as_its_pieces_do(values: list[bytes], data: st.DataObject) -> None:
     """Records that together would be valid JSON lines, cut at any places, are never put together again."""
@@ -132,7 +132,7 @@ def test_a_text_cut_anywhere_decodes_as_its_pieces_do(values: list[bytes], data:
     assert_same(Order, [joined[start:end] for start, end in zip([0, *cuts], ends, strict=True)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(VALID), max_size=5), st.sampled_from(HOPELESS), st.integers(0, 5))
 def test_one_bad_record_costs_one_record(good: list[bytes], bad: bytes | None, at: int) -> None:
     """Valid neighbours before and behind are kept, in order."""

@@ -40,7 +40,7 @@ FEATURES = Features.of(Any)
 
 
 @given(st.lists(events, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_batch_is_encoded_as_its_events_are(batch: list[Any]) -> None:
     """Encoding together or one by one gives the same rows, bounded and never infinite."""
     together = FEATURES.encode(batch)
@@ -52,7 +52,7 @@ def test_a_batch_is_encoded_as_its_events_are(batch: list[Any]) -> None:
 
 
 @given(st.lists(events, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_training_sees_what_serving_saw(batch: list[Any]) -> None:
     """An event that travelled as JSON with its derived values is encoded as it was when it was scored."""
     derived = FEATURES.derive(batch)

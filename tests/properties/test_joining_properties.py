@@ -129,7 +129,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(worlds(), actions, policies)
 def test_every_example_comes_out_once_whatever_the_interleaving_and_the_crashes(
     world: World, plan: list[tuple], policy: JoinPolicy
@@ -149,7 +149,7 @@ def test_every_example_comes_out_once_whatever_the_interleaving_and_the_crashes(
     assert oracle(world, policy) == found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(worlds(), policies)
 def test_what_is_held_is_bounded_by_the_window(world: World, policy: JoinPolicy) -> None:
     """After everything was read, only predictions and labels within a wait of the watermark are in memory."""

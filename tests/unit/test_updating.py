@@ -132,7 +132,7 @@ def learned(updates: Updates) -> list[tuple[int, int]]:
     return told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.integers(1, 80), st.sampled_from("lfoma")), max_size=25))
 def test_each_label_is_learned_once_along_a_chain_and_told_so(steps: list[tuple[int, int, str]]) -> None:
     """Whatever comes in between (successes, failures by the process, operators, runs): what a release tells is what its
