@@ -43,13 +43,15 @@ def served(settings: ConsoleSettings, *, elsewhere: bool = False) -> Iterator[tu
 
 
 @contextmanager
-def maybe_served(settings: ConsoleSettings, *, elsewhere: bool = False) -> Iterator[Console | None]:
-    """The same, its address told; None where the settings want none."""
+def maybe_served(
+    settings: ConsoleSettings, *, elsewhere: bool = False, tell: Callable[[str, Console], None] | None = None
+) -> Iterator[Console | None]:
+    """The same, its address told (None: as `announce` does); None where the settings want none."""
     if not settings.enabled:
         yield None
         return
     with served(settings, elsewhere=elsewhere) as (console, url):
-        announce(url, console)
+        (tell or announce)(url, console)
         yield console
 
 

@@ -27,6 +27,7 @@ from tailrace.wiring import (
 )
 
 if TYPE_CHECKING:
+    from monitoring.console.server import Console
     from monitoring.metrics import Metrics
     from streams.runner import Runner
 
@@ -127,12 +128,16 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
         stack.callback(log.close)
         create_topics(log, pipeline, settings)
         signing_key(settings)
-        page = stack.enter_context(maybe_served(settings.console, elsewhere=True))
+        page = stack.enter_context(maybe_served(settings.console, elsewhere=True, tell=_tell))
         roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
         stack.enter_context(roles)
         if page is not None:
             stack.enter_context(following(page, log, pipeline, settings, lambda: metrics_urls(settings)))
         roles.supervise(stop)
+
+
+def _tell(url: str, page: Console) -> None:
+    _log.info("console", url=url, writable=page.token is not None)
 
 
 def role_ports(settings: Settings) -> dict[str, int]:
