@@ -3,12 +3,10 @@ it handles, where it runs, what it costs. Measured since the roles were started,
 
 from __future__ import annotations
 
-import math
-import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from monitoring.samples import Sample, Samples, fetched, parsed
 
 _TIMEOUT_S = 10.0
 _MILLION = 1e6
@@ -20,56 +18,6 @@ PURPOSE = {
 
 class NoMetrics(Exception):
     """A role's metrics cannot be read; the message names the address and what to do."""
-
-
-class Sample(NamedTuple):
-    """One value of one series."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
-class Samples:
-    """The values of all roles together."""
-
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._by_name: dict[str, list[Sample]] = {}
-        for sample in samples:
-            self._by_name.setdefault(sample.name, []).append(sample)
-
-    def of(self, name: str, **labels: str) -> Iterator[Sample]:
-        """Those of a name that have these labels."""
-        for sample in self._by_name.get(name, ()):
-            if all(sample.labels.get(label) == value for label, value in labels.items()):
-                yield sample
-
-    def total(self, name: str, **labels: str) -> float:
-        """Their sum."""
-        return sum(sample.value for sample in self.of(name, **labels))
-
-    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
-        """Their sums by the values of a label."""
-        found: dict[str, float] = {}
-        for sample in self.of(name, **labels):
-            key = sample.labels[label]
-            found[key] = found.get(key, 0.0) + sample.value
-        return found
-
-    def quantile(self, share: float, name: str) -> float | None:
-        """A quantile of a histogram, 0 < share < 1, interpolated within its bucket; None while it is empty."""
-        buckets = self.by("le", f"{name}_bucket")
-        bounds = sorted((float(le), count) for le, count in buckets.items())
-        if not bounds or not bounds[-1][1]:
-            return None
-        wanted, below, under = share * bounds[-1][1], 0.0, 0.0
-        for bound, count in bounds:
-            if count >= wanted:
-                if math.isinf(bound):
-                    return below  # beyond the largest bound: at least that
-                return below + (bound - below) * (wanted - under) / (count - under)
-            below, under = bound, count
-        return None
 
 
 def comparison(urls: Sequence[str]) -> dict[str, Any]:
@@ -162,14 +110,10 @@ def _per(samples: Samples, phase: str, count: float) -> dict[str, Any] | None:
 
 def _scraped(url: str) -> Iterator[Sample]:
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  the user's own address
-            text = answer.read().decode()
-        families = list(text_string_to_metric_families(text))
+        samples = list(parsed(fetched(url, _TIMEOUT_S)))
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
         raise NoMetrics(
             f"the metrics at {url} cannot be read ({why}): is the role running, and is this the address that it logs?"
         ) from None
-    for family in families:
-        for sample in family.samples:
-            yield Sample(sample.name, sample.labels, sample.value)
+    yield from samples

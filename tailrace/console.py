@@ -42,16 +42,22 @@ def served(settings: ConsoleSettings, *, elsewhere: bool = False) -> Iterator[tu
         yield console, f"http://{host}:{address.port}/"
 
 
+def announce(url: str, console: Console) -> None:
+    """Tell where the page is."""
+    mode = "" if console.token is None else ", which can change things with its token"
+    print(f"console: {url}{mode}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def maybe_served(
-    settings: ConsoleSettings, *, elsewhere: bool = False, tell: Callable[[str, Console], None] | None = None
+    settings: ConsoleSettings, *, elsewhere: bool = False, tell: Callable[[str, Console], None] = announce
 ) -> Iterator[Console | None]:
-    """The same, its address told (None: as `announce` does); None where the settings want none."""
+    """The same, its address told; None where the settings want none."""
     if not settings.enabled:
         yield None
         return
     with served(settings, elsewhere=elsewhere) as (console, url):
-        (tell or announce)(url, console)
+        tell(url, console)
         yield console
 
 
@@ -96,22 +102,6 @@ def following(
         console.actions = None
         scraper.close()
         follower.close()
-
-
-def metrics_urls(settings: Settings) -> dict[str, str]:
-    """Where the roles of `tailrace run` serve their metrics; none where they take any free port, or serve none."""
-    from tailrace.roles import role_ports
-
-    if not settings.monitoring.enabled:
-        return {}
-    host = settings.monitoring.host
-    return {role: f"http://{host}:{port}/metrics" for role, port in role_ports(settings).items() if port}
-
-
-def announce(url: str, console: Console) -> None:
-    """Tell where the page is."""
-    mode = "" if console.token is None else ", which can change things with its token"
-    print(f"console: {url}{mode}", file=sys.stderr, flush=True)
 
 
 def _about(console: Console, pipeline: Pipeline, settings: Settings) -> dict[str, object]:

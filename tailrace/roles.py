@@ -121,7 +121,7 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
 
     Log, topics and keys are made before: what is wrong with them is then told once, not by each role.
     """
-    from tailrace.console import following, maybe_served, metrics_urls
+    from tailrace.console import following, maybe_served
 
     with ExitStack() as stack:
         log = open_configured_log(settings)
@@ -144,6 +144,16 @@ def role_ports(settings: Settings) -> dict[str, int]:
     """The monitoring port of each role on one machine: the configured one and the next two."""
     first = settings.monitoring.port
     return {role: first + n if first else 0 for n, role in enumerate(ROLES)}
+
+
+def metrics_urls(settings: Settings) -> dict[str, str]:
+    """Where each role of `tailrace run` serves its metrics on this machine; none where they take any free port, or
+    serve none."""
+    monitoring = settings.monitoring
+    if not monitoring.enabled:
+        return {}
+    host = monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where all interfaces are listened on
+    return {role: f"http://{host}:{port}/metrics" for role, port in role_ports(settings).items() if port}
 
 
 def spare_the_collector() -> None:

@@ -137,15 +137,16 @@ def code_digest(pipeline: Pipeline) -> str:
 def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Inference | None = None) -> LiveModel:
     """The model that serves; it follows the releases while its context lasts."""
     from inference.live import LiveModel
+    from monitoring.observers import Inference
+
+    told = observed or Inference(None)
 
     def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        if observed:
-            observed.swapped(old, new, pause_s, load_s, live.trained_through)
+        told.swapped(old, new, pause_s, load_s, live.trained_through)
         _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
 
     def refused(version: int, reason: str) -> None:
-        if observed:
-            observed.refused(version, reason)
+        told.refused(version, reason)
         _log.error("release refused, the old one serves on", version=version, reason=reason)
 
     live = LiveModel.follow(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from monitoring.console.board import Board
 from monitoring.console.costs import costs
+from monitoring.samples import fetched
 
 _EVERY_S, _PATIENCE_S = 2.0, 1.0
-_MOST_BYTES = 4 << 20
-_directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Scraper:
@@ -49,7 +47,6 @@ class Scraper:
 def _body(url: str) -> str | None:
     """What is there; None when nobody answers."""
     try:
-        with _directly.open(url, timeout=_PATIENCE_S) as answer:
-            return str(answer.read(_MOST_BYTES).decode(errors="replace"))
+        return fetched(url, _PATIENCE_S)
     except (OSError, ValueError):
         return None

@@ -43,13 +43,13 @@ def compare(
 
 
 def _configured() -> list[str]:
-    """Where the roles of `tailrace run` serve their metrics on this machine."""
     from tailrace.errors import BadSetting
-    from tailrace.roles import role_ports
+    from tailrace.roles import metrics_urls
 
-    settings = load_settings()
-    ports = role_ports(settings).values()
-    if not all(ports):
-        raise BadSetting("monitoring.port = 0 says nothing of where the roles are: give --url for each, as they log it")
-    host = settings.monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where all interfaces are listened on
-    return [f"http://{host}:{port}/metrics" for port in ports]
+    urls = list(metrics_urls(load_settings()).values())
+    if not urls:
+        raise BadSetting(
+            "the settings say nothing of where the roles are (monitoring.port = 0, or monitoring.enabled = false): "
+            "give --url for each, as they log it"
+        )
+    return urls

@@ -33,7 +33,8 @@ def console(
 ) -> None:
     """Serve one live page about a running pipeline, on this machine only, until told to stop."""
     from tailrace.commands.roles import stop_on_signal
-    from tailrace.console import announce, following, metrics_urls, served
+    from tailrace.console import announce, following, served
+    from tailrace.roles import metrics_urls
 
     log_to_stderr()
     flags = {"pipeline": pipeline, "log__url": log, "console__port": port}

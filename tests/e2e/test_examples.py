@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from ports import free_port
 from waiting import until
 
 from benchmarks.peers.environment import NotInstallable, python_with
@@ -110,9 +110,7 @@ def peer(name: str) -> str:
 
 def test_fastapi(embedded: Place) -> None:
     """The service scores payments by the current release, then by the next; what is no payment is answered with 422."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = (sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port))
 
     def score(payments: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from waiting import until
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
@@ -75,9 +75,7 @@ class Worker:
 
     def __init__(self, directory: Path, kit: Harness, bootstrap: str, more: str = "") -> None:
         name = kit.pipeline.name
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         texts = {"name": name, "bootstrap": bootstrap, "directory": directory / "data", "port": self.port}
         (directory / "faustapp.py").write_text(APP.format(**texts) + more)
         (directory / "declared_for_faust.py").write_text(DECLARED.format(**texts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from ports import free_port
 from waiting import PATIENCE_S
 
 from inference.keys import create_keys
@@ -105,7 +105,16 @@ def test_two_processes_publish_a_release(directory: Path) -> None:
 
 def test_torchrun_starts_the_ranks(directory: Path) -> None:
     """Under torchrun rank 0 is the retrainer and the others train with it. (On one machine: not tried on several.)"""
-    launcher = ("-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", "2", "--master-port", _free_port())
+    launcher = (
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "1",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+    )
     with running(directory, *launcher, "-m", "tailrace", "retrainer") as agent:
         report = first_report(directory, agent)
         assert not _descendants(agent.pid, "retrain.rank")
@@ -136,11 +145,6 @@ def _alive(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
 
 
 def _await(process: subprocess.Popen[bytes] | None, directory: Path, condition: Callable[[], bool]) -> None:

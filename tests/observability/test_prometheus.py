@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
-from prometheus_server import Prometheus, free_port, promtool, running, tool
+from ports import free_port
+from prometheus_server import Prometheus, promtool, running, tool
 from waiting import until
 
 from monitoring.comparison import comparison

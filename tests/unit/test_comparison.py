@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from cli_helpers import Shell
 
-from monitoring.comparison import NoMetrics, Sample, Samples, compared, comparison
+from monitoring.comparison import NoMetrics, compared, comparison
+from monitoring.samples import Sample, Samples
 from tailrace.comparing import duration, rows, sentences
 
 

@@ -1,0 +1,77 @@
+"""What roles say on /metrics, read again: for whoever looks without a Prometheus."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_MOST_BYTES = 4 << 20
+_directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows the roles
+
+
+class Sample(NamedTuple):
+    """One value of one series."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Samples:
+    """The values of all roles together."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._by_name: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self._by_name.setdefault(sample.name, []).append(sample)
+
+    def of(self, name: str, **labels: str) -> Iterator[Sample]:
+        """Those of a name that have these labels."""
+        for sample in self._by_name.get(name, ()):
+            if all(sample.labels.get(label) == value for label, value in labels.items()):
+                yield sample
+
+    def total(self, name: str, **labels: str) -> float:
+        """Their sum."""
+        return sum(sample.value for sample in self.of(name, **labels))
+
+    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
+        """Their sums by the values of a label."""
+        found: dict[str, float] = {}
+        for sample in self.of(name, **labels):
+            if label in sample.labels:
+                key = sample.labels[label]
+                found[key] = found.get(key, 0.0) + sample.value
+        return found
+
+    def quantile(self, share: float, name: str) -> float | None:
+        """A quantile of a histogram, 0 < share < 1, interpolated within its bucket; None while it is empty."""
+        buckets = self.by("le", f"{name}_bucket")
+        bounds = sorted((float(le), count) for le, count in buckets.items())
+        if not bounds or not bounds[-1][1]:
+            return None
+        wanted, below, under = share * bounds[-1][1], 0.0, 0.0
+        for bound, count in bounds:
+            if count >= wanted:
+                if math.isinf(bound):
+                    return below  # beyond the largest bound: at least that
+                return below + (bound - below) * (wanted - under) / (count - under)
+            below, under = bound, count
+        return None
+
+
+def fetched(url: str, timeout: float) -> str:
+    """The text at a role's /metrics, asked without a proxy. Raises OSError, ValueError."""
+    with _directly.open(url, timeout=timeout) as answer:
+        return str(answer.read(_MOST_BYTES).decode(errors="replace"))
+
+
+def parsed(text: str) -> Iterator[Sample]:
+    """The values in a text of that kind. Raises ValueError."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield Sample(sample.name, sample.labels, sample.value)
