@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,65 +68,47 @@ def _uniform(many: int, inputs: int, outputs: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(many, inputs, outputs).uniform_(-bound, bound))
 
 
-class Learned(torch.autograd.Function):
-    """What several networks of two hidden layers say as they learn, with dropout: the layers above as one operation.
+@torch.no_grad()
+def descend(
+    encoded: Tensor,
+    rows: Tensor | None,
+    layers: Sequence[Layers],
+    categories: Categories | None,
+    dropped: float,
+    slope: Callable[[Tensor], Tensor],
+) -> None:
+    """Give each parameter of several networks of two hidden layers the gradient of their loss, with dropout.
 
-    At these sizes, what autograd does between the products costs as much as the products.
+    Encoded numbers [many, b, encoded] and rows of the table [many, b, C]; `slope` tells the gradient of the loss by what
+    the networks say [many, b, outputs]. Written out, because at these sizes what autograd does between the products
+    costs as much as the products.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        encoded: Tensor,
-        rows: Tensor | None,
-        dropped: float,
-        layers: Sequence[Layers],
-        categories: Categories | None,
-        *parameters: Tensor,
-    ) -> Tensor:
-        """Encoded numbers [many, b, encoded] and rows of the table [many, b, C] -> [many, b, outputs]. `parameters`:
-        all that gradients are wanted of, see `learned`."""
-        first, second, head = layers
-        said = first(encoded)
-        described = None
-        if categories is not None and rows is not None:
-            described = functional.embedding(rows, categories.embedding).flatten(2)
-            said = said.baddbmm_(described, categories.weight)
-        one = said.relu_().mul_(masks(said.shape[:2], said.shape[2], dropped))
-        two = second(one).relu_()
-        two.mul_(masks(two.shape[:2], two.shape[2], dropped))
-        ctx.layers, ctx.categories, ctx.kept = layers, categories, 1.0 - dropped
-        ctx.save_for_backward(encoded, rows, described, one, two)
-        outputs: Tensor = head(two)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, wanted: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of the parameters, in their order."""
-        encoded, rows, described, one, two = ctx.saved_tensors
-        _, second, head = ctx.layers
-        outer = _through(wanted, head, two, ctx.kept)
-        inner = _through(outer, second, one, ctx.kept)
-        gradients = [*_of(encoded, inner), *_of(one, outer), *_of(two, wanted)]
-        if ctx.categories is not None:
-            table = torch.zeros_like(ctx.categories.embedding)
-            moved = torch.bmm(inner, ctx.categories.weight.transpose(1, 2))
-            table.index_add_(0, rows.flatten(), moved.view(-1, table.shape[1]))
-            gradients += [table, torch.bmm(described.transpose(1, 2), inner)]
-        return (None,) * 5 + tuple(gradients)
+    first, second, head = layers
+    said = first(encoded)
+    described = None
+    if categories is not None and rows is not None:
+        described = functional.embedding(rows, categories.embedding).flatten(2)
+        said = said.baddbmm_(described, categories.weight)
+    one = said.relu_().mul_(masks(said.shape[:2], said.shape[2], dropped))
+    two = second(one).relu_()
+    two.mul_(masks(two.shape[:2], two.shape[2], dropped))
+    outer = slope(head(two))
+    _pull(head, two, outer)
+    middle = _through(outer, head, two, 1.0 - dropped)
+    _pull(second, one, middle)
+    inner = _through(middle, second, one, 1.0 - dropped)
+    _pull(first, encoded, inner)
+    if categories is not None and rows is not None and described is not None:
+        categories.weight.grad = torch.bmm(described.transpose(1, 2), inner)
+        moved = torch.bmm(inner, categories.weight.transpose(1, 2))
+        table = torch.zeros_like(categories.embedding)
+        categories.embedding.grad = table.index_add_(0, rows.flatten(), moved.view(-1, table.shape[1]))
 
 
-def learned(
-    encoded: Tensor, rows: Tensor | None, layers: Sequence[Layers], categories: Categories | None, dropped: float
-) -> Tensor:
-    """See `Learned`."""
-    parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-    if categories is not None:
-        parameters += [categories.embedding, categories.weight]
-    said: Tensor = Learned.apply(  # type: ignore[no-untyped-call]
-        encoded, rows, dropped, layers, categories, *parameters
-    )
-    return said
+def _pull(layer: Layers, inputs: Tensor, gradient: Tensor) -> None:
+    """The gradients of a layer's weight and bias, from that of what it gave."""
+    layer.weight.grad = torch.bmm(inputs.transpose(1, 2), gradient)
+    layer.bias.grad = gradient.sum(1, keepdim=True)
 
 
 def _through(gradient: Tensor, layer: Layers, inputs: Tensor, kept: float) -> Tensor:
@@ -136,8 +117,3 @@ def _through(gradient: Tensor, layer: Layers, inputs: Tensor, kept: float) -> Te
     back = torch.bmm(gradient, layer.weight.transpose(1, 2)).div_(kept)
     through: Tensor = torch.ops.aten.threshold_backward(back, inputs, 0.0)
     return through
-
-
-def _of(inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of a layer's weight and bias."""
-    return torch.bmm(inputs.transpose(1, 2), gradient), gradient.sum(1, keepdim=True)

@@ -1,4 +1,5 @@
-"""The linear part of the default committee: logistic or linear regression that follows the newest labels row by row."""
+"""The linear part of the default committee: logistic or linear regression that follows the newest labels, a few rows
+at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ from torch.nn import functional
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
 
-BLOCK = 64  # rows whose products with one another are taken at once in the linear part
-STEP = 0.005  # the linear part's
-REACH = 0.25  # share of its error that the linear part corrects in one step at most: many or extreme columns are safe
+BLOCK = 64  # rows whose products with one another are taken at once
+TOGETHER = 4  # rows that take their steps from the same weights
+STEP = 0.005  # of SGD
+REACH = 1 / TOGETHER  # share of its error that a row corrects at most: so many or extreme columns are safe
 
 
 class Linear(nn.Module):
-    """Logits of standardised columns and one weight for each category value; learns row by row."""
+    """Logits of standardised columns and one weight for each category value; learns a few rows at a time."""
 
     def __init__(self, dense: int, values: int, task: Task) -> None:
         super().__init__()
@@ -33,13 +35,13 @@ class Linear(nn.Module):
         )
 
     def absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
-        """One step of SGD a row, in order. `shift`: what is added to the logits of a class."""
+        """A step of SGD for each row, in order. `shift`: what is added to the logits of a class."""
         for start in range(0, len(dense), BLOCK):
             block = slice(start, start + BLOCK)
             self._absorb(dense[block], None if rows is None else rows[block], targets[block], shift)
 
     def _absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
-        """What a step changes in the logits of later rows is its error times the product of the two rows, so the steps
+        """What a row's step changes in the logits of later rows is its error times the product of the two rows, so the steps
         of a block need its products alone, and the weights are touched once."""
         products = torch.addmm(torch.ones(()), dense, dense.T)
         if rows is not None:
@@ -52,8 +54,10 @@ class Linear(nn.Module):
         due = wanted(self._kind, targets, len(self.bias)).double().numpy()
         # In NumPy: these arrays are tiny, and a call costs a third of torch's.
         out, said, product = errors.numpy(), logits.numpy(), products.double().numpy()
-        for i, step in enumerate(steps):
-            out[i] = step * (due[i] - _activated(self._kind, said[i] + product[i, :i] @ out[:i]))
+        for start in range(0, len(out), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            now = said[part] + product[part, :start] @ out[:start]
+            out[part] = steps[part, None] * (due[part] - _activated(self._kind, now))
         moves = errors.float()
         self.weight.addmm_(dense.T, moves)
         self.bias.add_(moves.sum(0))
@@ -69,11 +73,11 @@ def wanted(kind: Kind, targets: Tensor, outputs: int) -> Tensor:
 
 
 def _activated(kind: Kind, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What one row's logits [outputs] predict."""
+    """What logits [n, outputs] predict."""
     if kind is Kind.REGRESSION:
         return logits
     if kind in (Kind.BINARY, Kind.MULTILABEL):
         return np.tanh(0.5 * logits) * 0.5 + 0.5  # the sigmoid, without overflow
-    exponents: NDArray[np.float64] = np.exp(logits - logits.max())
-    odds: NDArray[np.float64] = exponents / exponents.sum()
+    exponents: NDArray[np.float64] = np.exp(logits - logits.max(1, keepdims=True))
+    odds: NDArray[np.float64] = exponents / exponents.sum(1, keepdims=True)
     return odds

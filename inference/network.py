@@ -11,13 +11,13 @@ al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.layers import EMBEDDED, Categories, Layers, learned
+from inference.layers import EMBEDDED, Categories, Layers, descend
 from inference.linear import Linear, wanted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
@@ -112,12 +112,19 @@ class TabularNetwork(nn.Module):
         flat = numbers.flatten(0, -2)
         return self._encoded(self._dense(flat), flat).view(*numbers.shape[:-1], -1)
 
-    def networks(self, encoded: Tensor, categories: Tensor) -> Tensor:
-        """What each network says as it learns, with dropout, about rows of its own: [networks, b, encoded] and
-        [networks, b, C] -> [networks, b, outputs]."""
+    def descend(self, encoded: Tensor, categories: Tensor, slope: Callable[[Tensor], Tensor]) -> None:
+        """Give the networks the gradients of their loss on rows of their own, with dropout: [networks, b, encoded] and
+        [networks, b, C]. `slope` tells the gradient of the loss by what they say [networks, b, outputs]."""
         rows = None if self.categories is None else self.categories.rows(categories)
-        said = learned(encoded, rows, (*self.hidden, self.head), self.categories, DROPPED)
-        return said * self.scale + self.shift
+        layers = (*self.hidden, self.head)
+        descend(
+            encoded,
+            rows,
+            layers,
+            self.categories,
+            DROPPED,
+            lambda said: slope(said * self.scale + self.shift).mul_(self.scale),
+        )
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
@@ -167,6 +174,8 @@ class TabularNetwork(nn.Module):
     def _said(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """What the members say, in pieces: where what the layers pass on falls out of the cache, a row takes twice as
         long."""
+        if len(numbers) <= PIECE:
+            return self.members(numbers, categories)
         pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
         return torch.cat([self.members(*piece) for piece in pieces])
 
@@ -187,7 +196,7 @@ class TabularNetwork(nn.Module):
     def _dense(self, numbers: Tensor) -> Tensor:
         dense = (numbers - self.mean).mul_(self.rate).clamp_(-CLIP, CLIP).nan_to_num_(0.0)
         if len(self.optional):
-            dense = torch.cat((dense, numbers[:, self.optional].isnan().to(dense.dtype)), 1)
+            dense = torch.cat((dense, numbers.index_select(1, self.optional).isnan().to(dense.dtype)), 1)
         return dense
 
     def _encoded(self, dense: Tensor, numbers: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.features import Inputs
+from inference.linear import wanted
 from inference.model import activate
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
 from retrain.adamw import AdamW
-from retrain.batches import ages as drawn_ages
+from retrain.memory import Memory
 from retrain.rhythm import Online
 from retrain.training import Diverged
 
@@ -52,14 +54,15 @@ class Learner:
         self.module = module.eval()
         self._task, self._plan, self._seed = task, plan, seed
         self._random = torch.Generator().manual_seed(seed)
-        self._memory = _Memory(plan.window)
+        self._memory = Memory(plan.window)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._optimizer = AdamW(parameters, plan.weight_decay)
         self._prepare = getattr(module, "prepare", None)
         self._absorb = getattr(module, "absorb", None)
         self._track = getattr(module, "track", None)
-        self._networks: Callable[[Tensor, Tensor], Tensor] | None = getattr(module, "networks", None)
-        many = self._networks is not None
+        self._descend: Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], None] | None
+        self._descend = getattr(module, "descend", None)
+        many = self._descend is not None
         self._encode = cast("Callable[[Tensor], Tensor]", module.encode) if many else _as_they_are
         half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
@@ -98,13 +101,13 @@ class Learner:
         return logits
 
     def _take_steps(self, fresh: int, scale: float) -> None:
-        if self._networks is None:
+        if self._descend is None:
             self.module.train()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), self._optimizer.ahead(self._plan.lookahead):
             torch.default_generator.manual_seed(self._seed + self._updates)  # for dropout
             for rows in self._batches(fresh):
                 self._step(rows, scale)
-        if self._networks is None:
+        if self._descend is None:
             self.module.eval()
 
     def _batches(self, fresh: int) -> Iterator[tuple[Tensor, ...]]:
@@ -126,13 +129,10 @@ class Learner:
 
     def _step(self, rows: tuple[Tensor, ...], scale: float) -> None:
         numbers, categories, target = rows
-        if self._networks is not None:
-            logits = self._networks(numbers, categories)
-            # The sum over the networks of each one's mean loss: they share few weights, so each is trained as if alone.
-            loss = self._loss(logits.flatten(0, 1), target.flatten(), scale) * len(target)
+        if self._descend is not None:
+            self._descend(numbers, categories, partial(self._slope, target, scale))
         else:
-            loss = self._loss(self.module(numbers[0], categories[0]), target[0], scale)
-        torch.autograd.backward(loss)
+            torch.autograd.backward(self._loss(self.module(numbers[0], categories[0]), target[0], scale))
         self._steps += 1
         self._optimizer.step(self._rate * min(1.0, self._steps / max(self._plan.warm_up, 1)))
 
@@ -151,58 +151,15 @@ class Learner:
             return functional.cross_entropy(logits, target.long())
         return functional.huber_loss(logits[:, 0] / scale, target / scale)
 
-
-class _Memory:
-    """The newest rows, in a ring that grows up to `window`."""
-
-    def __init__(self, window: int) -> None:
-        self._window, self._written = window, 0
-        self._arrays: tuple[Tensor, ...] = ()
-
-    def __len__(self) -> int:
-        return min(self._written, self._window)
-
-    def add(self, *arrays: Tensor) -> None:
-        """Rows, oldest first; those that are too many push the oldest out."""
-        skipped = max(len(arrays[0]) - self._window, 0)
-        arrays = tuple(array[skipped:] for array in arrays)
-        self._grow(arrays)
-        places = (torch.arange(len(arrays[0])) + self._written) % len(self._arrays[0])
-        for own, new in zip(self._arrays, arrays, strict=True):
-            own.index_copy_(0, places, new)
-        self._written += len(places)
-
-    def take(self, ages: Tensor) -> tuple[Tensor, ...]:
-        """The rows of these ages: 0 is the newest."""
-        places = (self._written - 1 - ages) % len(self._arrays[0])
-        return tuple(array[places] for array in self._arrays)
-
-    def rows(self) -> tuple[Tensor, ...]:
-        """All, oldest first."""
-        return self.take(torch.arange(len(self) - 1, -1, -1))
-
-    def any(self, size: int, random: torch.Generator) -> Tensor:
-        """Ages [size], each as likely; each row once where there are no more."""
-        known = len(self)
-        return torch.randint(known, (size,), generator=random) if known > size else torch.arange(known)
-
-    def drawn(self, size: int, half_lives: Tensor, random: torch.Generator) -> Tensor:
-        """Ages [sets, size] of what is known: see `retrain.batches.ages`."""
-        return drawn_ages(size, len(self), half_lives, random)
-
-    def deviation(self) -> float:
-        """The standard deviation of the targets; 1 where they do not vary."""
-        return float(self._arrays[-1][: len(self)].double().std(correction=0)) or 1.0
-
-    def _grow(self, arrays: tuple[Tensor, ...]) -> None:
-        """Make room for these rows: twice as much as there was, up to the window. Until it is full nothing wraps."""
-        room, due = len(self._arrays[0]) if self._arrays else 0, min(self._written + len(arrays[0]), self._window)
-        if due <= room:
-            return
-        larger = tuple(array.new_empty((min(max(due, 2 * room), self._window), *array.shape[1:])) for array in arrays)
-        for new, old in zip(larger, self._arrays, strict=False):
-            new[: self._written] = old[: self._written]
-        self._arrays = larger
+    def _slope(self, target: Tensor, scale: float, logits: Tensor) -> Tensor:
+        """The gradient of each set's mean loss by its logits [sets, b, outputs]: whatever the task, what they predict
+        less what was due."""
+        kind, outputs = self._task.kind, self._task.outputs
+        error = activate(self._task, logits.flatten(0, 1)) - wanted(kind, target.flatten(), outputs)
+        if kind is Kind.REGRESSION:
+            error = (error / scale).clamp_(-1.0, 1.0).div_(scale)
+        terms = target.shape[1] * (outputs if kind is Kind.MULTILABEL else 1)
+        return error.div_(terms).view_as(logits)
 
 
 def _as_they_are(numbers: Tensor) -> Tensor:

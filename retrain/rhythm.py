@@ -25,13 +25,15 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
     """Newest examples remembered for replay, >= 1."""
     replay: int = 4
     """Replayed batches an update, >= 0."""
-    batch_size: int = 128
+    batch_size: int = 96
     """Examples of a replayed batch, >= 1."""
     half_life: float = 10_000.0
     """Examples of age after which an example is replayed half as often, > 0; infinity: all the same. The default
     committee's networks have half-lives of their own."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """AdamW's step, > 0; the default committee takes twice that for a multi-class label."""
+    lookahead: float = 0.5
+    """How far an update goes towards where its steps lead, 0 < lookahead <= 1: less damps what they disagree on."""
     weight_decay: float = 0.1
     """AdamW's decoupled decay, >= 0."""
     warm_up: int = 50
@@ -46,5 +48,6 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
             check_field(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("half_life", "learning_rate", "budget_s"):
             check_field(self, name, getattr(self, name) > 0, "above 0")
+        check_field(self, "lookahead", 0 < self.lookahead <= 1, "above 0 and at most 1")
         for name in ("learning_rate", "weight_decay"):
             check_field(self, name, math.isfinite(getattr(self, name)), "finite")

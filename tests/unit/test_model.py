@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.features import Category, Features, Number, Vector
-from inference.layers import learned, masks
+from inference.layers import descend, masks
 from inference.model import activate, base_rate_scores, build
 from inference.network import TabularNetwork
 from inference.task import Kind, Task
@@ -236,36 +236,44 @@ def test_masks_drop_their_share_and_keep_the_mean() -> None:
 
 @pytest.mark.parametrize("buckets", [(), (4, 8)])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_learning_has_autograds_gradients(buckets: tuple[int, ...], outputs: int) -> None:
-    """The layers as one operation say what they say one by one, and their gradients are those of autograd."""
+def test_learning_has_autograds_gradients(
+    buckets: tuple[int, ...], outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradients that are written out are those that autograd finds in the layers one by one."""
+    monkeypatch.setattr("inference.network.DROPPED", 0.0)
     task = BINARY if outputs == 1 else THREE
     module = TabularNetwork(3, [True, False, False], buckets, task)
+    module.scale.fill_(2.0)
     encoded = module.encode(torch.randn(2, 5, 3))
     categories = torch.randint(0, 4, (2, 5, len(buckets)))
     rows = None if module.categories is None else module.categories.rows(categories)
-    layers, wanted = (*module.hidden, module.head), torch.randn(2, 5, outputs)
-    found = []
-    for said in (learned(encoded, rows, layers, module.categories, 0.0), module._networks(encoded, rows)):
-        said.backward(wanted)
-        found.append([said.detach(), *(p.grad.clone() for p in module.parameters() if p.grad is not None)])
-        module.zero_grad()
-    assert len(found[0]) == len(found[1]) > 6
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
+    wanted, said = torch.randn(2, 5, outputs), []
+    module.descend(encoded, categories, lambda outputs: said.append(outputs) or wanted.clone())
+    found = {name: parameter.grad for name, parameter in module.named_parameters()}
+    module.zero_grad()
+    again = module._networks(encoded, rows) * module.scale + module.shift
+    again.backward(wanted)
+    assert torch.allclose(said[0], again, atol=1e-6)
+    for name, parameter in module.named_parameters():
+        if name.startswith("linear"):
+            assert found[name] is None
+        else:
+            assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
 
 
 def test_what_is_dropped_moves_nothing() -> None:
     """With dropout the gradient of a layer's weights is that of the units that were kept, grown as they were."""
     module = TabularNetwork(3, [False] * 3, (), BINARY)
     encoded = module.encode(torch.randn(2, 1, 3))
+    said = []
     torch.manual_seed(1)
-    said = learned(encoded, None, (*module.hidden, module.head), None, 0.5)
-    said.sum().backward()
+    descend(encoded, None, (*module.hidden, module.head), None, 0.5, lambda outputs: said.append(outputs) or torch.ones_like(outputs))
     torch.manual_seed(1)
     one, two = masks((2, 1), 128, 0.5), masks((2, 1), 64, 0.5)
     first, second = module.hidden
     inner = first(encoded).relu() * one
     again = module.head(second(inner).relu() * two)
     gradient = torch.autograd.grad(again.sum(), first.weight)[0]
-    assert torch.allclose(said, again, atol=1e-6)
+    assert torch.allclose(said[0], again, atol=1e-6)
     assert first.weight.grad is not None
     assert torch.allclose(first.weight.grad, gradient, atol=1e-6)
