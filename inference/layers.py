@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EMBEDDED = 8  # numbers that a category value is described by
-_POOL = 1_024  # masks of a layer
+_STARTS = 1 << 14  # of windows of masks
 
 
 def masks(rows: Sequence[int], width: int, dropped: float) -> Tensor:
-    """Masks [*rows, width] for dropout. Each row gets one of a thousand: to draw a number for each value takes longer
-    than the layer."""
-    return functional.embedding(torch.randint(_POOL, rows), _pool(width, dropped))
+    """Masks [*rows, width] for dropout: a window at random of numbers drawn once, because to draw a number for each
+    value takes longer than the layer."""
+    size = math.prod(rows) * width
+    start = int(torch.randint(_STARTS, ()))
+    return _tape(size, dropped)[start : start + size].view(*rows, width)
 
 
-@cache
-def _pool(width: int, dropped: float) -> Tensor:
-    kept = torch.rand(_POOL, width, generator=torch.Generator().manual_seed(width)) >= dropped
+@lru_cache(maxsize=16)
+def _tape(size: int, dropped: float) -> Tensor:
+    kept = torch.rand(size + _STARTS, generator=torch.Generator().manual_seed(size)) >= dropped
     return kept / (1.0 - dropped)
 
 
