@@ -23,7 +23,7 @@ YEARS = range(1_800, 2_200)
 DEFAULT_WAIT = "1d"
 ROOM = 1.25  # how much longer than the slowest label seen the declaration waits
 _DISTINCT_KEPT = 100_000
-_CHUNK = 4_096  # rows whose columns are taken at once
+_CHUNK = 64  # rows whose columns are taken at once: they stay in the cache
 _WAITS = (
     *((f"{n}m", n * 60) for n in (1, 2, 5, 10, 15, 30)),
     *((f"{n}h", n * 3_600) for n in (1, 2, 3, 6, 12)),
@@ -76,7 +76,7 @@ class _Profile:
     def add(self, values: Sequence[Any]) -> None:
         """The column's next values. Once many different ones are known, only those are counted on."""
         self.seen += len(values)
-        texts = [value if type(value) is str else _text(value) for value in values]
+        texts = values if set(map(type, values)) == {str} else list(map(_text, values))
         known = self.values
         known.update(texts if len(known) < _DISTINCT_KEPT else filter(known.__contains__, texts))
 
