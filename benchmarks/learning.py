@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Row, at_least, at_most
+from tailrace.backtest.asking import Asked, inferred
 from tailrace.backtest.outcome import Entry
-from tailrace.backtest.running import Asked, backtest, inferred
+from tailrace.backtest.running import backtest
 from tailrace.demo.flights import DATA as SHIPPED
 from tailrace.settings import Settings
 from tailrace.sources import Columns

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.features import Features, Inputs
+from inference.features import Inputs
 from streams.durations import seconds
 from streams.events import DeclarationError
 from streams.label_policy import JoinPolicy
+from tailrace.backtest.growing import Growing
 from tailrace.backtest.reading import Arrival, FeatureDict, Part, parts
 from tailrace.errors import BadData
 from tailrace.pipeline import Pipeline
@@ -62,6 +64,12 @@ class Stream:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def known(self) -> Growing:
+        """The same as what has become known, to be replayed."""
+        targets = self.targets[[arrival.event for arrival in self.arrivals]].tolist()
+        part = Part(self.ids, self.times.tolist(), self.inputs, self.features, self.arrivals, targets)
+        return Growing([part], self.optional, self.buckets)
+
     def delayed(self, delay: Delay) -> Stream:
         """The same history, had its labels (those that silence stood for too) been late by `delay`."""
         if delay == Delay():
@@ -94,23 +102,32 @@ def history(
 ) -> Stream:
     """Moments of a file or a log as arrays. `policy` stands in for the declaration's own (another wait). Without
     `dicts` the features are there as arrays only."""
-    return whole(parts(moments, pipeline, policy or pipeline.policy, dicts=dicts), pipeline.features)
+    features = pipeline.features
+    some = parts(moments, pipeline, policy or pipeline.policy, dicts=dicts)
+    return whole(Growing(some, features.optional, features.buckets))
 
 
-def whole(parts: Iterable[Part], features: Features) -> Stream:
-    """The history whose parts these are, at least one."""
-    found = list(parts)
-    ids = list(chain.from_iterable(part.ids for part in found))
-    arrivals = list(chain.from_iterable(part.arrivals for part in found))
-    targets = np.full(len(ids), np.nan, np.float32)
-    targets[[arrival.event for arrival in arrivals]] = list(chain.from_iterable(part.targets for part in found))
+def whole(growing: Growing) -> Stream:
+    """All of it, read to its end."""
+    growing.count()
     return Stream(
-        ids,
-        np.fromiter(chain.from_iterable(part.times for part in found), np.float64, len(ids)),
-        Inputs.concat([part.inputs for part in found]),
-        list(chain.from_iterable(part.features for part in found)),
-        targets,
-        arrivals,
-        tuple(features.optional),
-        tuple(features.buckets),
+        growing.ids,
+        growing.times,
+        growing.inputs,
+        growing.features,
+        growing.targets,
+        list(growing.arrivals()),
+        growing.optional,
+        growing.buckets,
     )
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Millions of objects are made and none is garbage: looking through them again and again takes half the time."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()

@@ -37,7 +37,7 @@ from retrain.training import Diverged, score
 from retrain.triggers import Facts, first_due
 from retrain.updating import Update, Updater
 from retrain.watching import Watch
-from tailrace.backtest.history import Stream
+from tailrace.backtest.growing import Growing
 from tailrace.backtest.outcome import Drift, Retraining
 from tailrace.backtest.policies import Policy
 
@@ -93,23 +93,23 @@ class _Run(NamedTuple):
 
 
 class Simulation:
-    """Replays `stream` under `policy`. `keep` is given each release's version and weights."""
+    """Replays `history` under `policy`, as far as it is read. `keep` is given each release's version and weights."""
 
     def __init__(
         self,
         policy: Policy,
-        stream: Stream,
+        history: Growing,
         rates: Rates | None = None,
         *,
         progress: Callable[[int], None] = lambda scored: None,
         keep: Callable[[int, dict[str, Tensor]], None] = lambda version, state: None,
     ) -> None:
-        self._policy, self._stream, self._rates = policy, stream, rates or Rates()
+        self._policy, self._history, self._rates = policy, history, rates or Rates()
         self._progress, self._keep = progress, keep
         task = policy.task
-        self._example_events = np.array([arrival.event for arrival in stream.arrivals], np.int64)
-        self._scores = np.zeros((len(stream), task.outputs), np.float32)
-        self._releases = np.zeros(len(stream), np.int64)
+        self._example_events: list[int] = []
+        self._scores = np.empty((0, task.outputs), np.float32)  # with room for more than are scored
+        self._releases = np.empty(0, np.int64)
         self._serving = base_rate_serving(task, policy.base_rate).score
         self._weights: dict[str, Tensor] | None = None  # of the champion; None: the base rate
         self._champion = self._published = self._updates = 0
@@ -130,12 +130,12 @@ class Simulation:
         """Replay it all. Raises what a declared module raises."""
         torch.set_num_threads(1)  # as in a training process: sums in another order give other last bits
         began, cpu = time.perf_counter(), time.process_time()
-        stream, times = self._stream, self._stream.times
-        last = len(stream) - 1
-        for number, (position, event) in enumerate(stream.arrivals):
-            now = float(times[min(position, last)])
+        history = self._history
+        for number, (position, event) in enumerate(history.arrivals()):
+            now = history.at(position)
             self._finish_until(now)
-            row = Row(0, number, float(times[event]), now, float(stream.targets[event]), b"", None, 0, [])
+            self._example_events.append(event)
+            row = Row(0, number, float(history.times[event]), now, float(history.targets[event]), b"", None, 0, [])
             self._buffer.append([row])
             if self._updater:
                 self._updater.take([row], {})
@@ -143,12 +143,13 @@ class Simulation:
                     self._begin_update(self._updater, position, now)
             if self._policy.retrain and number + 1 - self._looked >= _LOOK:
                 self._look(position, number + 1, now)
-        if len(stream):
-            self._finish_until(float(times[-1]))
-        self._score_to(len(stream))
+        count = history.count()
+        if count:
+            self._finish_until(history.at(count))
+        self._score_to(count)
         return Result(
-            self._scores,
-            self._releases,
+            self._scores[:count],
+            self._releases[:count],
             self._published,
             self._updates,
             self._retrainings,
@@ -162,15 +163,15 @@ class Simulation:
         start = self._scored
         if end <= start:
             return
+        if end > len(self._scores):
+            room = max(end, self._history.events)
+            self._scores = np.concatenate((self._scores, np.empty((room, self._scores.shape[1]), np.float32)))
+            self._releases = np.concatenate((self._releases, np.empty(room, np.int64)))
         rows = slice(start, end)
-        self._scores[rows] = self._serving(self._stream.inputs.take(rows))
+        self._scores[rows] = self._serving(self._history.inputs.take(rows))
         self._releases[rows] = self._champion
         self._scored = end
         self._progress(end)
-
-    def _first_at(self, time: float) -> int:
-        """The first event that happens at this time or later."""
-        return int(np.searchsorted(self._stream.times, time, "left"))
 
     def _finish_until(self, now: float) -> None:
         """Bring into force what is done by now, in its order."""
@@ -198,7 +199,9 @@ class Simulation:
         done = now + updater.waiting / self._rates.update_labels
         if self._run is not None and self._run.at <= done:
             return  # it would be overtaken
-        self._score_to(max(position, self._first_at(done)))  # with the weights as they are before they change in place
+        self._score_to(
+            max(position, self._history.first_at(done))
+        )  # with the weights as they are before they change in place
         update = updater.next(now, self._champion, fits=self._weights is not None)
         learner = self._learner = self._begun(update) or self._learner
         assert learner is not None
@@ -249,8 +252,8 @@ class Simulation:
         self._score_to(position)
         events = self._example_events[self._looked : known]
         self._looked = known
-        scores, targets = self._scores[events], self._stream.targets[events]
-        self._watch.see(self._policy.task.kind, scores, targets, lambda: self._stream.inputs.take(events), now)
+        scores, targets = self._scores[events], self._history.targets[events]
+        self._watch.see(self._policy.task.kind, scores, targets, lambda: self._history.inputs.take(events), now)
         if self._run is not None or len(self._buffer) < self._policy.training.min_examples:
             return
         facts = self._watch.facts(now)
@@ -305,7 +308,7 @@ class Simulation:
         said.gate, said.released = verdict.reason, verdict.passed
         if not verdict.passed:
             return
-        self._score_to(self._first_at(at))
+        self._score_to(self._history.first_at(at))
         self._publish(self._built(0, load_state(candidate.state)))
         self._seen = max(row.offset + 1 for row in run.selection.train)
         self._through = max(row.time for row in run.selection.train)
@@ -323,11 +326,11 @@ class Simulation:
 
     def _arrays(self, rows: list[Row]) -> tuple[Inputs, NDArray[np.float32]]:
         events = self._events(rows)
-        return self._stream.inputs.take(events), self._stream.targets[events]
+        return self._history.inputs.take(events), self._history.targets[events]
 
-    def _events(self, rows: list[Row]) -> NDArray[np.int64]:
+    def _events(self, rows: list[Row]) -> list[int]:
         """Which events these examples are of."""
-        return self._example_events[[row.offset for row in rows]]
+        return [self._example_events[row.offset] for row in rows]
 
     def _built(self, seed: int, weights: dict[str, Tensor] | None) -> nn.Module:
         """The declared module, with these weights or fresh ones."""

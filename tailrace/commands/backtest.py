@@ -11,7 +11,7 @@ import typer
 from tailrace.commands.common import JsonOption, emit, load_settings, log_to_stderr, note, progress
 
 if TYPE_CHECKING:
-    from tailrace.backtest.running import Asked, Subject
+    from tailrace.backtest.asking import Asked, Subject
     from tailrace.settings import Settings
 
 
@@ -55,8 +55,9 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """Replay history: what would have been predicted, which policy would have won, and what it would have cost."""
+    from tailrace.backtest.asking import Asked, inferred
     from tailrace.backtest.outcome import builtin
-    from tailrace.backtest.running import Asked, backtest, inferred
+    from tailrace.backtest.running import backtest
     from tailrace.errors import Exit, UserError
     from tailrace.sources import Columns
 
@@ -98,15 +99,14 @@ def backtest(
 
 def _declared(settings: Settings, asked: Asked) -> tuple[Subject, Asked]:
     """The settings' pipeline, and the columns that they know of its data."""
-    from tailrace.backtest.running import Subject
-    from tailrace.loading import load_pipeline
+    from tailrace.backtest.asking import Subject
 
     known, columns = settings.send, asked.columns
-    pipeline = load_pipeline(settings.pipeline)
+    subject = Subject.load(reference=settings.pipeline)
     columns = columns._replace(
         id=columns.id or known.id,
         time=columns.time or known.time,
-        label=columns.label or known.label or pipeline.label.name,
+        label=columns.label or known.label or subject.pipeline.label.name,
         label_time=columns.label_time or known.label_time,
     )
-    return Subject(pipeline), asked._replace(columns=columns)
+    return subject, asked._replace(columns=columns)

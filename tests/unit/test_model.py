@@ -267,7 +267,14 @@ def test_what_is_dropped_moves_nothing() -> None:
     encoded = module.encode(torch.randn(2, 1, 3))
     said = []
     torch.manual_seed(1)
-    descend(encoded, None, (*module.hidden, module.head), None, 0.5, lambda outputs: said.append(outputs) or torch.ones_like(outputs))
+    descend(
+        encoded,
+        None,
+        (*module.hidden, module.head),
+        None,
+        0.5,
+        lambda outputs: said.append(outputs) or torch.ones_like(outputs),
+    )
     torch.manual_seed(1)
     one, two = masks((2, 1), 128, 0.5), masks((2, 1), 64, 0.5)
     first, second = module.hidden

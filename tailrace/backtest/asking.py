@@ -1,0 +1,90 @@
+"""What a backtest is asked for, the pipeline it is about, and the moments of its data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from tailrace.backtest.history import Delay
+from tailrace.backtest.origins import LogOrigin, origin
+from tailrace.errors import BadData
+from tailrace.loading import load_pipeline
+from tailrace.pipeline import Pipeline
+from tailrace.settings import Settings
+from tailrace.sources import Columns, Moment, replay, rows
+
+
+class Asked(NamedTuple):
+    """What a backtest is asked for. `limit`: the first so many events; `delay` None: natural where the data has label
+    times, else none at all. `rate`: rows a second that training is charged with on the simulated clock."""
+
+    data: str
+    columns: Columns
+    drop: Sequence[str] = ()
+    delay: str | None = None
+    policies: Sequence[Path] = ()
+    baselines: bool = False
+    seed: int = 0
+    score_from: int = 0
+    limit: int | None = None
+    rate: float = 50_000.0
+
+
+class Subject(NamedTuple):
+    """The pipeline in question, and where another process finds it: `text` is its file, where it was inferred from the
+    data, `reference` names it, where it was declared; neither: nowhere."""
+
+    pipeline: Pipeline
+    text: str | None = None
+    reference: str | None = None
+
+    @classmethod
+    def load(cls, *, text: str | None = None, reference: str | None = None) -> Subject:
+        """The pipeline of this file's text, or of this name. Raises BadPipeline."""
+        if text is None:
+            assert reference is not None
+            return cls(load_pipeline(reference), None, reference)
+        with TemporaryDirectory() as directory:
+            file = Path(directory) / "pipeline.py"
+            file.write_text(text, encoding="utf-8")
+            return cls(load_pipeline(str(file)), text)
+
+
+def inferred(asked: Asked) -> Subject:
+    """The pipeline that `tailrace init --from` would write for the data. Raises BadData."""
+    from tailrace import templates
+    from tailrace.inferring import infer
+
+    source = origin(asked.data)
+    if isinstance(source, LogOrigin):
+        raise BadData("without a PIPELINE, --data must be a file: its columns say what an event is")
+    if asked.columns.label is None:
+        raise BadData("without a PIPELINE, --label must name the column to predict")
+    found = infer(rows(source), asked.columns, asked.drop)
+    name = templates.pipeline_name(source.name.partition(".")[0])
+    return Subject.load(text=templates.pipeline_file(name, str(source), found))
+
+
+def moments(pipeline: Pipeline, asked: Asked, settings: Settings, delay: Delay) -> Iterator[Moment]:
+    """All that happened. Raises BadData and LogError."""
+    source = origin(asked.data)
+    if isinstance(source, LogOrigin):
+        found = source.moments(pipeline, settings.log.connection_options())
+        return found if asked.limit is None else _first(found, asked.limit)
+    columns = asked.columns
+    if delay != Delay():
+        columns = columns._replace(label_time=None)
+    return replay(itertools.islice(rows(source), asked.limit), pipeline, columns)
+
+
+def _first(moments: Iterator[Moment], events: int) -> Iterator[Moment]:
+    """The moments up to the first so many events, and the labels between."""
+    for moment in moments:
+        if moment.kind == "event":
+            if events == 0:
+                return
+            events -= 1
+        yield moment
