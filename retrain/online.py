@@ -1,8 +1,9 @@
 """Learning online: a module that learns chunk by chunk, from the newest labels and from replayed ones.
 
 An update takes one step on the chunk and a few on batches of remembered rows, drawn with a probability that halves with
-every half-life of age. Replay against forgetting: Rolnick et al., "Experience replay for continual learning", 2019.
-Everything is done on the CPU: the steps are too small for anything else to be faster.
+every half-life of age; then it goes part of the way back. Replay against forgetting: Rolnick et al., "Experience replay
+for continual learning", 2019; part of the way back against noise: Zhang et al., "Lookahead optimizer: k steps forward,
+1 step back", 2019. Everything is done on the CPU: the steps are too small for anything else to be faster.
 What a module may offer to learn better: see `inference.model`. Importing this imports torch.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -115,12 +117,11 @@ class Learner:
         memory, plan = self._memory, self._plan
         size = max(plan.labels, -(-fresh // PARTS))
         for ages in torch.split(torch.arange(fresh - 1, -1, -1), size):
-            # Some layers cannot train on one row alone (BatchNorm): it is given company.
-            company = memory.drawn(int(len(ages) == 1), self._half_lives, self._random)
-            yield self._rows(torch.cat((ages.expand(len(company), -1), company), 1))
-            if plan.replay:
-                replayed = self._rows(memory.drawn(plan.replay * plan.batch_size, self._half_lives, self._random))
-                yield from zip(*(torch.split(column, plan.batch_size, 1) for column in replayed), strict=True)
+            company = int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
+            drawn = memory.drawn(company + plan.replay * plan.batch_size, self._half_lives, self._random)
+            rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
+            sizes = [len(ages) + company, *repeat(plan.batch_size, plan.replay)]
+            yield from zip(*(torch.split(column, sizes, 1) for column in rows), strict=True)
 
     @torch.no_grad()
     def _rows(self, ages: Tensor) -> tuple[Tensor, ...]:

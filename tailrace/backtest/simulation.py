@@ -136,7 +136,8 @@ class Simulation:
             self._finish_until(now)
             self._example_events.append(event)
             row = Row(0, number, float(history.times[event]), now, float(history.targets[event]), b"", None, 0, [])
-            self._buffer.append([row])
+            if self._policy.retrain:
+                self._buffer.append([row])
             if self._updater:
                 self._updater.take([row], {})
                 if self._updater.due(now):
