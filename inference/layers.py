@@ -15,12 +15,13 @@ EMBEDDED = 8  # numbers that a category value is described by
 _STARTS = 1 << 14  # of windows of masks
 
 
-def masks(rows: Sequence[int], width: int, dropped: float) -> Tensor:
-    """Masks [*rows, width] for dropout: a window at random of numbers drawn once, because to draw a number for each
-    value takes longer than the layer."""
-    size = math.prod(rows) * width
+def masks(rows: Sequence[int], widths: Sequence[int], dropped: float) -> list[Tensor]:
+    """Masks [*rows, width] for dropout, one for each width: a window at random of numbers drawn once, because to draw a
+    number for each value takes longer than the layer."""
+    sizes = [math.prod(rows) * width for width in widths]
     start = int(torch.randint(_STARTS, ()))
-    return _tape(size, dropped)[start : start + size].view(*rows, width)
+    window = _tape(sum(sizes), dropped)[start : start + sum(sizes)]
+    return [part.view(*rows, width) for part, width in zip(torch.split(window, sizes), widths, strict=True)]
 
 
 @lru_cache(maxsize=16)
@@ -81,19 +82,19 @@ def descend(
 ) -> None:
     """Give each parameter of several networks of two hidden layers the gradient of their loss, with dropout.
 
-    Encoded numbers [many, b, encoded] and rows of the table [many, b, C]; `slope` tells the gradient of the loss by what
-    the networks say [many, b, outputs]. Written out, because at these sizes what autograd does between the products
-    costs as much as the products.
+    Encoded numbers [many, b, encoded] and rows of the table [many, b, C]; `slope` tells the gradient of the loss by
+    what the networks say [many, b, outputs]. Written out, because at these sizes what autograd does between the
+    products costs as much as the products.
     """
     first, second, head = layers
+    hiding = masks(encoded.shape[:2], (first.weight.shape[2], second.weight.shape[2]), dropped)
     said = first(encoded)
     described = None
     if categories is not None and rows is not None:
         described = functional.embedding(rows, categories.embedding).flatten(2)
         said = said.baddbmm_(described, categories.weight)
-    one = said.relu_().mul_(masks(said.shape[:2], said.shape[2], dropped))
-    two = second(one).relu_()
-    two.mul_(masks(two.shape[:2], two.shape[2], dropped))
+    one = said.relu_().mul_(hiding[0])
+    two = second(one).relu_().mul_(hiding[1])
     outer = slope(head(two))
     _pull(head, two, outer)
     middle = _through(outer, head, two, 1.0 - dropped)

@@ -41,8 +41,8 @@ class Linear(nn.Module):
             self._absorb(dense[block], None if rows is None else rows[block], targets[block], shift)
 
     def _absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
-        """What a row's step changes in the logits of later rows is its error times the product of the two rows, so the steps
-        of a block need its products alone, and the weights are touched once."""
+        """What a row's step changes in the logits of later rows is its error times the product of the two rows, so the
+        steps of a block need its products alone, and the weights are touched once."""
         products = torch.addmm(torch.ones(()), dense, dense.T)
         if rows is not None:
             products += (rows[:, None] == rows[None]).sum(2)

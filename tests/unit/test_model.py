@@ -225,10 +225,11 @@ def test_masks_drop_their_share_and_keep_the_mean() -> None:
     """A tenth of the values become zero; the others grow so that the mean stays; each draw is another, and a seed
     repeats it."""
     torch.manual_seed(3)
-    first, second = masks((64, 5), 101, 0.1), masks((64, 5), 101, 0.1)
+    (first, other), (second, _) = masks((64, 5), (101, 101), 0.1), masks((64, 5), (101, 101), 0.1)
     torch.manual_seed(3)
-    assert torch.equal(first, masks((64, 5), 101, 0.1))
+    assert torch.equal(first, masks((64, 5), (101, 101), 0.1)[0])
     assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
     assert first.shape == (64, 5, 101)
     assert float((first == 0).float().mean()) == pytest.approx(0.1, abs=0.01)
     assert float(first.mean()) == pytest.approx(1.0, abs=0.01)
@@ -248,7 +249,12 @@ def test_learning_has_autograds_gradients(
     categories = torch.randint(0, 4, (2, 5, len(buckets)))
     rows = None if module.categories is None else module.categories.rows(categories)
     wanted, said = torch.randn(2, 5, outputs), []
-    module.descend(encoded, categories, lambda outputs: said.append(outputs) or wanted.clone())
+
+    def slope(outputs: Tensor) -> Tensor:
+        said.append(outputs)
+        return wanted.clone()
+
+    module.descend(encoded, categories, slope)
     found = {name: parameter.grad for name, parameter in module.named_parameters()}
     module.zero_grad()
     again = module._networks(encoded, rows) * module.scale + module.shift
@@ -258,7 +264,10 @@ def test_learning_has_autograds_gradients(
         if name.startswith("linear"):
             assert found[name] is None
         else:
-            assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
+            gradients = found[name], parameter.grad
+            assert gradients[0] is not None
+            assert gradients[1] is not None
+            assert torch.allclose(gradients[0], gradients[1], atol=1e-6), name
 
 
 def test_what_is_dropped_moves_nothing() -> None:
@@ -266,17 +275,15 @@ def test_what_is_dropped_moves_nothing() -> None:
     module = TabularNetwork(3, [False] * 3, (), BINARY)
     encoded = module.encode(torch.randn(2, 1, 3))
     said = []
+
+    def slope(outputs: Tensor) -> Tensor:
+        said.append(outputs)
+        return torch.ones_like(outputs)
+
     torch.manual_seed(1)
-    descend(
-        encoded,
-        None,
-        (*module.hidden, module.head),
-        None,
-        0.5,
-        lambda outputs: said.append(outputs) or torch.ones_like(outputs),
-    )
+    descend(encoded, None, (*module.hidden, module.head), None, 0.5, slope)
     torch.manual_seed(1)
-    one, two = masks((2, 1), 128, 0.5), masks((2, 1), 64, 0.5)
+    one, two = masks((2, 1), (128, 64), 0.5)
     first, second = module.hidden
     inner = first(encoded).relu() * one
     again = module.head(second(inner).relu() * two)

@@ -237,6 +237,46 @@ def test_the_optimiser_is_torchs() -> None:
     assert own[0].grad is None
 
 
+def test_what_moves_now_and_then_is_torchs_too() -> None:
+    """Parameters that have a gradient in some steps alone count those steps, as torch's do; types may differ."""
+    own, theirs = (
+        [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.float64))]
+        for _ in range(2)
+    )
+    ours, reference = AdamW(own, 0.1), torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.1, fused=True)
+    for moving in ((0,), (0, 1, 2), (1,), (), (0, 2)):
+        for parameters in (own, theirs):
+            for index in moving:
+                parameters[index].grad = parameters[index].detach() * 0.3
+        ours.step(0.1)
+        reference.step()
+        reference.zero_grad()
+    assert all(torch.equal(mine, other) for mine, other in zip(own, theirs, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_looking_ahead_goes_part_of_the_way(share: float) -> None:
+    """The parameters end between where they were and where the steps led; what did not move stays to the bit."""
+    moved, still = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([0.1, 0.7]))
+    optimizer = AdamW([moved, still], 0.0)
+    with optimizer.ahead(share), torch.no_grad():
+        moved.add_(4.0)
+    assert torch.allclose(moved, torch.tensor([1.0, 2.0]) + 4.0 * share)
+    assert torch.equal(still, torch.tensor([0.1, 0.7]))
+
+
+@pytest.mark.parametrize("task", [*TASKS, Task(Kind.MULTILABEL, ("a", "b", "c"))])
+def test_the_slope_is_that_of_the_loss(task: Task) -> None:
+    """The gradient that the committee's networks are given is what autograd makes of the loss of each set of rows."""
+    subject = learner(task)
+    logits = (3 * torch.randn(2, 7, task.outputs, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    target = torch.randint(0, 2 if task.kind is Kind.BINARY else 3, (2, 7)).float()
+    loss = sum(subject._loss(said, due, 0.7) for said, due in zip(logits, target, strict=True))
+    assert isinstance(loss, Tensor)
+    (expected,) = torch.autograd.grad(loss, logits)
+    assert torch.allclose(subject._slope(target, 0.7, logits.detach()), expected, atol=1e-6)
+
+
 WAKING = """
 import sys
 import numpy as np
