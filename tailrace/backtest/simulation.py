@@ -200,9 +200,8 @@ class Simulation:
         done = now + updater.waiting / self._rates.update_labels
         if self._run is not None and self._run.at <= done:
             return  # it would be overtaken
-        self._score_to(
-            max(position, self._history.first_at(done))
-        )  # with the weights as they are before they change in place
+        # With the weights as they are before they change in place.
+        self._score_to(max(position, self._history.first_at(done)))
         update = updater.next(now, self._champion, fits=self._weights is not None)
         learner = self._learner = self._begun(update) or self._learner
         assert learner is not None
