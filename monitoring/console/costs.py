@@ -14,9 +14,9 @@ def costs(texts: Iterable[str]) -> dict[str, Any]:
     """The figures of each phase, summed over roles; what nobody measures is None. `texts`: bodies of /metrics."""
     samples = Samples(sample for text in texts for sample in parsed(text))
     events = _sum(samples, "tailrace_events_total", outcome="predicted")
-    runs = _sum(samples, "tailrace_retrain_seconds_count")
-    updates = _sum(samples, "tailrace_update_seconds_count")
-    done = {"inference": events, "training": (runs or 0) + (updates or 0)}
+    runs = samples.total("tailrace_retrain_runs_total", outcome="published")
+    updates = samples.total("tailrace_updates_total", outcome="published")
+    done = {"inference": events, "training": runs + updates}
     return {
         "phases": {phase: _phase(samples, phase, done[phase]) for phase in PHASES},
         "swap_pause_s": _mean(samples, "tailrace_swap_pause_seconds"),
@@ -24,7 +24,7 @@ def costs(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _phase(samples: Samples, phase: str, done: float | None) -> dict[str, Any]:
-    """`each`: per million predictions, or per run or update."""
+    """`each`: per million predictions, or per release by a run or an update."""
     joules = _sum(samples, "tailrace_energy_joules_total", phase=phase)
     cost = _sum(samples, "tailrace_cost_total", phase=phase)
     of = 1e6 if phase == "inference" else 1

@@ -289,16 +289,18 @@ tailrace_compute_seconds_total{phase="inference",device="cpu"} 10.0
 RETRAINER = """
 # TYPE tailrace_energy_joules_total counter
 tailrace_energy_joules_total{phase="training",source="rapl"} 300.0
-# TYPE tailrace_retrain_seconds histogram
-tailrace_retrain_seconds_count 2.0
-tailrace_retrain_seconds_sum 9.0
-# TYPE tailrace_update_seconds histogram
-tailrace_update_seconds_count 4.0
+# TYPE tailrace_retrain_runs_total counter
+tailrace_retrain_runs_total{outcome="published"} 2.0
+tailrace_retrain_runs_total{outcome="rejected"} 9.0
+# TYPE tailrace_updates_total counter
+tailrace_updates_total{outcome="published"} 4.0
+tailrace_updates_total{outcome="failed"} 1.0
 """
 
 
 def test_costs_are_summed_over_roles() -> None:
-    """What roles measured is put side by side; what nobody measured is None, not nought."""
+    """What roles measured is put side by side, a training being one that was published; what nobody measured is None,
+    not nought."""
     phases = costs([METRICS, RETRAINER])["phases"]
     inference, training = phases["inference"], phases["training"]
     assert (inference["joules"], inference["joules_each"], inference["sources"]) == (50.0, 25.0, ["estimate"])

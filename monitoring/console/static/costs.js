@@ -8,7 +8,7 @@ export function Costs({ costs }) {
   const phase = (name) => costs?.phases?.[name] ?? {};
   const roles = costs?.roles?.length ? `told by ${costs.roles.join(", ")}` : "no role tells its metrics yet";
   const rows = [
-    ["done", (p, name) => p.done == null ? none : html`${count(p.done)} <span class="soft">${name === "inference" ? "predictions" : "trainings"}</span>`],
+    ["done", (p, name) => p.done == null ? none : html`${count(p.done)} <span class="soft">${name === "inference" ? "predictions" : "releases"}</span>`],
     ["processor time", (p) => (p.cpu_s == null ? none : duration(p.cpu_s))],
     ["GPU time", (p) => (p.gpu_s == null ? none : p.gpu_s ? duration(p.gpu_s) : "0 s")],
     ["energy", (p) => (p.joules == null ? none : energy(p.joules))],
