@@ -7,6 +7,7 @@ data --in a process of its own--> history --policy by policy--> simulation -> en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TypeAlias
 
 import msgspec
@@ -36,6 +37,7 @@ def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progr
     policies = [own, *(read_policy(path, own) for path in asked.policies)]
     progress("reading", 0, 0)
     growing = _reading(subject, asked, settings, delay)
+    import_module("tailrace.backtest.simulation")  # torch: it takes as long as the first part does to be there
     if not growing.some():
         raise BadData(f"{asked.data} holds no event of this pipeline")
     measure = Prequential(pipeline.task, asked.score_from)
