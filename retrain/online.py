@@ -105,23 +105,24 @@ class Learner:
     def _take_steps(self, fresh: int, scale: float) -> None:
         if self._descend is None:
             self.module.train()
-        with torch.random.fork_rng(devices=[]), self._optimizer.ahead(self._plan.lookahead):
+        size = max(self._plan.labels, -(-fresh // PARTS))
+        with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed + self._updates)  # for dropout
-            for rows in self._batches(fresh):
-                self._step(rows, scale)
+            for ages in torch.split(torch.arange(fresh - 1, -1, -1), size):
+                with self._optimizer.ahead(self._plan.lookahead):
+                    for rows in self._batches(ages):
+                        self._step(rows, scale)
         if self._descend is None:
             self.module.eval()
 
-    def _batches(self, fresh: int) -> Iterator[tuple[Tensor, ...]]:
-        """The rows of each step: encoded numbers, categories and targets [sets of rows, b, ...]."""
-        memory, plan = self._memory, self._plan
-        size = max(plan.labels, -(-fresh // PARTS))
-        for ages in torch.split(torch.arange(fresh - 1, -1, -1), size):
-            company = int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
-            drawn = memory.drawn(company + plan.replay * plan.batch_size, self._half_lives, self._random)
-            rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
-            sizes = [len(ages) + company, *repeat(plan.batch_size, plan.replay)]
-            yield from zip(*(torch.split(column, sizes, 1) for column in rows), strict=True)
+    def _batches(self, ages: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """The rows of each step for fresh rows of these ages [n]: encoded numbers, categories and targets
+        [sets of rows, b, ...]."""
+        plan, company = self._plan, int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
+        drawn = self._memory.drawn(company + plan.replay * plan.batch_size, self._half_lives, self._random)
+        rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
+        sizes = [len(ages) + company, *repeat(plan.batch_size, plan.replay)]
+        return zip(*(torch.split(column, sizes, 1) for column in rows), strict=True)
 
     @torch.no_grad()
     def _rows(self, ages: Tensor) -> tuple[Tensor, ...]:
