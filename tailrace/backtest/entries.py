@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from monitoring.energy import Energy, cost
 from tailrace.backtest.figures import Prequential
+from tailrace.backtest.growing import Growing
 from tailrace.backtest.history import Stream
 from tailrace.backtest.outcome import Entry
 
@@ -23,7 +24,7 @@ class Prices(NamedTuple):
 
 def entry(
     name: str,
-    stream: Stream,
+    stream: Stream | Growing,
     scores: NDArray[np.float32],
     measure: Prequential,
     prices: Prices,

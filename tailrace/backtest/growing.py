@@ -84,10 +84,10 @@ class Growing:
         if part is None:
             return False
         start, self.events = self.events, self.events + len(part.ids)
-        self._times = _with(self._times, start, part.times)
-        self._numbers = _with(self._numbers, start, part.inputs.numbers)
-        self._categories = _with(self._categories, start, part.inputs.categories)
-        self._targets = _with(self._targets, start, np.full(len(part.ids), np.nan, np.float32))
+        self._times = extended(self._times, start, part.times)
+        self._numbers = extended(self._numbers, start, part.inputs.numbers)
+        self._categories = extended(self._categories, start, part.inputs.categories)
+        self._targets = extended(self._targets, start, np.full(len(part.ids), np.nan, np.float32))
         self._targets[[arrival.event for arrival in part.arrivals]] = part.targets
         self.ids += part.ids
         self.features += part.features
@@ -95,7 +95,7 @@ class Growing:
         return True
 
 
-def _with(array: NDArray[Any], used: int, more: Any) -> NDArray[Any]:
+def extended(array: NDArray[Any], used: int, more: Any) -> NDArray[Any]:
     """The array with more behind the rows that are used, moved to where there is room if need be."""
     end = used + len(more)
     if end > len(array):

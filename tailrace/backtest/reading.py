@@ -97,7 +97,7 @@ class _Reader:
     def end(self) -> Part:
         """No more will come: those labels that wait for better ones count; silence says nothing yet."""
         self._join.labels_end(math.inf)
-        joined = [joined for joined in self._known(self._join.advance()) if not joined.implicit]
+        joined = [one for one in _known(self._join.advance()) if not one.implicit]
         return Part(
             [],
             [],
@@ -133,11 +133,8 @@ class _Reader:
                 join.labels_end()
                 emitted += join.advance()
                 self._position += 1
-            for one in self._known(emitted):
+            for one in _known(emitted):
                 yield Arrival(self._position, one.event), one.label
-
-    def _known(self, emitted: Iterable[Emitted]) -> Iterator[_Joined]:
-        return (_joined(value) for _, value in emitted)
 
     def _times(self, happened: Iterable[_Happened], events: Sequence[Event]) -> list[float]:
         """When each event happened, as the join takes it: unix seconds, or row numbers."""
@@ -169,7 +166,11 @@ class _Joined(msgspec.Struct, gc=False):
     implicit: bool = False
 
 
-_joined = msgspec.json.Decoder(_Joined).decode
+_decode = msgspec.json.Decoder(_Joined).decode
+
+
+def _known(emitted: Iterable[Emitted]) -> Iterator[_Joined]:
+    return (_decode(value) for _, value in emitted)
 
 
 def encoded(features: Features, events: Sequence[Event]) -> tuple[Inputs, list[bool]]:

@@ -101,7 +101,7 @@ def _simulated(
     result = Simulation(policy, growing, rates, progress=tell).run()
     return entry(
         policy.name,
-        whole(growing),
+        growing,
         result.scores,
         measure,
         prices,

@@ -37,7 +37,7 @@ from retrain.training import Diverged, score
 from retrain.triggers import Facts, first_due
 from retrain.updating import Update, Updater
 from retrain.watching import Watch
-from tailrace.backtest.growing import Growing
+from tailrace.backtest.growing import Growing, extended
 from tailrace.backtest.outcome import Drift, Retraining
 from tailrace.backtest.policies import Policy
 
@@ -164,13 +164,9 @@ class Simulation:
         start = self._scored
         if end <= start:
             return
-        if end > len(self._scores):
-            room = max(end, self._history.events)
-            self._scores = np.concatenate((self._scores, np.empty((room, self._scores.shape[1]), np.float32)))
-            self._releases = np.concatenate((self._releases, np.empty(room, np.int64)))
-        rows = slice(start, end)
-        self._scores[rows] = self._serving(self._history.inputs.take(rows))
-        self._releases[rows] = self._champion
+        scores = self._serving(self._history.inputs.take(slice(start, end)))
+        self._scores = extended(self._scores, start, scores)
+        self._releases = extended(self._releases, start, np.full(end - start, self._champion))
         self._scored = end
         self._progress(end)
 
