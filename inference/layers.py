@@ -19,9 +19,9 @@ def masks(rows: Sequence[int], widths: Sequence[int], dropped: float) -> list[Te
     """Masks [*rows, width] for dropout, one for each width: a window at random of numbers drawn once, because to draw a
     number for each value takes longer than the layer."""
     sizes = [math.prod(rows) * width for width in widths]
-    start = int(torch.randint(_STARTS, ()))
-    window = _tape(sum(sizes), dropped)[start : start + sum(sizes)]
-    return [part.view(*rows, width) for part, width in zip(torch.split(window, sizes), widths, strict=True)]
+    tape, start = _tape(sum(sizes), dropped), int(torch.randint(_STARTS, ()))
+    starts = accumulate(sizes[:-1], initial=start)
+    return [tape[at : at + size].view(*rows, width) for at, size, width in zip(starts, sizes, widths, strict=True)]
 
 
 @lru_cache(maxsize=16)
@@ -61,9 +61,13 @@ class Categories(nn.Module):
         """The rows of the table that hold these bucket indices [..., C]."""
         return indices + self.starts
 
+    def describe(self, rows: Tensor) -> Tensor:
+        """What stands in these rows of the table [many, b, C]: [many, b, inputs]."""
+        return functional.embedding(rows, self.embedding).flatten(2)
+
     def forward(self, rows: Tensor, said: Tensor) -> Tensor:
         """Rows [many, b, C]; `said` [many, b, outputs] is what the layer makes of the other inputs."""
-        return torch.baddbmm(said, functional.embedding(rows, self.embedding).flatten(2), self.weight)
+        return torch.baddbmm(said, self.describe(rows), self.weight)
 
 
 def _uniform(many: int, inputs: int, outputs: int, fan_in: int) -> nn.Parameter:
@@ -86,37 +90,36 @@ def descend(
     what the networks say [many, b, outputs]. Written out, because at these sizes what autograd does between the
     products costs as much as the products.
     """
-    first, second, head = layers
-    hiding = masks(encoded.shape[:2], (first.weight.shape[2], second.weight.shape[2]), dropped)
-    said = first(encoded)
-    described = None
+    (first, first_bias), (second, second_bias), (head, head_bias) = ((layer.weight, layer.bias) for layer in layers)
+    hiding = masks(encoded.shape[:2], (first.shape[2], second.shape[2]), dropped)
+    grown = 1.0 / (1.0 - dropped)
+    said = torch.baddbmm(first_bias, encoded, first)
     if categories is not None and rows is not None:
-        described = functional.embedding(rows, categories.embedding).flatten(2)
+        table = categories.embedding
+        described = table.index_select(0, rows.flatten()).view(*rows.shape[:2], -1)
         said = said.baddbmm_(described, categories.weight)
     one = said.relu_().mul_(hiding[0])
-    two = second(one).relu_().mul_(hiding[1])
-    outer = slope(head(two))
-    _pull(head, two, outer)
-    middle = _through(outer, head, two, 1.0 - dropped)
-    _pull(second, one, middle)
-    inner = _through(middle, second, one, 1.0 - dropped)
-    _pull(first, encoded, inner)
-    if categories is not None and rows is not None and described is not None:
-        categories.weight.grad = torch.bmm(described.transpose(1, 2), inner)
-        moved = torch.bmm(inner, categories.weight.transpose(1, 2))
-        table = torch.zeros_like(categories.embedding)
-        categories.embedding.grad = table.index_add_(0, rows.flatten(), moved.view(-1, table.shape[1]))
+    two = torch.baddbmm(second_bias, one, second).relu_().mul_(hiding[1])
+    outer = slope(torch.baddbmm(head_bias, two, head))
+    head.grad, head_bias.grad = _pull(two, outer)
+    middle = _through(outer, head, two, grown)
+    second.grad, second_bias.grad = _pull(one, middle)
+    inner = _through(middle, second, one, grown)
+    first.grad, first_bias.grad = _pull(encoded, inner)
+    if categories is not None and rows is not None:
+        moved = torch.bmm(inner, categories.weight.mT)
+        categories.weight.grad = torch.bmm(described.mT, inner)
+        categories.embedding.grad = torch.zeros_like(table).index_add_(0, rows.flatten(), moved.view(-1, EMBEDDED))
 
 
-def _pull(layer: Layers, inputs: Tensor, gradient: Tensor) -> None:
+def _pull(inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of a layer's weight and bias, from that of what it gave."""
-    layer.weight.grad = torch.bmm(inputs.transpose(1, 2), gradient)
-    layer.bias.grad = gradient.sum(1, keepdim=True)
+    return torch.bmm(inputs.mT, gradient), gradient.sum(1, keepdim=True)
 
 
-def _through(gradient: Tensor, layer: Layers, inputs: Tensor, kept: float) -> Tensor:
-    """The gradient of what came into a layer [many, b, inputs], back before dropout and rectifier: where they left
-    nothing it is 0."""
-    back = torch.bmm(gradient, layer.weight.transpose(1, 2)).div_(kept)
+def _through(gradient: Tensor, weight: Tensor, inputs: Tensor, grown: float) -> Tensor:
+    """The gradient of what came into a layer [many, b, inputs], back before dropout, which let the rest grow, and
+    rectifier: where they left nothing it is 0."""
+    back = torch.baddbmm(inputs, gradient, weight.mT, beta=0, alpha=grown)
     through: Tensor = torch.ops.aten.threshold_backward(back, inputs, 0.0)
     return through

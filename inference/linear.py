@@ -45,20 +45,21 @@ class Linear(nn.Module):
         steps of a block need its products alone, and the weights are touched once."""
         products = torch.addmm(torch.ones(()), dense, dense.T)
         if rows is not None:
-            products += (rows[:, None] == rows[None]).sum(2)
-        steps = (REACH / products.diagonal()).clamp(max=STEP).double().numpy()
-        errors = torch.empty(len(dense), self.bias.shape[0], dtype=torch.float64)
-        logits = self(dense, rows).double()
+            columns = rows.T
+            products += (columns[:, :, None] == columns[:, None]).sum(0)
+        logits = self(dense, rows)
         if self._kind is not Kind.REGRESSION:
-            logits += shift
-        due = wanted(self._kind, targets, len(self.bias)).double().numpy()
+            logits = logits + shift
         # In NumPy: these arrays are tiny, and a call costs a third of torch's.
-        out, said, product = errors.numpy(), logits.numpy(), products.double().numpy()
-        for start in range(0, len(out), TOGETHER):
+        product, said = products.double().numpy(), logits.double().numpy()
+        due = wanted(self._kind, targets, len(self.bias)).double().numpy()
+        steps = np.minimum(REACH / product.diagonal(), STEP)[:, None]
+        errors = np.empty_like(said)
+        for start in range(0, len(errors), TOGETHER):
             part = slice(start, start + TOGETHER)
-            now = said[part] + product[part, :start] @ out[:start]
-            out[part] = steps[part, None] * (due[part] - _activated(self._kind, now))
-        moves = errors.float()
+            now = said[part] + product[part, :start] @ errors[:start]
+            errors[part] = steps[part] * (due[part] - _activated(self._kind, now))
+        moves = torch.from_numpy(errors).float()
         self.weight.addmm_(dense.T, moves)
         self.bias.add_(moves.sum(0))
         if rows is not None and self.values is not None:
@@ -66,10 +67,10 @@ class Linear(nn.Module):
 
 
 def wanted(kind: Kind, targets: Tensor, outputs: int) -> Tensor:
-    """What each output should have predicted: [n, outputs]."""
+    """What each output should have predicted of rows with these targets [...]: [..., outputs]."""
     if kind is Kind.MULTICLASS:
         return functional.one_hot(targets.long(), outputs)
-    return unpacked_tensor(targets, outputs) if kind is Kind.MULTILABEL else targets[:, None]
+    return unpacked_tensor(targets, outputs) if kind is Kind.MULTILABEL else targets[..., None]
 
 
 def _activated(kind: Kind, logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -90,7 +90,8 @@ def scorer(module: nn.Module, task: Task) -> Callable[[Inputs], Floats]:
     """
     import torch
 
-    module.eval()
+    if any(part.training for part in module.modules()):  # to ask is quicker than to set
+        module.eval()
 
     def score(inputs: Inputs) -> Floats:
         if not inputs.rows:

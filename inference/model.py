@@ -57,10 +57,14 @@ def activate(task: Task, logits: Tensor) -> Tensor:
     rows = len(logits)
     if logits.numel() != rows * task.outputs:
         raise ValueError(f"the model gave {tuple(logits.shape)} for {rows} rows: ({rows}, {task.outputs}) is due")
-    logits = logits.reshape(rows, task.outputs)
-    if task.kind in (Kind.BINARY, Kind.MULTILABEL):
+    return predicted(task.kind, logits.reshape(rows, task.outputs))
+
+
+def predicted(kind: Kind, logits: Tensor) -> Tensor:
+    """Probabilities, or values, of logits [..., outputs]."""
+    if kind in (Kind.BINARY, Kind.MULTILABEL):
         return logits.sigmoid()
-    return logits.softmax(-1) if task.kind is Kind.MULTICLASS else logits
+    return logits.softmax(-1) if kind is Kind.MULTICLASS else logits
 
 
 def base_rate_scores(task: Task, base_rate: float | Sequence[float] | None) -> list[float]:

@@ -29,8 +29,8 @@ def unpacked(targets: NDArray[np.float32], labels: int) -> NDArray[np.float32]:
 
 
 def unpacked_tensor(targets: Tensor, labels: int) -> Tensor:
-    """The same on a tensor's device."""
+    """The same of targets [...], on their device: [..., labels]."""
     import torch
 
-    bits = targets.long()[:, None] >> torch.arange(labels, device=targets.device) & 1
+    bits = targets.long()[..., None] >> torch.arange(labels, device=targets.device) & 1
     return bits.float()

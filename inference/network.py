@@ -180,7 +180,7 @@ class TabularNetwork(nn.Module):
         return torch.cat([self.members(*piece) for piece in pieces])
 
     def _mixed(self, members: Tensor) -> Tensor:
-        return members.transpose(1, 2) @ self.mixer.weights
+        return (members * self.mixer.weights[:, None]).sum(1)
 
     def _losses(self, members: Tensor, targets: Tensor) -> Tensor:
         """Of each member [n, members, outputs] for each row: [n, members]. Regression: half the squared error, in units

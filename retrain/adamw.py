@@ -32,10 +32,11 @@ class AdamW:
     """Moves parameters, all on one device, by their gradients; those without a gradient stay as they are."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> None:
-        self._parameters = list(parameters)
+        self._parameters: list[Tensor] = list(parameters)
         self._weight_decay = weight_decay
         self._first = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._second = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._before: list[Tensor] = []  # room for the parameters as they are before they look ahead
         device = self._parameters[0].device if self._parameters else None
         self._taken = torch.zeros(len(self._parameters), device=device)
         self._known: dict[tuple[bool, ...], tuple[Tensor, list[_Moving]]] = {}
@@ -76,8 +77,9 @@ class AdamW:
     def ahead(self, share: float) -> Iterator[None]:
         """The steps taken inside look ahead: in the end the parameters go this share of the way there. What the steps
         disagree on cancels out: Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019."""
-        before = [parameter.detach().clone() for parameter in self._parameters]
+        self._before = self._before or [torch.empty_like(parameter) for parameter in self._parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(self._before, self._parameters)
         yield
         with torch.no_grad():
-            for parameter, old in zip(self._parameters, before, strict=True):
-                torch.lerp(old, parameter, share, out=parameter)
+            torch._foreach_lerp_(self._parameters, self._before, 1.0 - share)

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from inference.features import Inputs
 from inference.linear import wanted
-from inference.model import activate
+from inference.model import activate, predicted
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
 from retrain.adamw import AdamW
@@ -157,11 +157,11 @@ class Learner:
         """The gradient of each set's mean loss by its logits [sets, b, outputs]: whatever the task, what they predict
         less what was due."""
         kind, outputs = self._task.kind, self._task.outputs
-        error = activate(self._task, logits.flatten(0, 1)) - wanted(kind, target.flatten(), outputs)
+        error = predicted(kind, logits) - wanted(kind, target, outputs)
         if kind is Kind.REGRESSION:
             error = (error / scale).clamp_(-1.0, 1.0).div_(scale)
         terms = target.shape[1] * (outputs if kind is Kind.MULTILABEL else 1)
-        return error.div_(terms).view_as(logits)
+        return error.div_(terms)
 
 
 def _as_they_are(numbers: Tensor) -> Tensor:
