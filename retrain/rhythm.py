@@ -32,7 +32,7 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
     committee's networks have half-lives of their own."""
     learning_rate: float = 2e-3
     """AdamW's step, > 0; the default committee takes twice that for a multi-class label."""
-    lookahead: float = 0.5
+    lookahead: float = 0.4
     """How far an update goes towards where its steps lead, 0 < lookahead <= 1: less damps what they disagree on."""
     weight_decay: float = 0.1
     """AdamW's decoupled decay, >= 0."""
