@@ -15,7 +15,14 @@ from inference.task import Kind, Task
 BLOCK = 64  # rows whose products with one another are taken at once
 TOGETHER = 4  # rows that take their steps from the same weights
 STEP = 0.005  # of SGD
-REACH = 1 / TOGETHER  # share of its error that a row corrects at most: so many or extreme columns are safe
+# How far a logit or value moves by a row's error at most, so that many or extreme columns are safe: what is predicted
+# moves by at most 1, 1/4 and 1/2 of that (the curvature of the square, of the logistic and of the softmax loss).
+REACH = {
+    Kind.REGRESSION: 1 / TOGETHER,
+    Kind.BINARY: 4 / TOGETHER,
+    Kind.MULTILABEL: 4 / TOGETHER,
+    Kind.MULTICLASS: 2 / TOGETHER,
+}
 
 
 class Linear(nn.Module):
@@ -53,7 +60,7 @@ class Linear(nn.Module):
         # In NumPy: these arrays are tiny, and a call costs a third of torch's.
         product, said = products.double().numpy(), logits.double().numpy()
         due = wanted(self._kind, targets, len(self.bias)).double().numpy()
-        steps = np.minimum(REACH / product.diagonal(), STEP)[:, None]
+        steps = np.minimum(REACH[self._kind] / product.diagonal(), STEP)[:, None]
         errors = np.empty_like(said)
         for start in range(0, len(errors), TOGETHER):
             part = slice(start, start + TOGETHER)

@@ -35,7 +35,7 @@ LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
 PIECE = 512  # rows that are scored at once
 TRUSTED = 700.0  # rows of age after which a member's loss counts half for its weight
 EAGER = 0.03  # how much a loss of 1 on a row counts
-SHARED = 0.5  # of the weights, shared out evenly
+SHARED = 0.3  # of the weights, shared out evenly
 WORST = 8.0  # loss of a row: more says no more
 
 
@@ -256,7 +256,7 @@ class TabularNetwork(nn.Module):
 
 
 class _Mixer(nn.Module):
-    """Weights of the members [members], which sum to one: half shared out evenly, half by recent loss.
+    """Weights of the members [members], which sum to one: a part shared out evenly, the rest by recent loss.
 
     Exponential weights, of which a part is always shared (Herbster and Warmuth, "Tracking the best expert", 1998): the
     mean of what errs differently is hard to beat, but a member that is lost should not drag the others along.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inference.features import Category, Features, Number, Vector
 from inference.layers import descend, masks
+from inference.linear import TOGETHER, Linear
 from inference.model import activate, base_rate_scores, build
 from inference.network import TabularNetwork
 from inference.task import Kind, Task
@@ -291,3 +292,15 @@ def test_what_is_dropped_moves_nothing() -> None:
     assert torch.allclose(said[0], again, atol=1e-6)
     assert first.weight.grad is not None
     assert torch.allclose(first.weight.grad, gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
+def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
+    """Rows of 500 large columns, whose labels change every few rows, never take it further than one error can."""
+    linear = Linear(500, 0, task)
+    rows = torch.full((16 * TOGETHER, 500), 8.0)
+    targets = (torch.arange(len(rows)) // TOGETHER % 2).float()
+    with torch.no_grad():
+        for _ in range(20):
+            linear.absorb(rows, None, targets, torch.zeros(task.outputs))
+        assert 0.0 < float(linear(rows[:1], None).abs().max()) <= 4.0
