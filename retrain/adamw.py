@@ -36,7 +36,6 @@ class AdamW:
         self._weight_decay = weight_decay
         self._first = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._second = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._before: list[Tensor] = []  # room for the parameters as they are before they look ahead
         device = self._parameters[0].device if self._parameters else None
         self._taken = torch.zeros(len(self._parameters), device=device)
         self._known: dict[tuple[bool, ...], tuple[Tensor, list[_Moving]]] = {}
@@ -77,9 +76,7 @@ class AdamW:
     def ahead(self, share: float) -> Iterator[None]:
         """The steps taken inside look ahead: in the end the parameters go this share of the way there. What the steps
         disagree on cancels out: Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019."""
-        self._before = self._before or [torch.empty_like(parameter) for parameter in self._parameters]
-        with torch.no_grad():
-            torch._foreach_copy_(self._before, self._parameters)
+        before = [parameter.detach().clone() for parameter in self._parameters]
         yield
         with torch.no_grad():
-            torch._foreach_lerp_(self._parameters, self._before, 1.0 - share)
+            torch._foreach_lerp_(self._parameters, before, 1.0 - share)
