@@ -74,7 +74,8 @@ def _uniform(many: int, inputs: int, outputs: int, fan_in: int) -> nn.Parameter:
 @torch.no_grad()
 def descend(
     encoded: Tensor,
-    rows: Tensor | None,
+    rows: Tensor,
+    hiding: Sequence[Tensor],
     layers: Sequence[Layers],
     categories: Categories | None,
     dropped: float,
@@ -82,18 +83,17 @@ def descend(
 ) -> None:
     """Give each parameter of several networks of two hidden layers the gradient of their loss, with dropout.
 
-    Encoded numbers [many, b, encoded] and rows of the table [many, b, C]; `slope` tells the gradient of the loss by
-    what the networks say [many, b, outputs]. Written out, because at these sizes what autograd does between the
-    products costs as much as the products.
+    Encoded numbers [many, b, encoded], rows of the table [many, b, C] and masks of the hidden layers
+    [many, b, outputs]; `slope` tells the gradient of the loss by what the networks say [many, b, outputs]. Written out,
+    because at these sizes what autograd does between the products costs as much as the products.
     """
     # Looked up once, and the layers not called: in a step of a millisecond that is the twentieth part.
     (first, first_bias), (second, second_bias), (head, head_bias) = ((layer.weight, layer.bias) for layer in layers)
-    hiding = masks(encoded.shape[:2], (first.shape[2], second.shape[2]), dropped)
     grown = 1.0 / (1.0 - dropped)
     said = torch.baddbmm(first_bias, encoded, first)
-    if categories is not None and rows is not None:
-        table = categories.embedding
-        described = table.index_select(0, rows.flatten()).view(*rows.shape[:2], -1)  # embedding() takes twice as long
+    if categories is not None:
+        table, flat = categories.embedding, rows.flatten()
+        described = table.index_select(0, flat).view(*rows.shape[:2], -1)  # embedding() takes twice as long
         said = said.baddbmm_(described, categories.weight)
     one = said.relu_().mul_(hiding[0])
     two = torch.baddbmm(second_bias, one, second).relu_().mul_(hiding[1])
@@ -103,10 +103,10 @@ def descend(
     second.grad, second_bias.grad = _pull(one, middle)
     inner = _through(middle, second, one, grown)
     first.grad, first_bias.grad = _pull(encoded, inner)
-    if categories is not None and rows is not None:
+    if categories is not None:
         moved = torch.bmm(inner, categories.weight.mT)
         categories.weight.grad = torch.bmm(described.mT, inner)
-        categories.embedding.grad = torch.zeros_like(table).index_add_(0, rows.flatten(), moved.view(-1, EMBEDDED))
+        categories.embedding.grad = torch.zeros_like(table).index_add_(0, flat, moved.view(-1, EMBEDDED))
 
 
 def _pull(inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,13 +3,17 @@ at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.columns import Floats, Indices
 from inference.multilabel import unpacked_tensor
+from inference.recent import Recent
 from inference.task import Kind, Task
 
 BLOCK = 64  # rows whose products with one another are taken at once
@@ -26,51 +30,68 @@ REACH = {
 
 
 class Linear(nn.Module):
-    """Logits of standardised columns and one weight for each category value; learns a few rows at a time."""
+    """Logits of standardised columns, one weight for each category value, and what labels of late say; learns a few
+    rows at a time. `sizes`: places of each column of values in the table of what they say."""
 
-    def __init__(self, dense: int, values: int, task: Task) -> None:
+    def __init__(self, dense: int, values: int, sizes: Sequence[int], task: Task) -> None:
         super().__init__()
         self._kind = task.kind
         self.weight = nn.Parameter(torch.zeros(dense, task.outputs))
         self.bias = nn.Parameter(torch.zeros(task.outputs))
         self.values = nn.Parameter(torch.zeros(values, task.outputs)) if values else None
+        self.recent = Recent(sizes, task)
 
-    def forward(self, dense: Tensor, rows: Tensor | None) -> Tensor:
-        logits = torch.addmm(self.bias, dense, self.weight)
+    def forward(self, dense: Tensor, rows: Tensor | None, places: Tensor) -> Tensor:
+        """Dense [n, dense], rows of the table of category values [n, C] and places [n, columns] -> [n, outputs]."""
+        logits = torch.addmm(self.bias, dense, self.weight) + self.recent(places)
         return (
             logits if rows is None or self.values is None else logits + functional.embedding(rows, self.values).sum(1)
         )
 
-    def absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
+    def absorb(self, dense: Tensor, rows: Tensor | None, places: Tensor, targets: Tensor, shift: Tensor) -> None:
         """A step of SGD for each row, in order. `shift`: what is added to the logits of a class."""
+        due = wanted(self._kind, targets, len(self.bias)).float().numpy()
+        moved = shift.numpy() * (self._kind is not Kind.REGRESSION)
         for start in range(0, len(dense), BLOCK):
             block = slice(start, start + BLOCK)
-            self._absorb(dense[block], None if rows is None else rows[block], targets[block], shift)
+            values = None if rows is None else rows[block].numpy()
+            self._absorb(dense[block].numpy(), values, places[block].numpy(), due[block], moved)
+        self.recent.tell()
 
-    def _absorb(self, dense: Tensor, rows: Tensor | None, targets: Tensor, shift: Tensor) -> None:
+    def _absorb(self, dense: Floats, rows: Indices | None, places: Indices, due: Floats, shift: Floats) -> None:
         """What a row's step changes in the logits of later rows is its error times the product of the two rows, so the
-        steps of a block need its products alone, and the weights are touched once."""
-        products = torch.addmm(torch.ones(()), dense, dense.T)
-        if rows is not None:
-            columns = rows.T
-            products += (columns[:, :, None] == columns[:, None]).sum(0)
-        logits = self(dense, rows)
-        if self._kind is not Kind.REGRESSION:
-            logits = logits + shift
-        # In NumPy: these arrays are tiny, and a call costs a third of torch's.
-        product, said = products.double().numpy(), logits.double().numpy()
-        due = wanted(self._kind, targets, len(self.bias)).double().numpy()
-        steps = np.minimum(REACH[self._kind] / product.diagonal(), STEP)[:, None]
-        errors = np.empty_like(said)
-        for start in range(0, len(errors), TOGETHER):
-            part = slice(start, start + TOGETHER)
-            now = said[part] + product[part, :start] @ errors[:start]
-            errors[part] = steps[part] * (due[part] - _activated(self._kind, now))
-        moves = torch.from_numpy(errors).float()
-        self.weight.addmm_(dense.T, moves)
-        self.bias.add_(moves.sum(0))
-        if rows is not None and self.values is not None:
-            self.values.index_add_(0, rows.flatten(), moves.repeat_interleave(rows.shape[1], 0))
+        steps of a block need its products alone, and the weights are touched once. In NumPy: these arrays are tiny, and
+        a call costs a third of torch's."""
+        weight, bias = self.weight.detach().numpy(), self.bias.detach().numpy()
+        values = None if self.values is None else self.values.detach().numpy()
+        weights, rates = self.recent.weights.numpy(), self.recent.rates(places).transpose(2, 0, 1)
+        # Whatever has an output comes with that first: [outputs, n, ...].
+        product, said = dense @ dense.T + 1.0, (dense @ weight + (bias + shift)).T
+        if rows is not None and values is not None:
+            columns = np.ascontiguousarray(rows.T)
+            product += (columns[:, :, None] == columns[:, None]).sum(0)
+            said += values[rows].sum(1).T
+        products = product + rates @ rates.transpose(0, 2, 1)
+        said += (rates @ weights.T[:, :, None])[..., 0]
+        errors = _errors(self._kind, products.astype(np.float64), said.astype(np.float64), due.T)
+        moves = errors.astype(np.float32)
+        weight += dense.T @ moves.T
+        bias += moves.sum(1)
+        weights += (moves[:, None] @ rates)[:, 0].T
+        if rows is not None and values is not None:
+            np.add.at(values, rows.ravel(), moves.T.repeat(rows.shape[1], 0))
+        self.recent.add(places, due)
+
+
+def _errors(kind: Kind, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats) -> NDArray[np.float64]:
+    """The steps of rows, each the row's error times its rate: products [outputs, n, n], the rest [outputs, n]."""
+    steps = np.minimum(REACH[kind] / products.diagonal(axis1=1, axis2=2), STEP)
+    errors = np.empty_like(said)
+    for start in range(0, errors.shape[1], TOGETHER):
+        part = slice(start, start + TOGETHER)
+        now = said[:, part] + (products[:, part, :start] @ errors[:, :start, None])[..., 0]
+        errors[:, part] = steps[:, part] * (due[:, part] - _activated(kind, now))
+    return errors
 
 
 def wanted(kind: Kind, targets: Tensor, outputs: int) -> Tensor:
@@ -81,11 +102,11 @@ def wanted(kind: Kind, targets: Tensor, outputs: int) -> Tensor:
 
 
 def _activated(kind: Kind, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What logits [n, outputs] predict."""
+    """What logits [outputs, n] predict."""
     if kind is Kind.REGRESSION:
         return logits
     if kind in (Kind.BINARY, Kind.MULTILABEL):
         return np.tanh(0.5 * logits) * 0.5 + 0.5  # the sigmoid, without overflow
-    exponents: NDArray[np.float64] = np.exp(logits - logits.max(1, keepdims=True))
-    odds: NDArray[np.float64] = exponents / exponents.sum(1, keepdims=True)
+    exponents: NDArray[np.float64] = np.exp(logits - logits.max(0, keepdims=True))
+    odds: NDArray[np.float64] = exponents / exponents.sum(0, keepdims=True)
     return odds

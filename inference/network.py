@@ -12,12 +12,14 @@ al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.layers import EMBEDDED, Categories, Layers, descend
+from inference.layers import EMBEDDED, Categories, Layers, descend, masks
 from inference.linear import Linear, wanted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
@@ -25,7 +27,7 @@ from inference.task import Kind, Task
 
 HALF_LIVES = (1_000.0, 20_000.0)  # examples of age after which a network is given an example half as often
 MANY = len(HALF_LIVES)  # networks
-HIDDEN = (128, 64)
+HIDDEN = (64, 64)
 DROPPED = 0.1  # of what a hidden layer says when learning online: replayed rows are not learned by heart
 MULTICLASS_PACE = 2.0  # longer steps: a label that is one of many says more than a yes or no
 BINS = 16  # of a number column at most
@@ -59,6 +61,7 @@ class TabularNetwork(nn.Module):
     scale: Tensor
     prepared: Tensor
     optional: Tensor
+    starts: Tensor
 
     def __init__(self, numbers: int, optional: Sequence[bool], buckets: Sequence[int], task: Task) -> None:
         super().__init__()
@@ -82,7 +85,10 @@ class TabularNetwork(nn.Module):
         dense = numbers + len(may_miss)
         encoded = dense + numbers * self._bins
         self.categories = Categories(MANY, buckets, encoded, HIDDEN[0]) if buckets else None
-        self.linear = Linear(dense, sum(buckets), task)
+        sizes = [*buckets, *([self._bins + 2] * numbers if self._bins else [])]
+        starts = torch.tensor([0, *accumulate(sizes)][len(buckets) : -1], dtype=torch.int64)
+        self.register_buffer("starts", starts, persistent=False)  # of number columns among the places
+        self.linear = Linear(dense, sum(buckets), sizes, task)
         self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
         self.head = Layers(MANY, HIDDEN[1], task.outputs)
         self.mixer = _Mixer(1 + MANY)
@@ -99,7 +105,7 @@ class TabularNetwork(nn.Module):
         loss."""
         dense = self._dense(numbers)
         rows = None if self.categories is None else self.categories.rows(categories)
-        linear = self.linear(dense, rows)
+        linear = self.linear(dense, rows, self._places(numbers, rows))
         encoded = self._encoded(dense, numbers)
         networks = self._networks(
             encoded.expand(MANY, -1, -1),
@@ -107,24 +113,26 @@ class TabularNetwork(nn.Module):
         )
         return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
 
-    def encode(self, numbers: Tensor) -> Tensor:
-        """What the networks see of numbers [..., F]: [..., encoded]; no gradient passes through it."""
-        flat = numbers.flatten(0, -2)
-        return self._encoded(self._dense(flat), flat).view(*numbers.shape[:-1], -1)
+    def encode(self, numbers: Tensor, categories: Tensor) -> tuple[Tensor, ...]:
+        """What `descend` takes of rows that each network has for itself, numbers [networks, b, F] and categories
+        [networks, b, C]; no gradient passes through it. What dropout hides is decided here."""
+        flat = numbers.flatten(0, 1)
+        encoded = self._encoded(self._dense(flat), flat).view(*numbers.shape[:2], -1)
+        rows = categories if self.categories is None else self.categories.rows(categories)
+        return encoded, rows, *masks(numbers.shape[:2], HIDDEN, DROPPED)
 
-    def descend(self, encoded: Tensor, categories: Tensor, slope: Callable[[Tensor], Tensor]) -> None:
-        """Give the networks the gradients of their loss on rows of their own, with dropout: [networks, b, encoded] and
-        [networks, b, C]. `slope` tells the gradient of the loss by what they say [networks, b, outputs]."""
-        rows = None if self.categories is None else self.categories.rows(categories)
+    def descend(
+        self, encoded: Tensor, rows: Tensor, one: Tensor, two: Tensor, slope: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Give the networks the gradients of their loss, with dropout, on what was encoded. `slope` tells the gradient
+        of the loss by what they say [networks, b, outputs]."""
         layers = (*self.hidden, self.head)
-        descend(
-            encoded,
-            rows,
-            layers,
-            self.categories,
-            DROPPED,
-            lambda said: slope(said * self.scale + self.shift).mul_(self.scale),
-        )
+        descend(encoded, rows, (one, two), layers, self.categories, DROPPED, partial(self._inner_slope, slope))
+
+    def _inner_slope(self, slope: Callable[[Tensor], Tensor], said: Tensor) -> Tensor:
+        if self._task.kind is Kind.REGRESSION:
+            return slope(said * self.scale + self.shift).mul_(self.scale)
+        return slope(said + self.shift)
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
@@ -158,7 +166,7 @@ class TabularNetwork(nn.Module):
         rows = None if self.categories is None else self.categories.rows(categories)
         if self._task.kind is Kind.REGRESSION:
             targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
-        self.linear.absorb(self._dense(numbers), rows, targets, self.shift)
+        self.linear.absorb(self._dense(numbers), rows, self._places(numbers, rows), targets, self.shift)
         return before
 
     @torch.no_grad()
@@ -198,6 +206,15 @@ class TabularNetwork(nn.Module):
         if len(self.optional):
             dense = torch.cat((dense, numbers.index_select(1, self.optional).isnan().to(dense.dtype)), 1)
         return dense
+
+    def _places(self, numbers: Tensor, rows: Tensor | None) -> Tensor:
+        """The places [n, C + F] of category values and bins in the table of what labels of late say; a number that is
+        missing has the first of its column."""
+        if not self._bins:
+            return numbers.new_empty((len(numbers), 0), dtype=torch.int64) if rows is None else rows
+        bins = torch.searchsorted(self.lows, numbers.T.contiguous()).T + 1
+        bins = bins.masked_fill_(numbers.isnan(), 0).add_(self.starts)
+        return bins if rows is None else torch.cat((rows, bins), 1)
 
     def _encoded(self, dense: Tensor, numbers: Tensor) -> Tensor:
         """All that the networks see of numbers: [n, encoded]."""

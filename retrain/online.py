@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,10 +62,9 @@ class Learner:
         self._prepare = getattr(module, "prepare", None)
         self._absorb = getattr(module, "absorb", None)
         self._track = getattr(module, "track", None)
-        self._descend: Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], None] | None
-        self._descend = getattr(module, "descend", None)
+        self._descend: Callable[..., None] | None = getattr(module, "descend", None)
+        self._encode: Callable[..., tuple[Tensor, ...]] | None = getattr(module, "encode", None)
         many = self._descend is not None
-        self._encode = cast("Callable[[Tensor], Tensor]", module.encode) if many else _as_they_are
         half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
         self._rate = plan.learning_rate * getattr(module, "pace", 1.0)
@@ -116,8 +115,7 @@ class Learner:
             self.module.eval()
 
     def _batches(self, ages: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """The rows of each step for fresh rows of these ages [n]: encoded numbers, categories and targets
-        [sets of rows, b, ...]."""
+        """What each step takes of its rows, for fresh rows of these ages [n]."""
         plan, company = self._plan, int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
         drawn = self._memory.drawn(company + plan.replay * plan.batch_size, self._half_lives, self._random)
         rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
@@ -126,15 +124,18 @@ class Learner:
 
     @torch.no_grad()
     def _rows(self, ages: Tensor) -> tuple[Tensor, ...]:
-        numbers, *others = self._memory.take(ages)
-        return self._encode(numbers), *others
+        """The rows of these ages [sets of rows, b], and last what they should have been predicted as."""
+        numbers, categories, target = self._memory.take(ages)
+        if self._encode is None:
+            return numbers, categories, target
+        return *self._encode(numbers, categories), wanted(self._task.kind, target, self._task.outputs).float()
 
     def _step(self, rows: tuple[Tensor, ...], scale: float) -> None:
-        numbers, categories, target = rows
+        *seen, due = rows
         if self._descend is not None:
-            self._descend(numbers, categories, partial(self._slope, target, scale))
+            self._descend(*seen, partial(self._slope, due, scale))
         else:
-            torch.autograd.backward(self._loss(self.module(numbers[0], categories[0]), target[0], scale))
+            torch.autograd.backward(self._loss(self.module(*(column[0] for column in seen)), due[0], scale))
         self._steps += 1
         self._optimizer.step(self._rate * min(1.0, self._steps / max(self._plan.warm_up, 1)))
 
@@ -153,19 +154,14 @@ class Learner:
             return functional.cross_entropy(logits, target.long())
         return functional.huber_loss(logits[:, 0] / scale, target / scale)
 
-    def _slope(self, target: Tensor, scale: float, logits: Tensor) -> Tensor:
+    def _slope(self, due: Tensor, scale: float, logits: Tensor) -> Tensor:
         """The gradient of each set's mean loss by its logits [sets, b, outputs]: whatever the task, what they predict
         less what was due."""
-        kind, outputs = self._task.kind, self._task.outputs
-        error = predicted(kind, logits) - wanted(kind, target, outputs)
+        kind = self._task.kind
+        error = predicted(kind, logits) - due
         if kind is Kind.REGRESSION:
             error = (error / scale).clamp_(-1.0, 1.0).div_(scale)
-        terms = target.shape[1] * (outputs if kind is Kind.MULTILABEL else 1)
-        return error.div_(terms)
-
-
-def _as_they_are(numbers: Tensor) -> Tensor:
-    return numbers
+        return error.div_(due.shape[1] * (self._task.outputs if kind is Kind.MULTILABEL else 1))
 
 
 def _tensors(inputs: Inputs, targets: NDArray[np.float32]) -> tuple[Tensor, Tensor, Tensor]:

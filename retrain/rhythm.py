@@ -23,7 +23,7 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
     """Least seconds between two updates, each of which is a release, >= 0."""
     window: int = 50_000
     """Newest examples remembered for replay, >= 1."""
-    replay: int = 4
+    replay: int = 3
     """Replayed batches an update, >= 0."""
     batch_size: int = 96
     """Examples of a replayed batch, >= 1."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -55,17 +58,24 @@ class Subject(NamedTuple):
 
 def inferred(asked: Asked) -> Subject:
     """The pipeline that `tailrace init --from` would write for the data. Raises BadData."""
-    from tailrace import templates
-    from tailrace.inferring import infer
-
     source = origin(asked.data)
     if isinstance(source, LogOrigin):
         raise BadData("without a PIPELINE, --data must be a file: its columns say what an event is")
     if asked.columns.label is None:
         raise BadData("without a PIPELINE, --label must name the column to predict")
-    found = infer(rows(source), asked.columns, asked.drop)
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        text = apart.submit(_inferred, source, asked.columns, asked.drop)
+        import_module("tailrace.backtest.simulation")  # torch: it is going to be needed, and takes as long
+        return Subject.load(text=text.result())
+
+
+def _inferred(source: Path, columns: Columns, drop: Sequence[str]) -> str:
+    """The file that declares it."""
+    from tailrace import templates
+    from tailrace.inferring import infer
+
     name = templates.pipeline_name(source.name.partition(".")[0])
-    return Subject.load(text=templates.pipeline_file(name, str(source), found))
+    return templates.pipeline_file(name, str(source), infer(rows(source), columns, drop))
 
 
 def moments(pipeline: Pipeline, asked: Asked, settings: Settings, delay: Delay) -> Iterator[Moment]:

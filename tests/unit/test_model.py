@@ -14,7 +14,7 @@ from inference.features import Category, Features, Number, Vector
 from inference.layers import descend, masks
 from inference.linear import TOGETHER, Linear
 from inference.model import activate, base_rate_scores, build
-from inference.network import TabularNetwork
+from inference.network import HIDDEN, TabularNetwork
 from inference.task import Kind, Task
 from streams.events import DeclarationError, Event
 
@@ -243,19 +243,18 @@ def test_learning_has_autograds_gradients(
 ) -> None:
     """The gradients that are written out are those that autograd finds in the layers one by one."""
     monkeypatch.setattr("inference.network.DROPPED", 0.0)
-    task = BINARY if outputs == 1 else THREE
+    task = REGRESSION if outputs == 1 else THREE
     module = TabularNetwork(3, [True, False, False], buckets, task)
-    module.scale.fill_(2.0)
-    encoded = module.encode(torch.randn(2, 5, 3))
-    categories = torch.randint(0, 4, (2, 5, len(buckets)))
-    rows = None if module.categories is None else module.categories.rows(categories)
+    module.scale.fill_(2.0 if outputs == 1 else 1.0)
+    taken = module.encode(torch.randn(2, 5, 3), torch.randint(0, 4, (2, 5, len(buckets))))
+    encoded, rows = taken[0], taken[1] if buckets else None
     wanted, said = torch.randn(2, 5, outputs), []
 
     def slope(outputs: Tensor) -> Tensor:
         said.append(outputs)
         return wanted.clone()
 
-    module.descend(encoded, categories, slope)
+    module.descend(*taken, slope)
     found = {name: parameter.grad for name, parameter in module.named_parameters()}
     module.zero_grad()
     again = module._networks(encoded, rows) * module.scale + module.shift
@@ -274,17 +273,15 @@ def test_learning_has_autograds_gradients(
 def test_what_is_dropped_moves_nothing() -> None:
     """With dropout the gradient of a layer's weights is that of the units that were kept, grown as they were."""
     module = TabularNetwork(3, [False] * 3, (), BINARY)
-    encoded = module.encode(torch.randn(2, 1, 3))
+    encoded, rows, *_ = module.encode(torch.randn(2, 1, 3), torch.empty(2, 1, 0, dtype=torch.int64))
+    one, two = masks((2, 1), HIDDEN, 0.5)
     said = []
 
     def slope(outputs: Tensor) -> Tensor:
         said.append(outputs)
         return torch.ones_like(outputs)
 
-    torch.manual_seed(1)
-    descend(encoded, None, (*module.hidden, module.head), None, 0.5, slope)
-    torch.manual_seed(1)
-    one, two = masks((2, 1), (128, 64), 0.5)
+    descend(encoded, rows, (one, two), (*module.hidden, module.head), None, 0.5, slope)
     first, second = module.hidden
     inner = first(encoded).relu() * one
     again = module.head(second(inner).relu() * two)
@@ -297,10 +294,11 @@ def test_what_is_dropped_moves_nothing() -> None:
 @pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
 def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
     """Rows of 500 large columns, whose labels change every few rows, never take it further than one error can."""
-    linear = Linear(500, 0, task)
+    linear = Linear(500, 0, (), task)
+    places = torch.empty(16 * TOGETHER, 0, dtype=torch.int64)
     rows = torch.full((16 * TOGETHER, 500), 8.0)
     targets = (torch.arange(len(rows)) // TOGETHER % 2).float()
     with torch.no_grad():
         for _ in range(20):
-            linear.absorb(rows, None, targets, torch.zeros(task.outputs))
-        assert 0.0 < float(linear(rows[:1], None).abs().max()) <= 4.0
+            linear.absorb(rows, None, places, targets, torch.zeros(task.outputs))
+        assert 0.0 < float(linear(rows[:1], None, places[:1]).abs().max()) <= 4.0
