@@ -43,10 +43,10 @@ class Linear(nn.Module):
 
     def forward(self, dense: Tensor, rows: Tensor | None, places: Tensor) -> Tensor:
         """Dense [n, dense], rows of the table of category values [n, C] and places [n, columns] -> [n, outputs]."""
-        logits = torch.addmm(self.bias, dense, self.weight) + self.recent(places)
-        return (
-            logits if rows is None or self.values is None else logits + functional.embedding(rows, self.values).sum(1)
-        )
+        logits: Tensor = torch.addmm(self.bias, dense, self.weight) + self.recent(places)
+        if rows is None or self.values is None:
+            return logits
+        return logits + functional.embedding(rows, self.values).sum(1)
 
     def absorb(self, dense: Tensor, rows: Tensor | None, places: Tensor, targets: Tensor, shift: Tensor) -> None:
         """A step of SGD for each row, in order. `shift`: what is added to the logits of a class."""

@@ -41,20 +41,24 @@ class Recent(nn.Module):
 
     def forward(self, places: Tensor) -> Tensor:
         """Places [n, columns] -> what they add to logits or values [n, outputs]."""
-        return functional.embedding(places, self.said).sum(1)
+        said: Tensor = functional.embedding(places, self.said).sum(1)
+        return said
 
     def rates(self, places: Indices | slice) -> Floats:
         """What the rows of late say of places [...]: [..., outputs]."""
         seen, (known, *_), due = self.seen.numpy()[places], self.total.numpy(), self.total.numpy()[1:]
         counts, sums = seen[..., :1], seen[..., 1:]
+        rates: Floats
         if self._kind is Kind.REGRESSION:
             mean = due / (known + 1.0)
-            return (sums + DOUBT * mean) / (counts + DOUBT) - mean
-        if self._kind is Kind.MULTICLASS:
+            rates = (sums + DOUBT * mean) / (counts + DOUBT) - mean
+        elif self._kind is Kind.MULTICLASS:
             share = (due + 1.0) / (known + len(due))
-            return np.log((sums / share + DOUBT) / (counts + DOUBT))
-        share = (due + 1.0) / (known + 2.0)
-        return np.log((sums / share + DOUBT) / ((counts - sums) / (1.0 - share) + DOUBT))
+            rates = np.log((sums / share + DOUBT) / (counts + DOUBT))
+        else:
+            share = (due + 1.0) / (known + 2.0)
+            rates = np.log((sums / share + DOUBT) / ((counts - sums) / (1.0 - share) + DOUBT))
+        return rates
 
     def add(self, places: Indices, due: Floats) -> None:
         """Rows more: their places [n, columns], and what they should have been predicted as [n, outputs]."""
