@@ -13,9 +13,9 @@ Learning online (`retrain.online`), any module takes a step on the newest rows a
   what is not learned by gradient, such as running moments, and returns the logits [n, outputs] of before;
 - `track(numbers)`: called now and then with remembered rows, so that encodings follow what the columns hold;
 - `half_lives`, `encode` and `descend`: what is learned by gradient, each of m networks from rows of its own, replayed
-  with its own half-life of age, in examples. `encode(numbers [m, b, F]) -> [m, b, E]` says what the networks see, so
-  that several steps' rows go at once; `descend(encoded [m, b, E], categories [m, b, C], slope)` gives the parameters
-  their gradients, where `slope` tells the gradient of the loss by what the networks say [m, b, outputs];
+  with its own half-life of age, in examples. `encode(numbers [m, b, F], categories [m, b, C])` gives the tensors
+  [m, b, ...] that `descend` takes, so that several steps' rows go at once; `descend(*tensors, slope)` gives the
+  parameters their gradients, where `slope` tells the gradient of the loss by what the networks say [m, b, outputs];
 - `pace`: how many times the declared learning rate suits it.
 """
 

@@ -1,8 +1,9 @@
 """The default tabular network: a committee in one module, of a linear part that adapts at once and two networks.
 
 The parts err differently, and their mean is better than each. The linear part follows the newest labels row by row
-(plain SGD); the networks learn by gradient from the newest rows and from replayed ones, of which one is given mostly
-recent rows and the other older ones too. Everything needed to serve and to go on learning is in the state dict.
+(plain SGD), and what labels came with each value of late; the networks learn by gradient from the newest rows and from
+replayed ones, of which one is given mostly recent rows and the other older ones too. Everything needed to serve and to
+go on learning is in the state dict.
 
 Numbers are standardised, and for the networks also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
 embeddings for numerical features in tabular deep learning", 2022. All networks in one batched product: Gorishniy et

@@ -1,0 +1,83 @@
+"""What labels came with each value of late."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from inference.linear import Linear
+from inference.recent import DOUBT, Recent
+from inference.task import Kind, Task
+
+BINARY = Task(Kind.BINARY)
+TASKS = [BINARY, Task(Kind.MULTICLASS, ("a", "b")), Task(Kind.REGRESSION), Task(Kind.MULTILABEL, ("a", "b"))]
+ONE = np.ones((100, 1), np.float32)
+
+
+def places(place: int, rows: int = 100) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    return np.full((rows, 1), place)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_was_never_seen_says_nothing(task: Task) -> None:
+    """Before any label, and for a value without one, the rate is that of all rows: no difference."""
+    recent = Recent([3], task)
+    assert np.allclose(recent.rates(slice(None)), 0.0, atol=1e-6)
+    recent.add(places(0), np.ones((100, task.outputs), np.float32))
+    assert np.allclose(recent.rates(places(2)), 0.0, atol=1e-6)
+
+
+def test_a_rate_is_the_difference_of_smoothed_log_odds() -> None:
+    """A hundred rows with the label at one place and a hundred without it at another pull apart, as far as `DOUBT` rows
+    of even odds let them, and equally: rows fade only with what comes after them."""
+    recent = Recent([2], BINARY)
+    both = np.concatenate((places(0), places(1)))
+    recent.add(both, np.concatenate((ONE, 0 * ONE)))
+    applying, other = recent.rates(slice(None))[:, 0]
+    assert applying == pytest.approx(math.log((100 / 0.5 + DOUBT) / DOUBT), rel=1e-4)
+    assert other == pytest.approx(-applying, rel=1e-4)
+
+
+def test_a_rate_fades() -> None:
+    """After many rows elsewhere a value is again held to be like all."""
+    recent = Recent([2], BINARY)
+    recent.add(places(0), ONE)
+    recent.add(places(1), 0 * ONE)
+    assert recent.rates(places(0, 1)) > 1.0
+    for _ in range(100):
+        recent.add(places(1), 0 * ONE)
+    assert recent.rates(places(0, 1)) == pytest.approx(0.0, abs=0.01)
+
+
+def test_what_is_served_is_rate_times_weight() -> None:
+    """What places add to the logits of a row is the sum over its columns, with their weights."""
+    recent = Recent([2, 3], BINARY)
+    recent.add(np.tile(np.array([[0, 2]]), (100, 1)), ONE)
+    recent.add(np.tile(np.array([[1, 3]]), (100, 1)), 0 * ONE)
+    recent.weights.copy_(torch.tensor([[0.5], [2.0]]))
+    recent.tell()
+    rates = recent.rates(slice(None))[:, 0]
+    row = torch.tensor([[0, 3]])
+    assert float(recent(row)) == pytest.approx(0.5 * rates[0] + 2.0 * rates[3], rel=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_linear_part_learns_what_a_value_says_of_late(task: Task) -> None:
+    """Where all depends on one column's value it comes to predict by it, and turns with it when its meaning turns."""
+    linear = Linear(0, 0, [2], task)
+    random = np.random.default_rng(0)
+    scores = []
+    for turned in (0, 1):
+        for _ in range(40):
+            found = torch.from_numpy(random.integers(0, 2, (50, 1)))
+            targets = (found[:, 0] ^ turned).float()
+            with torch.no_grad():
+                linear.absorb(torch.empty(50, 0), None, found, targets, torch.zeros(task.outputs))
+        said = linear(torch.empty(2, 0), None, torch.tensor([[0], [1]])).detach()
+        upper = said[:, 1] - said[:, 0] if task.kind is Kind.MULTICLASS else said[:, 0]
+        scores.append(float(upper[1] - upper[0]))
+    assert scores[0] > 0.1
+    assert scores[1] < -0.1
