@@ -31,43 +31,43 @@ REACH = {
 
 class Linear(nn.Module):
     """Logits of standardised columns, one weight for each category value, and what labels of late say; learns a few
-    rows at a time. `sizes`: places of each column of values in the table of what they say."""
+    rows at a time. `sizes`: places of each column of values in one table; the first `categories` are of categories."""
 
-    def __init__(self, dense: int, values: int, sizes: Sequence[int], task: Task) -> None:
+    def __init__(self, dense: int, categories: int, sizes: Sequence[int], task: Task) -> None:
         super().__init__()
-        self._kind = task.kind
+        self._kind, self._categories = task.kind, categories
         self.weight = nn.Parameter(torch.zeros(dense, task.outputs))
         self.bias = nn.Parameter(torch.zeros(task.outputs))
+        values = sum(sizes[:categories])
         self.values = nn.Parameter(torch.zeros(values, task.outputs)) if values else None
         self.recent = Recent(sizes, task)
 
-    def forward(self, dense: Tensor, rows: Tensor | None, places: Tensor) -> Tensor:
-        """Dense [n, dense], rows of the table of category values [n, C] and places [n, columns] -> [n, outputs]."""
+    def forward(self, dense: Tensor, places: Tensor) -> Tensor:
+        """Dense [n, dense] and places [n, columns] -> [n, outputs]."""
         logits: Tensor = torch.addmm(self.bias, dense, self.weight) + self.recent(places)
-        if rows is None or self.values is None:
+        if self.values is None:
             return logits
-        return logits + functional.embedding(rows, self.values).sum(1)
+        return logits + functional.embedding(places[:, : self._categories], self.values).sum(1)
 
-    def absorb(self, dense: Tensor, rows: Tensor | None, places: Tensor, targets: Tensor, shift: Tensor) -> None:
+    def absorb(self, dense: Tensor, places: Tensor, targets: Tensor, shift: Tensor) -> None:
         """A step of SGD for each row, in order. `shift`: what is added to the logits of a class."""
         due = wanted(self._kind, targets, len(self.bias)).float().numpy()
         moved = shift.numpy() * (self._kind is not Kind.REGRESSION)
         for start in range(0, len(dense), BLOCK):
             block = slice(start, start + BLOCK)
-            values = None if rows is None else rows[block].numpy()
-            self._absorb(dense[block].numpy(), values, places[block].numpy(), due[block], moved)
+            self._absorb(dense[block].numpy(), places[block].numpy(), due[block], moved)
         self.recent.tell()
 
-    def _absorb(self, dense: Floats, rows: Indices | None, places: Indices, due: Floats, shift: Floats) -> None:
+    def _absorb(self, dense: Floats, places: Indices, due: Floats, shift: Floats) -> None:
         """What a row's step changes in the logits of later rows is its error times the product of the two rows, so the
         steps of a block need its products alone, and the weights are touched once. In NumPy: these arrays are tiny, and
         a call costs a third of torch's."""
         weight, bias = self.weight.detach().numpy(), self.bias.detach().numpy()
-        values = None if self.values is None else self.values.detach().numpy()
+        values, rows = None if self.values is None else self.values.detach().numpy(), places[:, : self._categories]
         weights, rates = self.recent.weights.numpy(), self.recent.rates(places).transpose(2, 0, 1)
         # Whatever has an output comes with that first: [outputs, n, ...].
         product, said = dense @ dense.T + 1.0, (dense @ weight + (bias + shift)).T
-        if rows is not None and values is not None:
+        if values is not None:
             columns = np.ascontiguousarray(rows.T)
             product += (columns[:, :, None] == columns[:, None]).sum(0)
             said += values[rows].sum(1).T
@@ -78,7 +78,7 @@ class Linear(nn.Module):
         weight += dense.T @ moves.T
         bias += moves.sum(1)
         weights += (moves[:, None] @ rates)[:, 0].T
-        if rows is not None and values is not None:
+        if values is not None:
             np.add.at(values, rows.ravel(), moves.T.repeat(rows.shape[1], 0))
         self.recent.add(places, due)
 

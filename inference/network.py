@@ -89,7 +89,7 @@ class TabularNetwork(nn.Module):
         sizes = [*buckets, *([self._bins + 2] * numbers if self._bins else [])]
         starts = torch.tensor([0, *accumulate(sizes)][len(buckets) : -1], dtype=torch.int64)
         self.register_buffer("starts", starts, persistent=False)  # of number columns among the places
-        self.linear = Linear(dense, sum(buckets), sizes, task)
+        self.linear = Linear(dense, len(buckets), sizes, task)
         self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
         self.head = Layers(MANY, HIDDEN[1], task.outputs)
         self.mixer = _Mixer(1 + MANY)
@@ -106,7 +106,7 @@ class TabularNetwork(nn.Module):
         loss."""
         dense = self._dense(numbers)
         rows = None if self.categories is None else self.categories.rows(categories)
-        linear = self.linear(dense, rows, self._places(numbers, rows))
+        linear = self.linear(dense, self._places(numbers, rows))
         encoded = self._encoded(dense, numbers)
         networks = self._networks(
             encoded.expand(MANY, -1, -1),
@@ -167,7 +167,7 @@ class TabularNetwork(nn.Module):
         rows = None if self.categories is None else self.categories.rows(categories)
         if self._task.kind is Kind.REGRESSION:
             targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
-        self.linear.absorb(self._dense(numbers), rows, self._places(numbers, rows), targets, self.shift)
+        self.linear.absorb(self._dense(numbers), self._places(numbers, rows), targets, self.shift)
         return before
 
     @torch.no_grad()

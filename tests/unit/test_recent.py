@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from inference.columns import Indices
 from inference.linear import Linear
 from inference.recent import DOUBT, Recent
 from inference.task import Kind, Task
@@ -17,7 +18,7 @@ TASKS = [BINARY, Task(Kind.MULTICLASS, ("a", "b")), Task(Kind.REGRESSION), Task(
 ONE = np.ones((100, 1), np.float32)
 
 
-def places(place: int, rows: int = 100) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def places(place: int, rows: int = 100) -> Indices:
     return np.full((rows, 1), place)
 
 
@@ -75,8 +76,8 @@ def test_the_linear_part_learns_what_a_value_says_of_late(task: Task) -> None:
             found = torch.from_numpy(random.integers(0, 2, (50, 1)))
             targets = (found[:, 0] ^ turned).float()
             with torch.no_grad():
-                linear.absorb(torch.empty(50, 0), None, found, targets, torch.zeros(task.outputs))
-        said = linear(torch.empty(2, 0), None, torch.tensor([[0], [1]])).detach()
+                linear.absorb(torch.empty(50, 0), found, targets, torch.zeros(task.outputs))
+        said = linear(torch.empty(2, 0), torch.tensor([[0], [1]])).detach()
         upper = said[:, 1] - said[:, 0] if task.kind is Kind.MULTICLASS else said[:, 0]
         scores.append(float(upper[1] - upper[0]))
     assert scores[0] > 0.1
