@@ -64,7 +64,7 @@ class Learner:
         self._track = getattr(module, "track", None)
         self._descend: Callable[..., None] | None = getattr(module, "descend", None)
         many = self._descend is not None
-        self._encode: Callable[..., tuple[Tensor, ...]] | None = module.encode if many else None
+        self._encode: Callable[..., tuple[Tensor, ...]] | None = getattr(module, "encode", None) if many else None
         half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
         self._rate = plan.learning_rate * getattr(module, "pace", 1.0)
