@@ -18,7 +18,8 @@ from inference.task import Kind, Task
 
 BLOCK = 64  # rows whose products with one another are taken at once
 TOGETHER = 4  # rows that take their steps from the same weights
-STEP = 0.005  # of SGD
+STEP = 0.005  # of SGD at least
+PACE = 8.0  # rows learned times the step while that is larger: the first labels say the most
 # How far a logit or value moves by a row's error at most, so that many or extreme columns are safe: what is predicted
 # moves by at most 1, 1/4 and 1/2 of that (the curvature of the square, of the logistic and of the softmax loss).
 REACH = {
@@ -31,7 +32,13 @@ REACH = {
 
 class Linear(nn.Module):
     """Logits of standardised columns, one weight for each category value, and what labels of late say; learns a few
-    rows at a time. `sizes`: places of each column of values in one table; the first `categories` are of categories."""
+    rows at a time. `sizes`: places of each column of values in one table; the first `categories` are of categories.
+
+    Steps get shorter with the rows learned, down to where the newest still count: Robbins and Monro, "A stochastic
+    approximation method", 1951. `learned` counts them, those that the weights were trained on in a run too.
+    """
+
+    learned: Tensor
 
     def __init__(self, dense: int, categories: int, sizes: Sequence[int], task: Task) -> None:
         super().__init__()
@@ -40,6 +47,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(task.outputs))
         values = sum(sizes[:categories])
         self.values = nn.Parameter(torch.zeros(values, task.outputs)) if values else None
+        self.register_buffer("learned", torch.zeros(()))
         self.recent = Recent(sizes, task)
 
     def forward(self, dense: Tensor, places: Tensor) -> Tensor:
@@ -73,7 +81,9 @@ class Linear(nn.Module):
             said += values[rows].sum(1).T
         products = product + rates @ rates.transpose(0, 2, 1)
         said += (rates @ weights.T[:, :, None])[..., 0]
-        errors = _errors(self._kind, products.astype(np.float64), said.astype(np.float64), due.T)
+        self.learned += len(dense)
+        step = max(STEP, PACE / float(self.learned))
+        errors = _errors(self._kind, step, products.astype(np.float64), said.astype(np.float64), due.T)
         moves = errors.astype(np.float32)
         weight += dense.T @ moves.T
         bias += moves.sum(1)
@@ -83,9 +93,11 @@ class Linear(nn.Module):
         self.recent.add(places, due)
 
 
-def _errors(kind: Kind, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats) -> NDArray[np.float64]:
-    """The steps of rows, each the row's error times its rate: products [outputs, n, n], the rest [outputs, n]."""
-    steps = np.minimum(REACH[kind] / products.diagonal(axis1=1, axis2=2), STEP)
+def _errors(
+    kind: Kind, step: float, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats
+) -> NDArray[np.float64]:
+    """The steps of rows, each the row's error times at most `step`: products [outputs, n, n], the rest [outputs, n]."""
+    steps = np.minimum(REACH[kind] / products.diagonal(axis1=1, axis2=2), step)
     errors = np.empty_like(said)
     for start in range(0, errors.shape[1], TOGETHER):
         part = slice(start, start + TOGETHER)

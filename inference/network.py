@@ -137,8 +137,9 @@ class TabularNetwork(nn.Module):
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
-        """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets`
-        [n]."""
+        """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets` [n].
+        The linear part takes them for learned."""
+        self.linear.learned.clamp_(min=len(targets))
         numbers = numbers.clamp(-LARGEST, LARGEST)
         found = moments_of(numbers)
         joins = (self.rate == 0) & varies(found.mean, found.variance.sqrt())

@@ -302,3 +302,24 @@ def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
         for _ in range(20):
             linear.absorb(rows, places, targets, torch.zeros(task.outputs))
         assert 0.0 < float(linear(rows[:1], places[:1]).abs().max()) <= 4.0
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
+def test_the_linear_part_learns_most_from_the_first_labels(task: Task) -> None:
+    """The same rows move it less and less, down to a least step; rows that a run trained it on count as learned."""
+    rows, places = torch.ones(TOGETHER, 1), torch.empty(TOGETHER, 0, dtype=torch.int64)
+    targets, shift = torch.ones(TOGETHER), torch.zeros(task.outputs)
+
+    def moved(learned: int) -> float:
+        module = network(task)
+        numbers, categories = torch.randn(learned, 4), torch.zeros(learned, 1, dtype=torch.int64)
+        module.prepare(numbers, categories, torch.zeros(learned))
+        linear = Linear(1, 0, (), task)
+        linear.learned.copy_(module.linear.learned)
+        with torch.no_grad():
+            linear.absorb(rows, places, targets, shift)
+        return float(linear.weight.detach().abs().max())
+
+    early, later, late, latest = (moved(learned) for learned in (50, 500, 5_000, 50_000))
+    assert early > 2 * later > 2 * late > 0
+    assert late == pytest.approx(latest)

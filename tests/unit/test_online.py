@@ -167,21 +167,39 @@ def test_the_loss_is_that_of_what_was_served() -> None:
     assert not subject.module.training
 
 
-def test_many_labels_at_once_are_bounded_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of rows in one chunk take a limited number of larger steps."""
-    plan = Online(replay=1)
-    subject = learner(plan=plan)
-    steps = 0
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The length of each step that is taken."""
+    taken: list[float] = []
     original = AdamW.step
 
-    def counted(self: AdamW, rate: float) -> None:
-        nonlocal steps
-        steps += 1
+    def noted(self: AdamW, rate: float) -> None:
+        taken.append(rate)
         original(self, rate)
 
-    monkeypatch.setattr(AdamW, "step", counted)
-    subject.learn(*stream(BINARY, 5_000))
-    assert steps == PARTS * 2
+    monkeypatch.setattr(AdamW, "step", noted)
+    return taken
+
+
+def test_many_labels_at_once_are_bounded_work(steps: list[float]) -> None:
+    """Thousands of rows in one chunk take a limited number of larger steps."""
+    learner(plan=Online(replay=1)).learn(*stream(BINARY, 5_000))
+    assert len(steps) == PARTS * 2
+
+
+def test_a_beginner_replays_more(steps: list[float]) -> None:
+    """While little is remembered an update replays up to five times as many batches; rows remembered count too."""
+    inputs, targets = stream(BINARY, 300)
+    subject, after = learner(plan=Online(replay=2)), [0]
+    for start in range(0, 300, 50):
+        learned(subject, inputs.take(slice(start, start + 50)), targets[start : start + 50])
+        after.append(len(steps))
+    assert np.diff(after).tolist() == [1 + 2 * times for times in (5, 3, 2, 2, 1, 1)]
+    steps.clear()
+    subject = learner(plan=Online(replay=2))
+    subject.remember(inputs.take(slice(0, 250)), targets[:250])
+    subject.learn(inputs.take(slice(250, 300)), targets[250:])
+    assert len(steps) == 1 + 2
 
 
 def test_only_the_window_is_remembered() -> None:
