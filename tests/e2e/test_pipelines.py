@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import declared
+import prometheus_client  # noqa: F401  (roles in threads, importing it at the same time, would find it half made)
 import pytest
 from waiting import PATIENCE_S
 
