@@ -9,28 +9,28 @@ from retrain.batches import ages as drawn_ages
 
 
 class Memory:
-    """The newest rows, in a ring that grows up to `window`."""
+    """The newest rows, in a ring that grows up to `window`. `written`: how many there ever were."""
 
     def __init__(self, window: int) -> None:
-        self._window, self._written = window, 0
+        self._window, self.written = window, 0
         self._arrays: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
-        return min(self._written, self._window)
+        return min(self.written, self._window)
 
     def add(self, *arrays: Tensor) -> None:
         """Rows, oldest first; those that are too many push the oldest out."""
         skipped = max(len(arrays[0]) - self._window, 0)
         arrays = tuple(array[skipped:] for array in arrays)
         self._grow(arrays)
-        places = (torch.arange(len(arrays[0])) + self._written) % len(self._arrays[0])
+        places = (torch.arange(len(arrays[0])) + self.written) % len(self._arrays[0])
         for own, new in zip(self._arrays, arrays, strict=True):
             own.index_copy_(0, places, new)
-        self._written += len(places)
+        self.written += len(places)
 
     def take(self, ages: Tensor) -> tuple[Tensor, ...]:
         """The rows of these ages: 0 is the newest."""
-        places = ((self._written - 1 - ages) % len(self._arrays[0])).flatten()
+        places = ((self.written - 1 - ages) % len(self._arrays[0])).flatten()
         return tuple(
             array.index_select(0, places).view(*ages.shape, *array.shape[1:])  # [places] takes thrice as long
             for array in self._arrays
@@ -55,10 +55,10 @@ class Memory:
 
     def _grow(self, arrays: tuple[Tensor, ...]) -> None:
         """Make room for these rows: twice as much as there was, up to the window. Until it is full nothing wraps."""
-        room, due = len(self._arrays[0]) if self._arrays else 0, min(self._written + len(arrays[0]), self._window)
+        room, due = len(self._arrays[0]) if self._arrays else 0, min(self.written + len(arrays[0]), self._window)
         if due <= room:
             return
         larger = tuple(array.new_empty((min(max(due, 2 * room), self._window), *array.shape[1:])) for array in arrays)
         for new, old in zip(larger, self._arrays, strict=False):
-            new[: self._written] = old[: self._written]
+            new[: self.written] = old[: self.written]
         self._arrays = larger

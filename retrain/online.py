@@ -35,7 +35,7 @@ PARTS = 20  # of a chunk at most, each of which is learned in turn: when labels 
 TRACKED = 1_000  # rows by which a module's encoding is moved
 TRACK_EVERY = 10  # updates
 TRACK_FIRST = 20  # updates, of each of which the encoding learns
-FEW = 200  # remembered rows, up to which more batches are replayed
+FEW = 200  # rows known, up to which more batches are replayed
 MORE = 5  # times as many, at most
 
 
@@ -119,7 +119,7 @@ class Learner:
     def _batches(self, ages: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """What each step takes of its rows, for fresh rows of these ages [n]."""
         plan, company = self._plan, int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
-        replayed = plan.replay * min(1 + FEW // len(self._memory), MORE)  # at the beginning there is all to learn
+        replayed = plan.replay * min(1 + FEW // self._memory.written, MORE)  # at the beginning there is all to learn
         drawn = self._memory.drawn(company + replayed * plan.batch_size, self._half_lives, self._random)
         rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
         sizes = [len(ages) + company, *repeat(plan.batch_size, replayed)]

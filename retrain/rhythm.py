@@ -24,7 +24,7 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 50_000
     """Newest examples remembered for replay, >= 1."""
     replay: int = 3
-    """Replayed batches an update, >= 0; up to five times as many while fewer than 200 examples are remembered."""
+    """Replayed batches an update, >= 0; up to five times as many before 200 examples are known."""
     batch_size: int = 96
     """Examples of a replayed batch, >= 1."""
     half_life: float = 10_000.0

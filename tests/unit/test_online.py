@@ -188,9 +188,10 @@ def test_many_labels_at_once_are_bounded_work(steps: list[float]) -> None:
 
 
 def test_a_beginner_replays_more(steps: list[float]) -> None:
-    """While little is remembered an update replays up to five times as many batches; rows remembered count too."""
+    """While little is known an update replays up to five times as many batches, however small the window; rows
+    remembered count too."""
     inputs, targets = stream(BINARY, 300)
-    subject, after = learner(plan=Online(replay=2)), [0]
+    subject, after = learner(plan=Online(replay=2, window=100)), [0]
     for start in range(0, 300, 50):
         learned(subject, inputs.take(slice(start, start + 50)), targets[start : start + 50])
         after.append(len(steps))
