@@ -1,10 +1,11 @@
 """How well the default learns from streams with late labels, beside reference learners: one configuration for all.
 
-    make bench-learning            or: python -m benchmarks.learning [--data DIR] [--seeds N] [--only NAME ...]
+    make bench-learning       or: python -m benchmarks.learning [--data DIR] [--synthetic] [--seeds N] [--only NAME ...]
 
 With `--data` the real streams of that directory: electricity, covertype (the first 50,000) with labels 500 events late,
 New York flights (the first 60,000) with labels as late as they were. Without it the three months of flights that the
-demo ships. Figures are prequential, from event 2,500 on; CPU seconds are those of scoring and learning.
+demo ships. With `--synthetic` those of `benchmarks.synthetic`, labels 500 events late. Figures are prequential, from
+event 2,500 on; CPU seconds are those of scoring and learning.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import synthetic
 from benchmarks.harness import Row, at_least, at_most
 from tailrace.backtest.asking import Asked, inferred
 from tailrace.backtest.outcome import Entry
@@ -72,6 +75,11 @@ def cases(data: Path | None) -> list[Case]:
             ["arr_delay"],
         ),
     ]
+
+
+def made(directory: Path) -> list[Case]:
+    """Synthetic streams, written there."""
+    return [_case(name, file, Columns(label="label"), "500", None, Bars()) for name, file in synthetic.write(directory)]
 
 
 def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], list[Entry]]:
@@ -151,16 +159,20 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="directory of real streams")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of streams, or their beginnings")
+    parser.add_argument("--synthetic", action="store_true", help="synthetic streams instead")
     options = parser.parse_args()
-    chosen = [
-        case
-        for case in cases(options.data)
-        if not options.only or any(case.name.startswith(name) for name in options.only)
-    ]
+    with TemporaryDirectory() as directory:
+        every = made(Path(directory)) if options.synthetic else cases(options.data)
+        only = tuple(options.only or [""])
+        return compare([case for case in every if case.name.startswith(only)], options.seeds)
+
+
+def compare(chosen: list[Case], seeds: int) -> int:
+    """Measure these and print what came out; 1 when a bar was missed."""
     results, checked = [], []
     console = Console(width=None if sys.stdout.isatty() else 140)
     for case in chosen:
-        own, baselines = measure(case, options.seeds, Settings())
+        own, baselines = measure(case, seeds, Settings())
         results.append((case, own, baselines))
         checked += rows(case, own, baselines)
         print(f"{case.name}: done", file=sys.stderr)

@@ -17,17 +17,12 @@ from inference.recent import Recent
 from inference.task import Kind, Task
 
 BLOCK = 64  # rows whose products with one another are taken at once
-TOGETHER = 4  # rows that take their steps from the same weights
+TOGETHER = 4  # rows at most that take their steps from the same weights
 STEP = 0.005  # of SGD at least
 PACE = 8.0  # rows learned times the step while that is larger: the first labels say the most
-# How far a logit or value moves by a row's error at most, so that many or extreme columns are safe: what is predicted
-# moves by at most 1, 1/4 and 1/2 of that (the curvature of the square, of the logistic and of the softmax loss).
-REACH = {
-    Kind.REGRESSION: 1 / TOGETHER,
-    Kind.BINARY: 4 / TOGETHER,
-    Kind.MULTILABEL: 4 / TOGETHER,
-    Kind.MULTICLASS: 2 / TOGETHER,
-}
+# How far a logit or value moves by an error at most, so that many or extreme columns are safe: what is predicted moves
+# by at most 1, 1/4 and 1/2 of that (the curvature of the square, of the logistic and of the softmax loss).
+REACH = {Kind.REGRESSION: 1.0, Kind.BINARY: 4.0, Kind.MULTILABEL: 4.0, Kind.MULTICLASS: 2.0}
 
 
 class Linear(nn.Module):
@@ -96,11 +91,14 @@ class Linear(nn.Module):
 def _errors(
     kind: Kind, step: float, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats
 ) -> NDArray[np.float64]:
-    """The steps of rows, each the row's error times at most `step`: products [outputs, n, n], the rest [outputs, n]."""
-    steps = np.minimum(REACH[kind] / products.diagonal(axis1=1, axis2=2), step)
+    """The steps of rows, each the row's error times at most `step`: products [outputs, n, n], the rest [outputs, n].
+    Where columns are so many that equal rows would have to share a step, fewer go together."""
+    reach = REACH[kind] / products.diagonal(axis1=1, axis2=2)
+    together = int(min(max(reach.min() / STEP, 1), TOGETHER))
+    steps = np.minimum(reach / together, step)
     errors = np.empty_like(said)
-    for start in range(0, errors.shape[1], TOGETHER):
-        part = slice(start, start + TOGETHER)
+    for start in range(0, errors.shape[1], together):
+        part = slice(start, start + together)
         now = said[:, part] + (products[:, part, :start] @ errors[:, :start, None])[..., 0]
         errors[:, part] = steps[:, part] * (due[:, part] - _activated(kind, now))
     return errors

@@ -1,9 +1,10 @@
-"""The default tabular network: a committee in one module, of a linear part that adapts at once and two networks.
+"""The default tabular network: a committee in one module, of a linear part that adapts at once, two networks, and the
+base rate, which tempers them.
 
-The parts err differently, and their mean is better than each. The linear part follows the newest labels row by row
-(plain SGD), and what labels came with each value of late; the networks learn by gradient from the newest rows and from
-replayed ones, of which one is given mostly recent rows and the other older ones too. Everything needed to serve and to
-go on learning is in the state dict.
+The parts err differently, and their weighted mean is better than each. The linear part follows the newest labels row
+by row (plain SGD), and what labels came with each value of late; the networks learn by gradient from the newest rows
+and from replayed ones, of which one is given mostly recent rows and the other older ones too. Everything needed to
+serve and to go on learning is in the state dict.
 
 Numbers are standardised, and for the networks also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
 embeddings for numerical features in tabular deep learning", 2022. All networks in one batched product: Gorishniy et
@@ -12,6 +13,7 @@ al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -22,6 +24,7 @@ from torch.nn import functional
 
 from inference.layers import EMBEDDED, Categories, Layers, descend, masks
 from inference.linear import Linear, wanted
+from inference.model import predicted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
 from inference.task import Kind, Task
@@ -36,15 +39,17 @@ BINNED = 160  # bins of all columns at most: with many columns each has fewer, w
 CLIP = 8.0  # standardised values beyond this say no more than "extreme"
 LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
 PIECE = 512  # rows that are scored at once
-TRUSTED = 700.0  # rows of age after which a member's loss counts half for its weight
-EAGER = 0.03  # how much a loss of 1 on a row counts
-SHARED = 0.3  # of the weights, shared out evenly
-WORST = 8.0  # loss of a row: more says no more
+TRUSTED = 700.0  # rows of age after which a row counts half for the members' weights
+EAGER = 0.05  # how much a row's gradient of 1 counts
+SHARED = 0.1  # of the weights, shared out evenly
+TEMPER = 0.2  # of another member's weight is the base rate's at first
+STEEPEST = 8.0  # gradient of a row: more says no more
+TAKEN = 64  # rows whose gradients are taken at the same weights
 
 
 class TabularNetwork(nn.Module):
-    """Logits = base rate + the weighted mean of a linear part and two networks, on standardised numbers, missing flags
-    and categories.
+    """Logits = the weighted mean of the base rate, a linear part and two networks, on standardised numbers, missing
+    flags and categories.
 
     `optional[i]` gives number column i a missing indicator; `buckets[i]` bounds category column i. A number column is
     silent (always 0) until it is first seen to vary. `prepare` then sets its mean, scale and bins once, because trained
@@ -157,7 +162,8 @@ class TabularNetwork(nn.Module):
         Returns the logits [n, outputs] of before."""
         members = self._said(numbers, categories)
         before = self._mixed(members)
-        self.mixer.absorb(self._losses(members, targets))
+        for said, due in zip(torch.split(members, TAKEN), torch.split(targets, TAKEN), strict=True):
+            self.mixer.absorb(self._pulls(said, due))
         self.columns.add(numbers.clamp(-LARGEST, LARGEST))
         self._use_moments()
         if not self.prepared:
@@ -190,18 +196,19 @@ class TabularNetwork(nn.Module):
         return torch.cat([self.members(*piece) for piece in pieces])
 
     def _mixed(self, members: Tensor) -> Tensor:
-        return (members * self.mixer.weights[:, None]).sum(1)
+        weights = self.mixer.weights
+        return (members * weights[:, None]).sum(1) + self.shift * (1.0 - weights.sum())
 
-    def _losses(self, members: Tensor, targets: Tensor) -> Tensor:
-        """Of each member [n, members, outputs] for each row: [n, members]. Regression: half the squared error, in units
-        of the variance."""
-        if self._task.kind in (Kind.BINARY, Kind.MULTILABEL):
-            applying = wanted(self._task.kind, targets, self._task.outputs)[:, None]
-            return functional.softplus(members * (1 - 2 * applying)).mean(2)
-        if self._task.kind is Kind.MULTICLASS:
-            picked = targets.long()[:, None, None].expand(-1, members.shape[1], 1)
-            return -members.log_softmax(2).gather(2, picked)[..., 0]
-        return ((members[..., 0] - targets[:, None]) / self.scale).square() / 2
+    def _pulls(self, members: Tensor, targets: Tensor) -> Tensor:
+        """By how much each row's loss grows with the weight of each member: [n, members], of what they say
+        [n, members, outputs]. Regression: half the squared error, in units of the variance."""
+        kind, outputs = self._task.kind, self._task.outputs
+        error = predicted(kind, self._mixed(members)) - wanted(kind, targets, outputs)
+        added = members - self.shift
+        if kind is Kind.REGRESSION:
+            error, added = error / self.scale, added / self.scale
+        pulls = (error[:, None] * added).sum(2)
+        return pulls / outputs if kind is Kind.MULTILABEL else pulls
 
     def _dense(self, numbers: Tensor) -> Tensor:
         dense = (numbers - self.mean).mul_(self.rate).clamp_(-CLIP, CLIP).nan_to_num_(0.0)
@@ -275,21 +282,31 @@ class TabularNetwork(nn.Module):
 
 
 class _Mixer(nn.Module):
-    """Weights of the members [members], which sum to one: a part shared out evenly, the rest by recent loss.
+    """Weights of the members [members]: a part shared out evenly, the rest by what each adds. What they lack to one is
+    that of the base rate, so that members who are too sure of themselves count for less.
 
-    Exponential weights, of which a part is always shared (Herbster and Warmuth, "Tracking the best expert", 1998): the
-    mean of what errs differently is hard to beat, but a member that is lost should not drag the others along.
+    They follow the gradient of what the mixture loses: Kivinen and Warmuth, "Exponentiated gradient versus gradient
+    descent for linear predictors", 1997. So a member counts for what the others lack, not for how good it is alone: the
+    mean of what errs differently is hard to beat. A part is always shared out (Herbster and Warmuth, "Tracking the best
+    expert", 1998), so that whoever was lost can come back.
     """
 
-    recent: Tensor
+    summed: Tensor
     weights: Tensor
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        self.register_buffer("recent", torch.zeros(members))  # summed losses that fade with age
-        self.register_buffer("weights", torch.full((members,), 1.0 / members))
+        self.register_buffer("summed", torch.zeros(members))  # gradients, which fade with age
+        self.register_buffer("weights", torch.zeros(members))
+        self._weigh()
 
-    def absorb(self, losses: Tensor) -> None:
-        """What each member lost on the newest rows: [n, members]."""
-        self.recent.mul_(0.5 ** (len(losses) / TRUSTED)).add_(losses.clamp(max=WORST).sum(0))
-        self.weights.copy_((-EAGER * self.recent).softmax(0) * (1 - SHARED) + SHARED / len(self.recent))
+    def absorb(self, pulls: Tensor) -> None:
+        """The gradients of the newest rows' losses by the weights: [n, members]."""
+        now = pulls.clamp(-STEEPEST, STEEPEST).sum(0)
+        self.summed.mul_(0.5 ** (len(pulls) / TRUSTED)).add_(now)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        members = len(self.summed)
+        said = functional.pad(-EAGER * self.summed, (0, 1), value=math.log(TEMPER))
+        self.weights.copy_(said.softmax(0)[:members] * (1 - SHARED) + SHARED / members)

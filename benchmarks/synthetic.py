@@ -1,0 +1,94 @@
+"""Synthetic streams that the default was not chosen on: what real ones here lack (many features, outliers, rare labels,
+many classes, many categories). Written as files, so that they come in as a user's would."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+EVENTS = 12_000
+Floats: TypeAlias = NDArray[np.float64]
+Random: TypeAlias = np.random.Generator
+
+
+class Table(NamedTuple):
+    """Numbers [n, features] (NaN: missing), categories [n, columns] and labels [n]."""
+
+    numbers: Floats
+    categories: NDArray[np.str_]
+    labels: NDArray[np.str_]
+
+
+def write(directory: Path, seed: int = 7) -> Iterator[tuple[str, Path]]:
+    """Name and CSV file of each stream; the label is in `label`."""
+    for name, made in STREAMS.items():
+        file = directory / f"{name.replace(' ', '_')}.csv"
+        numbers, categories, labels = made(np.random.default_rng(seed))
+        with open(file, "w", newline="") as out:
+            writer = csv.writer(out)
+            names = [f"x{i}" for i in range(numbers.shape[1])], [f"c{i}" for i in range(categories.shape[1])]
+            writer.writerow([*names[0], *names[1], "label"])
+            for row, values, label in zip(numbers.tolist(), categories, labels, strict=True):
+                writer.writerow([*("" if x != x else f"{x:.5g}" for x in row), *values, label])
+        yield name, file
+
+
+def wide(random: Random) -> Table:
+    """500 features, of which 20 add up to the log-odds; halfway some others do."""
+    x = random.standard_normal((EVENTS, 500))
+    before, after = np.zeros((2, 500))
+    before[:20], after[10:30] = random.standard_normal((2, 20))
+    half = EVENTS // 2
+    return _binary(random, x, np.concatenate((x[:half] @ before, x[half:] @ after)))
+
+
+def heavy_tails(random: Random) -> Table:
+    """8 features with extreme outliers, a fifth missing; log-odds that neither add up nor are monotonous."""
+    x = random.standard_t(1.5, (EVENTS, 8))
+    odds = 2 * np.sin(x[:, 0]) + np.sign(x[:, 1]) * np.abs(x[:, 2]) ** 0.3 - (np.abs(x[:, 3]) > 1)
+    return _binary(random, np.where(random.random(x.shape) < 0.2, np.nan, x), 2 * odds)
+
+
+def rare(random: Random) -> Table:
+    """30 features, a yes in 25."""
+    x = random.standard_normal((EVENTS, 30))
+    return _binary(random, x, 1.5 * x[:, 0] + x[:, 1] * x[:, 2] - 4.8)
+
+
+def classes(random: Random) -> Table:
+    """12 classes around centres in 60 dimensions, each of which moves all the time."""
+    first, last = 0.6 * random.standard_normal((2, 12, 60))
+    label, way = random.integers(12, size=EVENTS), np.linspace(0.0, 1.0, EVENTS)[:, None]
+    x = first[label] * (1 - way) + last[label] * way + random.standard_normal((EVENTS, 60))
+    return Table(x, _none(), np.array([f"k{each}" for each in label]))
+
+
+def categories(random: Random) -> Table:
+    """A column of 3,000 values, five of 20, and four numbers: each adds to the log-odds."""
+    many, few = random.integers(0, 3_000, EVENTS), random.integers(0, 20, (EVENTS, 5))
+    x, effects = random.standard_normal((EVENTS, 4)), random.standard_normal((5, 20))
+    odds = random.standard_normal(3_000)[many] + 0.5 * effects[np.arange(5), few].sum(1) + x[:, 0]
+    return _binary(random, x, odds)._replace(categories=np.column_stack((many, few)).astype(str))
+
+
+STREAMS: dict[str, Callable[[Random], Table]] = {
+    "wide": wide,
+    "heavy tails": heavy_tails,
+    "rare": rare,
+    "classes": classes,
+    "categories": categories,
+}
+
+
+def _binary(random: Random, numbers: Floats, odds: Floats) -> Table:
+    labels = (odds + random.logistic(size=EVENTS) > 0).astype(int)
+    return Table(numbers, _none(), labels.astype(str))
+
+
+def _none() -> NDArray[np.str_]:
+    return np.empty((EVENTS, 0), dtype=np.str_)
