@@ -92,7 +92,7 @@ def _errors(
     kind: Kind, step: float, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats
 ) -> NDArray[np.float64]:
     """The steps of rows, each the row's error times at most `step`: products [outputs, n, n], the rest [outputs, n].
-    Where columns are so many that equal rows would have to share a step, fewer go together."""
+    Where equal rows that go together would have to share what is the least step otherwise, fewer do."""
     reach = REACH[kind] / products.diagonal(axis1=1, axis2=2)
     together = int(min(max(reach.min() / STEP, 1), TOGETHER))
     steps = np.minimum(reach / together, step)

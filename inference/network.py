@@ -13,17 +13,16 @@ al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from inference.layers import EMBEDDED, Categories, Layers, descend, masks
 from inference.linear import Linear, wanted
+from inference.mixing import Mixer
 from inference.model import predicted
 from inference.moments import Moments, moments_of, varies
 from inference.multilabel import unpacked_tensor
@@ -39,11 +38,6 @@ BINNED = 160  # bins of all columns at most: with many columns each has fewer, w
 CLIP = 8.0  # standardised values beyond this say no more than "extreme"
 LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
 PIECE = 512  # rows that are scored at once
-TRUSTED = 700.0  # rows of age after which a row counts half for the members' weights
-EAGER = 0.05  # how much a row's gradient of 1 counts
-SHARED = 0.1  # of the weights, shared out evenly
-TEMPER = 0.2  # of another member's weight is the base rate's at first
-STEEPEST = 8.0  # gradient of a row: more says no more
 TAKEN = 64  # rows whose gradients are taken at the same weights
 
 
@@ -97,7 +91,7 @@ class TabularNetwork(nn.Module):
         self.linear = Linear(dense, len(buckets), sizes, task)
         self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
         self.head = Layers(MANY, HIDDEN[1], task.outputs)
-        self.mixer = _Mixer(1 + MANY)
+        self.mixer = Mixer(1 + MANY)
         # A fresh network says the base rate: the linear part is zero, the heads nearly so.
         nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
@@ -279,34 +273,3 @@ class TabularNetwork(nn.Module):
         else:
             counts = torch.bincount(targets.long(), minlength=self._task.outputs) + 1.0
             self.shift.copy_((counts / counts.sum()).log())
-
-
-class _Mixer(nn.Module):
-    """Weights of the members [members]: a part shared out evenly, the rest by what each adds. What they lack to one is
-    that of the base rate, so that members who are too sure of themselves count for less.
-
-    They follow the gradient of what the mixture loses: Kivinen and Warmuth, "Exponentiated gradient versus gradient
-    descent for linear predictors", 1997. So a member counts for what the others lack, not for how good it is alone: the
-    mean of what errs differently is hard to beat. A part is always shared out (Herbster and Warmuth, "Tracking the best
-    expert", 1998), so that whoever was lost can come back.
-    """
-
-    summed: Tensor
-    weights: Tensor
-
-    def __init__(self, members: int) -> None:
-        super().__init__()
-        self.register_buffer("summed", torch.zeros(members))  # gradients, which fade with age
-        self.register_buffer("weights", torch.zeros(members))
-        self._weigh()
-
-    def absorb(self, pulls: Tensor) -> None:
-        """The gradients of the newest rows' losses by the weights: [n, members]."""
-        now = pulls.clamp(-STEEPEST, STEEPEST).sum(0)
-        self.summed.mul_(0.5 ** (len(pulls) / TRUSTED)).add_(now)
-        self._weigh()
-
-    def _weigh(self) -> None:
-        members = len(self.summed)
-        said = functional.pad(-EAGER * self.summed, (0, 1), value=math.log(TEMPER))
-        self.weights.copy_(said.softmax(0)[:members] * (1 - SHARED) + SHARED / members)

@@ -9,7 +9,8 @@ from retrain.batches import ages as drawn_ages
 
 
 class Memory:
-    """The newest rows, in a ring that grows up to `window`. `written`: how many there ever were."""
+    """The newest rows, in a ring that grows up to `window`. `written`: how many were ever
+    put into it; of more than `window` at once the newest alone."""
 
     def __init__(self, window: int) -> None:
         self._window, self.written = window, 0

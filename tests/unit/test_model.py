@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from inference.features import Category, Features, Number, Vector
 from inference.layers import descend, masks
-from inference.linear import TOGETHER, Linear
-from inference.model import activate, base_rate_scores, build
-from inference.network import HIDDEN, SHARED, TabularNetwork
+from inference.linear import TOGETHER, Linear, wanted
+from inference.mixing import SHARED
+from inference.model import activate, base_rate_scores, build, predicted
+from inference.network import HIDDEN, TAKEN, TabularNetwork
 from inference.task import Kind, Task
 from streams.events import DeclarationError, Event
 
@@ -173,6 +175,50 @@ def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
     for _ in range(20):
         trusted = trust(torch.zeros_like(far))
     assert trusted > 0.7
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
+def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
+    """What is summed up of rows is autograd's gradient of the mixture's loss by the members' weights."""
+    numbers, categories = rows(TAKEN)
+    targets = (torch.arange(TAKEN) % 2).float()
+    module = network(task)
+    module.prepare(numbers, categories, targets)
+    module.scale.fill_(2.0)
+    with torch.no_grad():
+        module.linear.weight += 0.1
+        said = module.members(numbers, categories)
+    weights = module.mixer.weights.clone().requires_grad_()
+    added = ((said - module.shift) * weights[:, None]).sum(1)
+    mixed = added + module.shift
+    due = wanted(task.kind, targets, task.outputs).float()
+    if task.kind is Kind.REGRESSION:
+        loss = ((mixed - due) / module.scale).square().sum() / 2
+    elif task.kind is Kind.MULTICLASS:
+        loss = functional.cross_entropy(mixed, targets.long(), reduction="sum")
+    else:
+        loss = functional.binary_cross_entropy(predicted(task.kind, mixed), due, reduction="sum") / task.outputs
+    (expected,) = torch.autograd.grad(loss, weights)
+    module.absorb(numbers, categories, targets)
+    assert torch.allclose(module.mixer.summed, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_many_rows_weigh_like_many_updates() -> None:
+    """The weights come to the same whether rows come in one chunk or in several."""
+    numbers, categories = rows(10 * TAKEN)
+    targets = (numbers[:, 0] > 1000).float()
+    whole, parted = network(BINARY), network(BINARY)
+    for module in (whole, parted):
+        module.prepare(numbers, categories, targets)
+    said = whole.members(numbers, categories).detach()
+    with torch.no_grad():
+        whole._said = lambda *_: said  # type: ignore[method-assign]
+        whole.absorb(numbers, categories, targets)
+        for start in range(0, len(targets), TAKEN):
+            part = slice(start, start + TAKEN)
+            parted._said = lambda *_, part=part: said[part]  # type: ignore[method-assign, misc]
+            parted.absorb(numbers[part], categories[part], targets[part])
+    assert torch.allclose(whole.mixer.weights, parted.mixer.weights, atol=1e-6)
 
 
 def test_pieces_say_what_the_whole_says() -> None:
