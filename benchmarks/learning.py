@@ -32,6 +32,14 @@ from tailrace.sources import Columns
 
 SCORE_FROM = 2_500
 FOREST = "forest"
+_FIGURES = (  # with their units, digits, and whether they are shown with a spread
+    ("accuracy", 100.0, 2, True),
+    ("auc", 1.0, 4, True),
+    ("r2", 1.0, 4, True),
+    ("log_loss", 1.0, 4, True),
+    ("calibration_error", 1.0, 3, False),
+    ("cpu_seconds", 1.0, 1, False),
+)
 
 
 class Bars(NamedTuple):
@@ -77,9 +85,13 @@ def cases(data: Path | None) -> list[Case]:
     ]
 
 
-def made(directory: Path) -> list[Case]:
-    """Synthetic streams, written there."""
-    return [_case(name, file, Columns(label="label"), "500", None, Bars()) for name, file in synthetic.write(directory)]
+def made(directory: Path, only: tuple[str, ...]) -> list[Case]:
+    """Synthetic streams whose names begin so, written there."""
+    return [
+        _case(name, synthetic.write(name, directory), Columns(label="label"), "500", None, Bars())
+        for name in synthetic.STREAMS
+        if name.startswith(only)
+    ]
 
 
 def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], list[Entry]]:
@@ -97,19 +109,19 @@ def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], li
 
 def rows(case: Case, own: list[Entry], baselines: list[Entry]) -> Iterator[Row]:
     """What is to be reached, and whether it is, by the mean of the seeds."""
-    accuracy, auc, loss = (_mean(own, name) for name in ("accuracy", "auc", "log_loss"))
     if case.bars.accuracy:
-        yield at_least(case.name, "accuracy", accuracy, case.bars.accuracy)
+        yield at_least(case.name, "accuracy", _mean(own, "accuracy"), case.bars.accuracy)
     if case.bars.auc:
-        yield at_least(case.name, "AUC", auc, case.bars.auc)
+        yield at_least(case.name, "AUC", _mean(own, "auc"), case.bars.auc)
     if case.bars.log_loss:
-        yield at_most(case.name, "log-loss", loss, case.bars.log_loss, "")
+        yield at_most(case.name, "log-loss", _mean(own, "log_loss"), case.bars.log_loss, "")
     forest = next(entry for entry in baselines if entry.name == FOREST)
     yield at_most(case.name, "CPU seconds, of the forest's", _mean(own, "cpu_seconds") / forest.cpu_seconds, 1 / 3, "")  # type: ignore[operator]
-    best = max(entry.accuracy or 0.0 for entry in baselines)
-    yield at_least(case.name, "accuracy, beside the best baseline's", accuracy, best)
-    least = min(entry.log_loss for entry in baselines if entry.log_loss is not None)
-    yield at_most(case.name, "log-loss, beside the best baseline's", loss, least, "")
+    for what, figure in (("accuracy", "accuracy"), ("R2", "r2")):
+        if best := _known(baselines, figure):
+            yield at_least(case.name, f"{what}, beside the best baseline's", _mean(own, figure), max(best))
+    if least := _known(baselines, "log_loss"):
+        yield at_most(case.name, "log-loss, beside the best baseline's", _mean(own, "log_loss"), min(least), "")
 
 
 def _case(
@@ -125,30 +137,29 @@ def _last_column(path: Path) -> str:
     return list(next(rows(path)))[-1]
 
 
+def _known(entries: list[Entry], figure: str) -> list[float]:
+    """A figure of those that have it."""
+    return [value for entry in entries if (value := getattr(entry, figure)) is not None]
+
+
 def _mean(entries: list[Entry], figure: str) -> float:
-    return float(np.mean([getattr(entry, figure) for entry in entries]))
+    return float(np.mean(_known(entries, figure)))
 
 
-def _spread(entries: list[Entry], figure: str) -> float:
-    values = [getattr(entry, figure) for entry in entries]
-    return float(max(values) - min(values))
+def _cells(entries: list[Entry]) -> Iterator[str]:
+    """Means; of several entries also half the distance of the extremes, where a seed makes a difference."""
+    for figure, unit, digits, spread in _FIGURES:
+        values = [unit * value for value in _known(entries, figure)]
+        far = f" ±{(max(values) - min(values)) / 2:.{digits}f}" if spread and len(values) > 1 else ""
+        yield f"{np.mean(values):.{digits}f}{far}" if values else "-"
 
 
 def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
-    table = Table("", "", "accuracy %", "AUC", "log-loss", "ECE", "CPU s")
+    table = Table("", "", "accuracy %", "AUC", "R2", "log-loss", "ECE", "CPU s")
     for case, own, baselines in results:
-        cells = [
-            f"{100 * _mean(own, 'accuracy'):.2f} ±{50 * _spread(own, 'accuracy'):.2f}",
-            *(f"{_mean(own, name):.4f} ±{_spread(own, name) / 2:.4f}" for name in ("auc", "log_loss")),
-            f"{_mean(own, 'calibration_error'):.3f}",
-            f"{_mean(own, 'cpu_seconds'):.1f}",
-        ]
-        table.add_row(case.name, f"default, {len(own)} seeds", *cells, style="bold")
+        table.add_row(case.name, f"default, {len(own)} seeds", *_cells(own), style="bold")
         for entry in baselines:
-            figures = (entry.accuracy, entry.auc, entry.log_loss, entry.calibration_error, entry.cpu_seconds)
-            formats = ("{:.2%}", "{:.4f}", "{:.4f}", "{:.3f}", "{:.1f}")
-            shown = ["-" if x is None else f.format(x).rstrip("%") for x, f in zip(figures, formats, strict=True)]
-            table.add_row("", entry.name, *shown)
+            table.add_row("", entry.name, *_cells([entry]))
         table.add_section()
     return table
 
@@ -162,8 +173,8 @@ def main() -> int:
     parser.add_argument("--synthetic", action="store_true", help="synthetic streams instead")
     options = parser.parse_args()
     with TemporaryDirectory() as directory:
-        every = made(Path(directory)) if options.synthetic else cases(options.data)
         only = tuple(options.only or [""])
+        every = made(Path(directory), only) if options.synthetic else cases(options.data)
         return compare([case for case in every if case.name.startswith(only)], options.seeds)
 
 

@@ -1,10 +1,11 @@
-"""Synthetic streams that the default was not chosen on: what real ones here lack (many features, outliers, rare labels,
-many classes, many categories). Written as files, so that they come in as a user's would."""
+"""Synthetic streams that the default was not chosen on: what real ones here lack (many features, values to be
+predicted, outliers, rare labels, many classes, many categories). Written as files, so that they come in as a user's
+would."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -24,18 +25,17 @@ class Table(NamedTuple):
     labels: NDArray[np.str_]
 
 
-def write(directory: Path, seed: int = 7) -> Iterator[tuple[str, Path]]:
-    """Name and CSV file of each stream; the label is in `label`."""
-    for name, made in STREAMS.items():
-        file = directory / f"{name.replace(' ', '_')}.csv"
-        numbers, categories, labels = made(np.random.default_rng(seed))
-        with open(file, "w", newline="") as out:
-            writer = csv.writer(out)
-            names = [f"x{i}" for i in range(numbers.shape[1])], [f"c{i}" for i in range(categories.shape[1])]
-            writer.writerow([*names[0], *names[1], "label"])
-            for row, values, label in zip(numbers.tolist(), categories, labels, strict=True):
-                writer.writerow([*("" if x != x else f"{x:.5g}" for x in row), *values, label])
-        yield name, file
+def write(name: str, directory: Path, seed: int = 7) -> Path:
+    """The CSV file of one of `STREAMS`; the label is in `label`."""
+    file = directory / f"{name.replace(' ', '_')}.csv"
+    numbers, categories, labels = STREAMS[name](np.random.default_rng(seed))
+    with open(file, "w", newline="") as out:
+        writer = csv.writer(out)
+        names = [f"x{i}" for i in range(numbers.shape[1])], [f"c{i}" for i in range(categories.shape[1])]
+        writer.writerow([*names[0], *names[1], "label"])
+        for row, values, label in zip(numbers.tolist(), categories, labels, strict=True):
+            writer.writerow([*("" if x != x else f"{x:.5g}" for x in row), *values, label])
+    return file
 
 
 def wide(random: Random) -> Table:
@@ -45,6 +45,21 @@ def wide(random: Random) -> Table:
     before[:20], after[10:30] = random.standard_normal((2, 20))
     half = EVENTS // 2
     return _binary(random, x, np.concatenate((x[:half] @ before, x[half:] @ after)))
+
+
+def wide_classes(random: Random) -> Table:
+    """3 classes, for each of which 300 features add up; a twentieth of the features counts."""
+    x, weights = random.standard_normal((EVENTS, 300)), random.standard_normal((15, 3))
+    logits = x[:, :15] @ weights
+    label = (logits + random.gumbel(size=logits.shape)).argmax(1)
+    return Table(x, _none(), np.array([f"k{each}" for each in label]))
+
+
+def wide_values(random: Random) -> Table:
+    """A value to which 250 features add up, and as much noise."""
+    x = random.standard_normal((EVENTS, 250))
+    value = x @ (random.standard_normal(250) / 250**0.5) + random.standard_normal(EVENTS)
+    return Table(x, _none(), np.array([f"{each:.5g}" for each in value]))
 
 
 def heavy_tails(random: Random) -> Table:
@@ -78,6 +93,8 @@ def categories(random: Random) -> Table:
 
 STREAMS: dict[str, Callable[[Random], Table]] = {
     "wide": wide,
+    "wide classes": wide_classes,
+    "wide values": wide_values,
     "heavy tails": heavy_tails,
     "rare": rare,
     "classes": classes,

@@ -19,7 +19,7 @@ from inference.task import Kind, Task
 BLOCK = 64  # rows whose products with one another are taken at once
 TOGETHER = 4  # rows at most that take their steps from the same weights
 STEP = 0.005  # of SGD at least
-PACE = 8.0  # rows learned times the step while that is larger: the first labels say the most
+PACE, OFFSET = 8.0, 50.0  # a step is PACE / (OFFSET + rows learned) while that is longer: the first labels say the most
 # How far a logit or value moves by an error at most, so that many or extreme columns are safe: what is predicted moves
 # by at most 1, 1/4 and 1/2 of that (the curvature of the square, of the logistic and of the softmax loss).
 REACH = {Kind.REGRESSION: 1.0, Kind.BINARY: 4.0, Kind.MULTILABEL: 4.0, Kind.MULTICLASS: 2.0}
@@ -77,7 +77,7 @@ class Linear(nn.Module):
         products = product + rates @ rates.transpose(0, 2, 1)
         said += (rates @ weights.T[:, :, None])[..., 0]
         self.learned += len(dense)
-        step = max(STEP, PACE / float(self.learned))
+        step = max(STEP, PACE / (OFFSET + float(self.learned)))
         errors = _errors(self._kind, step, products.astype(np.float64), said.astype(np.float64), due.T)
         moves = errors.astype(np.float32)
         weight += dense.T @ moves.T
@@ -92,9 +92,10 @@ def _errors(
     kind: Kind, step: float, products: NDArray[np.float64], said: NDArray[np.float64], due: Floats
 ) -> NDArray[np.float64]:
     """The steps of rows, each the row's error times at most `step`: products [outputs, n, n], the rest [outputs, n].
-    Where equal rows that go together would have to share what is the least step otherwise, fewer do."""
+    Where equal rows that go together would have to share what is the least step otherwise, fewer do; but not for
+    errors without bounds: as long a step as squares allow takes in all of a row's noise."""
     reach = REACH[kind] / products.diagonal(axis1=1, axis2=2)
-    together = int(min(max(reach.min() / STEP, 1), TOGETHER))
+    together = int(min(max(reach.min() / STEP, 1), TOGETHER)) if kind is not Kind.REGRESSION else TOGETHER
     steps = np.minimum(reach / together, step)
     errors = np.empty_like(said)
     for start in range(0, errors.shape[1], together):

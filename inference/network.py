@@ -137,8 +137,9 @@ class TabularNetwork(nn.Module):
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
         """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets` [n].
-        The linear part takes them for learned."""
-        self.linear.learned.clamp_(min=len(targets))
+        In training the linear part counts them as learned."""
+        if self.training:
+            self.linear.learned.clamp_(min=len(targets))
         numbers = numbers.clamp(-LARGEST, LARGEST)
         found = moments_of(numbers)
         joins = (self.rate == 0) & varies(found.mean, found.variance.sqrt())
@@ -200,7 +201,7 @@ class TabularNetwork(nn.Module):
         error = predicted(kind, self._mixed(members)) - wanted(kind, targets, outputs)
         added = members - self.shift
         if kind is Kind.REGRESSION:
-            error, added = error / self.scale, added / self.scale
+            error, added = (error / self.scale).clamp(-CLIP, CLIP), added / self.scale
         pulls = (error[:, None] * added).sum(2)
         return pulls / outputs if kind is Kind.MULTILABEL else pulls
 

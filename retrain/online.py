@@ -36,7 +36,8 @@ TRACKED = 1_000  # rows by which a module's encoding is moved
 TRACK_EVERY = 10  # updates
 TRACK_FIRST = 20  # updates, of each of which the encoding learns
 FEW = 200  # rows known, up to which more batches are replayed
-MORE = 5  # times as many, at most
+MORE = 4  # times as many more, at most
+CHUNK = 50  # rows for which so many more are replayed; for fewer, fewer
 
 
 class Before(NamedTuple):
@@ -70,11 +71,11 @@ class Learner:
         half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
         self._rate = plan.learning_rate * getattr(module, "pace", 1.0)
-        self._updates = self._steps = 0
+        self._known = self._updates = self._steps = 0
 
     def remember(self, inputs: Inputs, targets: NDArray[np.float32]) -> None:
         """Take rows, oldest first, into the memory without learning from them."""
-        self._memory.add(*_tensors(inputs, targets))
+        self._add(*_tensors(inputs, targets))
 
     def learn(self, inputs: Inputs, targets: NDArray[np.float32]) -> Before:
         """One update on the newest labels: rows [n, ...] and targets [n], n >= 1, oldest first.
@@ -83,7 +84,7 @@ class Learner:
         module is then of no further use.
         """
         numbers, categories, target = _tensors(inputs, targets)
-        self._memory.add(numbers, categories, target)
+        self._add(numbers, categories, target)
         if not self._updates and self._prepare is not None:
             self._prepare(*self._memory.rows())
         scale = self._scale()
@@ -97,6 +98,10 @@ class Learner:
         if not math.isfinite(before.loss) or not _finite(self.module):
             raise Diverged(f"a weight is not finite after {self._updates} updates: lower Online(learning_rate)")
         return before
+
+    def _add(self, numbers: Tensor, categories: Tensor, target: Tensor) -> None:
+        self._memory.add(numbers, categories, target)
+        self._known += len(target)
 
     def _logits(self, numbers: Tensor, categories: Tensor, target: Tensor) -> Tensor:
         """What a module that does not absorb says of these rows."""
@@ -119,7 +124,8 @@ class Learner:
     def _batches(self, ages: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """What each step takes of its rows, for fresh rows of these ages [n]."""
         plan, company = self._plan, int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
-        replayed = plan.replay * min(1 + FEW // self._memory.written, MORE)  # at the beginning there is all to learn
+        more = min(FEW // self._known, MORE) * min(len(ages) / CHUNK, 1.0)  # at the beginning there is all to learn
+        replayed = round(plan.replay * (1 + more))
         drawn = self._memory.drawn(company + replayed * plan.batch_size, self._half_lives, self._random)
         rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
         sizes = [len(ages) + company, *repeat(plan.batch_size, replayed)]

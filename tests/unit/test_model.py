@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from inference.features import Category, Features, Number, Vector
 from inference.layers import descend, masks
-from inference.linear import TOGETHER, Linear, wanted
+from inference.linear import REACH, TOGETHER, Linear, wanted
 from inference.mixing import SHARED
 from inference.model import activate, base_rate_scores, build, predicted
 from inference.network import HIDDEN, TAKEN, TabularNetwork
@@ -175,6 +175,18 @@ def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
     for _ in range(20):
         trusted = trust(torch.zeros_like(far))
     assert trusted > 0.7
+
+
+@pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
+def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
+    """Until labels tell, the committee says the mean of its members, and the base rate has no part in it."""
+    module = network(task)
+    module.prepare(*rows(200), torch.arange(200) % 2 * 1.0)
+    with torch.no_grad():
+        module.linear.weight += 0.1
+        numbers, categories = rows(50, seed=1)
+        expected = module.members(numbers, categories).mean(1)
+        assert torch.allclose(module(numbers, categories), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
@@ -372,22 +384,50 @@ def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
         assert 0.0 < float(linear(rows[:1], places[:1]).abs().max()) <= 4.0
 
 
-@pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
+def absorbed(task: Task, width: int, size: float, learned: int) -> Tensor:
+    """What a linear part that has learned so many rows says of a row of large or small columns, after it has learned
+    as many such rows as may go together."""
+    linear = Linear(width, 0, (), task)
+    linear.learned.fill_(learned)
+    places = torch.empty(TOGETHER, 0, dtype=torch.int64)
+    with torch.no_grad():
+        linear.absorb(torch.full((TOGETHER, width), size), places, torch.ones(TOGETHER), torch.zeros(task.outputs))
+        said: Tensor = linear(torch.full((1, width), size), places[:1])[0]
+    return said
+
+
+@pytest.mark.parametrize("task", [BINARY, SEVERAL, THREE, REGRESSION])
+@pytest.mark.parametrize("width", [1, 20, 90, 200, 500])
+@pytest.mark.parametrize("size", [0.5, 8.0])
+def test_equal_rows_that_go_together_do_not_overshoot(task: Task, width: int, size: float) -> None:
+    """Whatever the width and however long the step, they take what is said no further than rows that go one after
+    another, each as far as an error may."""
+    said = absorbed(task, width, size, learned=0)
+    due, farthest = wanted(task.kind, torch.ones(1), task.outputs)[0], torch.zeros(1, task.outputs)
+    for _ in range(TOGETHER):
+        farthest += REACH[task.kind] * (due - predicted(task.kind, farthest))
+    assert 0.0 < said.abs().max() <= farthest.abs().max() * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("task", [BINARY, SEVERAL, THREE, REGRESSION])
 def test_the_linear_part_learns_most_from_the_first_labels(task: Task) -> None:
-    """The same rows move it less and less, down to a least step; rows that a run trained it on count as learned."""
-    rows, places = torch.ones(TOGETHER, 1), torch.empty(TOGETHER, 0, dtype=torch.int64)
-    targets, shift = torch.ones(TOGETHER), torch.zeros(task.outputs)
-
-    def moved(learned: int) -> float:
-        module = network(task)
-        numbers, categories = torch.randn(learned, 4), torch.zeros(learned, 1, dtype=torch.int64)
-        module.prepare(numbers, categories, torch.zeros(learned))
-        linear = Linear(1, 0, (), task)
-        linear.learned.copy_(module.linear.learned)
-        with torch.no_grad():
-            linear.absorb(rows, places, targets, shift)
-        return float(linear.weight.detach().abs().max())
-
-    early, later, late, latest = (moved(learned) for learned in (50, 500, 5_000, 50_000))
+    """The same rows move it less and less, down to a least step."""
+    early, later, late, latest = (
+        float(absorbed(task, 1, 1.0, learned).abs().max()) for learned in (50, 500, 5_000, 50_000)
+    )
     assert early > 2 * later > 2 * late > 0
     assert late == pytest.approx(latest)
+
+
+def test_rows_count_as_learned_once() -> None:
+    """Those of a run when it begins, those of updates when they are absorbed: not when the first is prepared for."""
+    numbers, categories = rows(200)
+    targets = torch.arange(200) % 2 * 1.0
+    online, trained = network(BINARY).eval(), network(BINARY).train()
+    for module in (online, trained):
+        module.prepare(numbers, categories, targets)
+    assert (float(online.linear.learned), float(trained.linear.learned)) == (0.0, 200.0)
+    online.absorb(numbers, categories, targets)
+    trained.prepare(numbers[:100], categories[:100], targets[:100])
+    trained.absorb(numbers, categories, targets)
+    assert (float(online.linear.learned), float(trained.linear.learned)) == (200.0, 400.0)

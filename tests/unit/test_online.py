@@ -189,18 +189,25 @@ def test_many_labels_at_once_are_bounded_work(steps: list[float]) -> None:
 
 def test_a_beginner_replays_more(steps: list[float]) -> None:
     """While little is known an update replays up to five times as many batches, however small the window; rows
-    remembered count too."""
+    that are only remembered count, those forgotten too."""
     inputs, targets = stream(BINARY, 300)
     subject, after = learner(plan=Online(replay=2, window=100)), [0]
     for start in range(0, 300, 50):
         learned(subject, inputs.take(slice(start, start + 50)), targets[start : start + 50])
         after.append(len(steps))
     assert np.diff(after).tolist() == [1 + 2 * times for times in (5, 3, 2, 2, 1, 1)]
-    steps.clear()
-    subject = learner(plan=Online(replay=2))
-    subject.remember(inputs.take(slice(0, 250)), targets[:250])
-    subject.learn(inputs.take(slice(250, 300)), targets[250:])
-    assert len(steps) == 1 + 2
+    for window in (100, 1_000):
+        steps.clear()
+        subject = learner(plan=Online(replay=2, window=window))
+        subject.remember(inputs.take(slice(0, 250)), targets[:250])
+        subject.learn(inputs.take(slice(250, 300)), targets[250:])
+        assert len(steps) == 1 + 2
+
+
+def test_a_label_alone_is_not_replayed_a_thousand_times(steps: list[float]) -> None:
+    """The more batches of a beginner are for as many rows: with a label in each update they are as usual."""
+    learned(learner(plan=Online(labels=1, replay=2)), *stream(BINARY, 3), size=1)
+    assert len(steps) == 3 * (1 + 2)
 
 
 def test_only_the_window_is_remembered() -> None:
