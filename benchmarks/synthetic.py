@@ -93,8 +93,8 @@ def categories(random: Random) -> Table:
 
 STREAMS: dict[str, Callable[[Random], Table]] = {
     "wide": wide,
-    "wide classes": wide_classes,
-    "wide values": wide_values,
+    "many columns, classes": wide_classes,
+    "many columns, values": wide_values,
     "heavy tails": heavy_tails,
     "rare": rare,
     "classes": classes,

@@ -196,7 +196,8 @@ class TabularNetwork(nn.Module):
 
     def _pulls(self, members: Tensor, targets: Tensor) -> Tensor:
         """By how much each row's loss grows with the weight of each member: [n, members], of what they say
-        [n, members, outputs]. Regression: half the squared error, in units of the variance."""
+        [n, members, outputs]. Regression: half the squared error, in units of the variance; beyond CLIP
+        deviations the loss grows no faster."""
         kind, outputs = self._task.kind, self._task.outputs
         error = predicted(kind, self._mixed(members)) - wanted(kind, targets, outputs)
         added = members - self.shift

@@ -24,7 +24,8 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 50_000
     """Newest examples remembered for replay, >= 1."""
     replay: int = 3
-    """Replayed batches an update, >= 0; up to five times as many before 200 examples are known."""
+    """Replayed batches an update, >= 0; up to five times as many before 200 examples are known, but fewer where an
+    update has less than 50 labels."""
     batch_size: int = 96
     """Examples of a replayed batch, >= 1."""
     half_life: float = 10_000.0

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from inference.features import Category, Features, Number, Vector
 from inference.layers import descend, masks
-from inference.linear import REACH, TOGETHER, Linear, wanted
-from inference.mixing import SHARED
+from inference.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, wanted
+from inference.mixing import SHARED, STEEPEST, TEMPER, Mixer
 from inference.model import activate, base_rate_scores, build, predicted
-from inference.network import HIDDEN, TAKEN, TabularNetwork
+from inference.network import CLIP, HIDDEN, TAKEN, TabularNetwork
 from inference.task import Kind, Task
 from streams.events import DeclarationError, Event
 
@@ -215,6 +215,27 @@ def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
     assert torch.allclose(module.mixer.summed, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_one_outlier_pulls_with_limited_force() -> None:
+    """A value a million deviations away pulls the members' weights like one that is CLIP away; each gradient counts as
+    STEEPEST at most."""
+    numbers, categories = rows(200)
+    module = network(REGRESSION)
+    module.prepare(numbers, categories, torch.linspace(0.0, 1.0, 200))
+    said = torch.tensor([0.02, -0.04, 1e3]).view(1, 3, 1) * module.scale + module.shift
+    module._said = lambda *_: said  # type: ignore[method-assign]
+    module.absorb(numbers[:1], categories[:1], torch.tensor([1e6]))
+    expected = torch.tensor([-CLIP * 0.02, CLIP * 0.04, -STEEPEST])
+    assert torch.allclose(module.mixer.summed, expected, rtol=1e-3)
+
+
+def test_the_base_rate_has_its_part_once_labels_tell() -> None:
+    """Where no label speaks for or against a member, each has as much, and the base rate TEMPER times that, before a
+    part is shared out."""
+    mixer = Mixer(3)
+    mixer.absorb(torch.zeros(1, 3))
+    assert mixer.weights.tolist() == pytest.approx([(1 - SHARED) / (3 + TEMPER) + SHARED / 3] * 3)
+
+
 def test_many_rows_weigh_like_many_updates() -> None:
     """The weights come to the same whether rows come in one chunk or in several."""
     numbers, categories = rows(10 * TAKEN)
@@ -384,14 +405,14 @@ def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
         assert 0.0 < float(linear(rows[:1], places[:1]).abs().max()) <= 4.0
 
 
-def absorbed(task: Task, width: int, size: float, learned: int) -> Tensor:
+def absorbed(task: Task, width: int, size: float, learned: int, rows: int = TOGETHER) -> Tensor:
     """What a linear part that has learned so many rows says of a row of large or small columns, after it has learned
-    as many such rows as may go together."""
+    a few such rows."""
     linear = Linear(width, 0, (), task)
     linear.learned.fill_(learned)
-    places = torch.empty(TOGETHER, 0, dtype=torch.int64)
+    places = torch.empty(rows, 0, dtype=torch.int64)
     with torch.no_grad():
-        linear.absorb(torch.full((TOGETHER, width), size), places, torch.ones(TOGETHER), torch.zeros(task.outputs))
+        linear.absorb(torch.full((rows, width), size), places, torch.ones(rows), torch.zeros(task.outputs))
         said: Tensor = linear(torch.full((1, width), size), places[:1])[0]
     return said
 
@@ -409,14 +430,36 @@ def test_equal_rows_that_go_together_do_not_overshoot(task: Task, width: int, si
     assert 0.0 < said.abs().max() <= farthest.abs().max() * (1 + 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("task", "width", "together"),
+    [
+        (BINARY, 100, TOGETHER),
+        (BINARY, 390, 2),
+        (SEVERAL, 790, 1),
+        (BINARY, 4_000, 1),
+        (THREE, 190, 2),
+        (REGRESSION, 390, TOGETHER),
+    ],
+)
+def test_rows_go_together_where_they_need_not_share_the_least_step(task: Task, width: int, together: int) -> None:
+    """As many take equal steps from the same weights, and share what one error may do; the next ones see what those
+    did. Values, whose errors have no bounds, are always shared."""
+    one, *more = (float(absorbed(task, width, 1.0, 1_000_000, rows).abs().max()) for rows in range(1, 2 * TOGETHER))
+    equal = [rows for rows, said in enumerate(more, 2) if said == pytest.approx(rows * one, rel=1e-4)]
+    assert max([1, *equal]) == together
+    wrong = {Kind.REGRESSION: 1.0, Kind.MULTICLASS: 2 / 3}.get(task.kind, 0.5)
+    reach = REACH[task.kind] / (width + 1)
+    assert one == pytest.approx(min(reach / together, STEP) * wrong * (width + 1), rel=1e-4)
+
+
 @pytest.mark.parametrize("task", [BINARY, SEVERAL, THREE, REGRESSION])
 def test_the_linear_part_learns_most_from_the_first_labels(task: Task) -> None:
-    """The same rows move it less and less, down to a least step."""
-    early, later, late, latest = (
-        float(absorbed(task, 1, 1.0, learned).abs().max()) for learned in (50, 500, 5_000, 50_000)
-    )
-    assert early > 2 * later > 2 * late > 0
-    assert late == pytest.approx(latest)
+    """The same row moves it less and less, from PACE / OFFSET on down to a least step."""
+    learned = (0, 49, 500, 5_000, 50_000)
+    moves = [float(absorbed(task, 1, 0.1, rows, 1).abs().max()) for rows in learned]
+    steps = [max(STEP, PACE / (OFFSET + rows + 1)) for rows in learned]
+    assert moves == pytest.approx([moves[-1] * step / STEP for step in steps], rel=1e-4)
+    assert moves == sorted(moves, reverse=True)
 
 
 def test_rows_count_as_learned_once() -> None:
