@@ -32,13 +32,25 @@ from tailrace.sources import Columns
 
 SCORE_FROM = 2_500
 FOREST = "forest"
-_FIGURES = (  # with their units, digits, and whether they are shown with a spread
-    ("accuracy", 100.0, 2, True),
-    ("auc", 1.0, 4, True),
-    ("r2", 1.0, 4, True),
-    ("log_loss", 1.0, 4, True),
-    ("calibration_error", 1.0, 3, False),
-    ("cpu_seconds", 1.0, 1, False),
+
+
+class Figure(NamedTuple):
+    """A column of the table: what `Entry` calls it, its unit, and whether it is shown with a spread."""
+
+    head: str
+    name: str
+    digits: int
+    unit: float = 1.0
+    spread: bool = True
+
+
+FIGURES = (
+    Figure("accuracy %", "accuracy", 2, 100.0),
+    Figure("AUC", "auc", 4),
+    Figure("R2", "r2", 4),
+    Figure("log-loss", "log_loss", 4),
+    Figure("ECE", "calibration_error", 3, spread=False),
+    Figure("CPU s", "cpu_seconds", 1, spread=False),
 )
 
 
@@ -146,20 +158,20 @@ def _mean(entries: list[Entry], figure: str) -> float:
     return float(np.mean(_known(entries, figure)))
 
 
-def _cells(entries: list[Entry]) -> Iterator[str]:
-    """Means; of several entries also half the distance of the extremes, where a seed makes a difference."""
-    for figure, unit, digits, spread in _FIGURES:
-        values = [unit * value for value in _known(entries, figure)]
-        far = f" ±{(max(values) - min(values)) / 2:.{digits}f}" if spread and len(values) > 1 else ""
-        yield f"{np.mean(values):.{digits}f}{far}" if values else "-"
+def _cell(figure: Figure, entries: list[Entry]) -> str:
+    """The mean; of several entries also half the distance of the extremes."""
+    values = [figure.unit * value for value in _known(entries, figure.name)]
+    far = f" ±{(max(values) - min(values)) / 2:.{figure.digits}f}" if figure.spread and len(values) > 1 else ""
+    return f"{np.mean(values):.{figure.digits}f}{far}" if values else "-"
 
 
 def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
-    table = Table("", "", "accuracy %", "AUC", "R2", "log-loss", "ECE", "CPU s")
+    shown = [figure for figure in FIGURES if any(_known(own, figure.name) for _, own, _ in results)]
+    table = Table("", "", *(figure.head for figure in shown))
     for case, own, baselines in results:
-        table.add_row(case.name, f"default, {len(own)} seeds", *_cells(own), style="bold")
+        table.add_row(case.name, f"default, {len(own)} seeds", *(_cell(figure, own) for figure in shown), style="bold")
         for entry in baselines:
-            table.add_row("", entry.name, *_cells([entry]))
+            table.add_row("", entry.name, *(_cell(figure, [entry]) for figure in shown))
         table.add_section()
     return table
 
