@@ -186,8 +186,9 @@ def main() -> int:
     options = parser.parse_args()
     with TemporaryDirectory() as directory:
         only = tuple(options.only or [""])
-        every = made(Path(directory), only) if options.synthetic else cases(options.data)
-        return compare([case for case in every if case.name.startswith(only)], options.seeds)
+        if options.synthetic:
+            return compare(made(Path(directory), only), options.seeds)
+        return compare([case for case in cases(options.data) if case.name.startswith(only)], options.seeds)
 
 
 def compare(chosen: list[Case], seeds: int) -> int:

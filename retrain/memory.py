@@ -9,8 +9,7 @@ from retrain.batches import ages as drawn_ages
 
 
 class Memory:
-    """The newest rows, in a ring that grows up to `window`. `written`: how many were ever
-    put into it; of more than `window` at once the newest alone."""
+    """The newest rows, in a ring that grows up to `window`. `written`: how many there ever were."""
 
     def __init__(self, window: int) -> None:
         self._window, self.written = window, 0
@@ -24,6 +23,7 @@ class Memory:
         skipped = max(len(arrays[0]) - self._window, 0)
         arrays = tuple(array[skipped:] for array in arrays)
         self._grow(arrays)
+        self.written += skipped
         places = (torch.arange(len(arrays[0])) + self.written) % len(self._arrays[0])
         for own, new in zip(self._arrays, arrays, strict=True):
             own.index_copy_(0, places, new)

@@ -71,11 +71,11 @@ class Learner:
         half_lives = module.half_lives if many else (plan.half_life,)
         self._half_lives = torch.tensor(half_lives, dtype=torch.float64)[:, None]
         self._rate = plan.learning_rate * getattr(module, "pace", 1.0)
-        self._known = self._updates = self._steps = 0
+        self._updates = self._steps = 0
 
     def remember(self, inputs: Inputs, targets: NDArray[np.float32]) -> None:
         """Take rows, oldest first, into the memory without learning from them."""
-        self._add(*_tensors(inputs, targets))
+        self._memory.add(*_tensors(inputs, targets))
 
     def learn(self, inputs: Inputs, targets: NDArray[np.float32]) -> Before:
         """One update on the newest labels: rows [n, ...] and targets [n], n >= 1, oldest first.
@@ -84,7 +84,7 @@ class Learner:
         module is then of no further use.
         """
         numbers, categories, target = _tensors(inputs, targets)
-        self._add(numbers, categories, target)
+        self._memory.add(numbers, categories, target)
         if not self._updates and self._prepare is not None:
             self._prepare(*self._memory.rows())
         scale = self._scale()
@@ -98,10 +98,6 @@ class Learner:
         if not math.isfinite(before.loss) or not _finite(self.module):
             raise Diverged(f"a weight is not finite after {self._updates} updates: lower Online(learning_rate)")
         return before
-
-    def _add(self, numbers: Tensor, categories: Tensor, target: Tensor) -> None:
-        self._memory.add(numbers, categories, target)
-        self._known += len(target)
 
     def _logits(self, numbers: Tensor, categories: Tensor, target: Tensor) -> Tensor:
         """What a module that does not absorb says of these rows."""
@@ -124,7 +120,8 @@ class Learner:
     def _batches(self, ages: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """What each step takes of its rows, for fresh rows of these ages [n]."""
         plan, company = self._plan, int(len(ages) == 1)  # some layers cannot train on one row alone (BatchNorm)
-        more = min(FEW // self._known, MORE) * min(len(ages) / CHUNK, 1.0)  # at the beginning there is all to learn
+        # At the beginning there is all to learn.
+        more = min(FEW // self._memory.written, MORE) * min(len(ages) / CHUNK, 1.0)
         replayed = round(plan.replay * (1 + more))
         drawn = self._memory.drawn(company + replayed * plan.batch_size, self._half_lives, self._random)
         rows = self._rows(torch.cat((ages.expand(len(drawn), -1), drawn), 1))
