@@ -19,20 +19,20 @@ from confluent_kafka import Consumer, Producer
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.worker import Job
 from benchmarks.workload import NUMBERS, Reading, pipeline
-from inference.keys import TrustedKeys
-from inference.model import build
-from inference.registry import Registry
-from inference.release import verify
-from inference.weights import load_state
-from streams.connect import open_log
-from streams.events import Instant, to_seconds
-from streams.log import TopicPartition
+from tailrace.declaration.event import Instant, to_seconds
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import verify
+from tailrace.inference.releases.registry import Registry
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.releases.weights import load_state
+from tailrace.streams.log.base import TopicPartition
+from tailrace.streams.log.url import open_log
 
 _BATCH = 4_096
 
 
 class Scored(msgspec.Struct, gc=False):
-    """The same bytes as `streams.records.Prediction`."""
+    """The same bytes as `tailrace.streams.log.records.Prediction`."""
 
     id: str
     time: Instant
@@ -58,7 +58,7 @@ def load(job: Job) -> torch.nn.Module:
     payload = registry.payload(1) or b""
     verify(registry.releases[1].signed, payload, TrustedKeys([job.key.encode()]))
     declared = pipeline(job.name)
-    module = build(None, declared.features, declared.task).eval()
+    module = ModelSpec.of(declared).build().eval()
     module.load_state_dict(load_state(payload))
     return module
 

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from river.datasets import synth
 
 from benchmarks.harness import Row, at_most
-from inference.features import Inputs
-from inference.network import TabularNetwork
-from inference.task import Kind, Task
-from retrain.facts import Facts
-from retrain.gate import losses
-from retrain.plan import Training
-from retrain.training import score, train
-from retrain.triggers import Drift, Labels, Trigger, first_due
-from retrain.watching import Watch
+from tailrace.declaration.facts import Facts
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.declaration.triggers import Drift, Labels, Trigger, first_due
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import losses
+from tailrace.inference.models.tabular.network import TabularNetwork
+from tailrace.retrain.control.trigger_state import Watch
+from tailrace.retrain.training.loop import score, train
 
 WINDOW, EVERY, CHUNK = 5_000, 5_000, 50
 BEFORE, AFTER = 10_000, 12_000  # labels before the change, at least, and after it

@@ -14,16 +14,16 @@ import msgspec
 
 from benchmarks.harness import Row, at_most, embedded
 from benchmarks.workload import PARTITIONS, Reading, Source, pipeline
-from retrain.reports import RunReport, read_report
-from streams.connect import open_log
-from streams.log import Log
-from streams.records import Label as LabelRecord
-from streams.records import Out, Prediction, Record
 from tailrace import Labels
-from tailrace.pipeline import Pipeline
-from tailrace.processes import Roles
-from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
-from tailrace.wiring import create_topics, signing_key
+from tailrace.app.factory import create_topics, signing_key
+from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
+from tailrace.app.supervisor import Roles
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.retrain.control.reports import RunReport, read_report
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.records import Label as LabelRecord
+from tailrace.streams.log.records import Out, Prediction, Record
+from tailrace.streams.log.url import open_log
 
 GROUP = "freshness"
 LABELS = 500  # a run each time so many have come

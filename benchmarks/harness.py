@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from tailrace.broker import KafkaCluster
-from tailrace.wiring import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
+from tailrace.app.factory import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
+from tailrace.testing.kafka import KafkaCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_KAFKA = "no Kafka: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS"

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from streams.join_step import JoinStep
-from streams.label_policy import JoinPolicy
-from streams.log import Log, Sharing, Topic
-from streams.records import Out, Prediction, Source
-from streams.runner import Observer, Runner, RunnerConfig
-from streams.sqlite_log import SqliteLog
+from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.step import JoinStep
+from tailrace.streams.log.base import Log, Sharing, Topic
+from tailrace.streams.log.records import Out, Prediction, Source
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
 
 BAR = 100_000  # records a second
 PARTITIONS = 4

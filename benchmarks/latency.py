@@ -17,8 +17,9 @@ import msgspec
 from benchmarks import sender, worker
 from benchmarks.harness import NO_KAFKA, Child, Place, Row, at_most, embedded, percentiles
 from benchmarks.workload import PARTITIONS, Publisher, pipeline
-from streams.connect import open_log
-from streams.log import Delivery, Log
+from tailrace.streams.log.base import Delivery, Log
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 GROUP = "latency"
 WARM_UP_S = 3.0
@@ -91,7 +92,7 @@ def _rows(place: Place, contender: Contender, rate: int, rounds: list[list[float
 def _latencies(place: Place, contender: Contender, rate: int, seconds: float) -> list[float]:
     log = open_log(place.url)
     declared = pipeline(f"latency-{secrets.token_hex(4)}")
-    log.create(declared.topology(PARTITIONS))
+    log.create(topology(declared, PARTITIONS))
     publisher = Publisher(log, declared)
     publisher.publish()
     publisher.close()

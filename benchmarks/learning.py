@@ -23,12 +23,12 @@ from rich.table import Table
 
 from benchmarks import synthetic
 from benchmarks.harness import Row, at_least, at_most
-from tailrace.backtest.asking import Asked, inferred
-from tailrace.backtest.outcome import Entry
-from tailrace.backtest.running import backtest
+from tailrace.app.settings import Settings
+from tailrace.backtest.request import Asked, inferred
+from tailrace.backtest.result import Entry
+from tailrace.backtest.run import backtest
+from tailrace.datafiles.read import Columns
 from tailrace.demo.flights import DATA as SHIPPED
-from tailrace.settings import Settings
-from tailrace.sources import Columns
 
 SCORE_FROM = 2_500
 FOREST = "forest"
@@ -144,7 +144,7 @@ def _case(
 
 
 def _last_column(path: Path) -> str:
-    from tailrace.sources import rows
+    from tailrace.datafiles.read import rows
 
     return list(next(rows(path)))[-1]
 

@@ -18,7 +18,8 @@ from benchmarks import worker
 from benchmarks.harness import Child, Row, at_least, embedded
 from benchmarks.throughput import Course, prepare
 from benchmarks.workload import PARTITIONS, pipeline
-from streams.log import Delivery
+from tailrace.streams.log.base import Delivery
+from tailrace.streams.log.topology import topology
 
 GROUP = "metrics"
 BAR = 0.97
@@ -46,7 +47,7 @@ def measure(directory: Path, events: int, rounds: int) -> list[Row]:
 
 def _run(course: Course, events: int, name: str) -> worker.Report:
     declared = pipeline(predictions=f"bench.predictions-metrics{name}")
-    course.log.create(declared.topology(PARTITIONS))
+    course.log.create(topology(declared, PARTITIONS))
     job = worker.Job(
         course.place.url,
         declared.name,

@@ -9,7 +9,7 @@ import msgspec
 
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.workload import Source
-from streams.connect import open_log
+from tailrace.streams.log.url import open_log
 
 BURST_S = 0.002
 

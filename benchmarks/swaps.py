@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks import sender, worker
 from benchmarks.harness import Child, Row, at_most, embedded, percentiles
 from benchmarks.workload import PARTITIONS, Publisher, pipeline
-from streams.connect import open_log
-from streams.log import Delivery
+from tailrace.streams.log.base import Delivery
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 GROUP = "swaps"
 SWAPS = 200
@@ -24,7 +25,7 @@ def measure(directory: Path) -> list[Row]:
     """Pause, memory and errors of 200 swaps."""
     place = embedded(directory, "swaps")
     log, declared = open_log(place.url), pipeline("swaps")
-    log.create(declared.topology(PARTITIONS))
+    log.create(topology(declared, PARTITIONS))
     publisher = Publisher(log, declared)
     publisher.publish()
     topics = declared.topics

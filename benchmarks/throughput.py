@@ -14,8 +14,9 @@ from benchmarks import worker
 from benchmarks.by_hand import Report
 from benchmarks.harness import NO_KAFKA, Child, Place, Row, at_least, embedded
 from benchmarks.workload import PARTITIONS, Publisher, fill, pipeline
-from streams.connect import open_log
-from streams.log import Delivery, Log
+from tailrace.streams.log.base import Delivery, Log
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 GROUP = "throughput"
 BAR = 0.85
@@ -76,7 +77,7 @@ def measure(kafka: Place | None, directory: Path, events: int, rounds: int) -> l
 def prepare(place: Place, events: int) -> Course:
     log = open_log(place.url, {"compression.type": "lz4"} if place.url.startswith("kafka") else None)
     declared = pipeline()
-    log.create(declared.topology(PARTITIONS))
+    log.create(topology(declared, PARTITIONS))
     fill(log, declared.topics.events, events)
     publisher = Publisher(log, declared)
     publisher.publish()
@@ -86,7 +87,7 @@ def prepare(place: Place, events: int) -> Course:
 
 def _run(contender: Contender, course: Course, events: int, round: int) -> float:
     declared = pipeline(predictions=f"bench.predictions-{contender.name}{round}")
-    course.log.create(declared.topology(PARTITIONS))
+    course.log.create(topology(declared, PARTITIONS))
     exactly_once = contender.delivery is Delivery.EXACTLY_ONCE
     interval = course.place.commit_exactly_once if exactly_once else course.place.commit_at_least_once
     job = worker.Job(

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.harness import Row, at_least
 from benchmarks.workload import NUMBERS, pipeline
-from inference.features import Inputs
-from inference.model import build
-from retrain.objectives import Objective
-from retrain.plan import Training
-from retrain.training import train, warm_up
+from tailrace.declaration.training import Training
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.retrain.training.loop import train, warm_up
+from tailrace.retrain.training.objective import Objective
 
 GROUP = "training"
 BAR = 5.0
@@ -57,8 +57,8 @@ class Case(NamedTuple):
 CASES = (
     Case("small network of one's own", Small, 1_024, BAR),
     Case("small network of one's own", Small, 64),
-    Case("default network", lambda: build(None, FLAT.features, FLAT.task), 1_024),
-    Case("default network", lambda: build(None, FLAT.features, FLAT.task), 64),
+    Case("default network", lambda: ModelSpec.of(FLAT).build(), 1_024),
+    Case("default network", lambda: ModelSpec.of(FLAT).build(), 64),
 )
 
 

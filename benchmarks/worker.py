@@ -13,19 +13,20 @@ from prometheus_client import generate_latest
 
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.workload import pipeline
-from inference.keys import TrustedKeys
-from inference.live import LiveModel
-from inference.scoring import Scored, ScoreStep
-from monitoring.lag import LagCollector
-from monitoring.metrics import Metrics
-from monitoring.observers import Inference
-from monitoring.spending import Prices, Spending
-from streams.batching import BatchSize
-from streams.connect import open_log
-from streams.log import Batch, Delivery, Log, Reader
-from streams.runner import Observer, Runner, RunnerConfig, Stateless
-from tailrace.pipeline import Topics
-from tailrace.roles import spare_the_collector
+from tailrace.app.roles import spare_the_collector
+from tailrace.declaration.pipeline import Topics
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.scoring import Scored, ScoreStep
+from tailrace.monitoring.telemetry.cost import Prices, Spending
+from tailrace.monitoring.telemetry.lag import LagCollector
+from tailrace.monitoring.telemetry.metrics import Metrics
+from tailrace.monitoring.telemetry.observers import Inference
+from tailrace.streams.log.base import Batch, Delivery, Log, Reader
+from tailrace.streams.log.url import open_log
+from tailrace.streams.runtime.batch_size import BatchSize
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig, Stateless
 
 _LOADED_S = 30.0
 _BATCH_MAX = 4_096  # as the settings' default
@@ -183,7 +184,7 @@ def run(job: Job, stop: threading.Event) -> Report:
     log = open_log(job.url)
     timed: Any = Timed(log)
     declared = pipeline(job.name)
-    features, task, topics = declared.features, declared.task, job.topics
+    features, task, topics = ModelSpec.of(declared).features, declared.task, job.topics
     trusted = TrustedKeys([job.key.encode()])
     with LiveModel(
         log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused

@@ -9,16 +9,27 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from inference.features import Inputs, Vector
-from inference.keys import SigningKey
-from inference.loading import scorer
-from inference.model import ModelFactory, build
-from inference.release import Golden, Manifest, Release, alias_record, pack, release_records, serialise, tombstones
-from retrain.triggers import Trigger
-from streams.events import Event, EventTime, Key
-from streams.log import Delivery, Log
-from streams.records import Out
-from tailrace.pipeline import Label, Pipeline
+from tailrace.declaration.event import Event, EventTime, Key
+from tailrace.declaration.features import Vector
+from tailrace.declaration.label import Label
+from tailrace.declaration.pipeline import ModelFactory, Pipeline
+from tailrace.declaration.triggers import Trigger
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import (
+    Golden,
+    Manifest,
+    Release,
+    alias_record,
+    pack,
+    release_records,
+    serialise,
+    tombstones,
+)
+from tailrace.inference.releases.signing import SigningKey
+from tailrace.inference.serving.loader import scorer
+from tailrace.streams.log.base import Delivery, Log
+from tailrace.streams.log.records import Out
 
 NUMBERS = 8
 PARTITIONS = 4
@@ -119,7 +130,7 @@ def _releases(pipeline: Pipeline, key: SigningKey, count: int) -> Iterator[Relea
 
     rng = np.random.default_rng(7)
     for seed in range(count):
-        module: Any = build(pipeline.model, pipeline.features, pipeline.task, seed)
+        module: Any = ModelSpec.of(pipeline).build(seed)
         inputs = Inputs(rng.normal(size=(512, NUMBERS)).astype(np.float32), np.zeros((512, 0), np.int64))
         targets = torch.from_numpy((inputs.numbers[:, 0] > 0).astype(np.float32))
         if pipeline.model is None:
@@ -127,7 +138,7 @@ def _releases(pipeline: Pipeline, key: SigningKey, count: int) -> Iterator[Relea
         golden = inputs.take(slice(16))
         manifest = Manifest(
             version=1, parent=0, created=0.0, trained_through=0.0, examples=512, code_digest="", seed=seed,
-            reason="measuring", features=pipeline.features.digest, task=pipeline.task,
+            reason="measuring", features=ModelSpec.of(pipeline).features.digest, task=pipeline.task,
             golden=Golden.of(golden, scorer(module, pipeline.task)(golden)),
         )  # fmt: skip
         yield pack(manifest, serialise(module.state_dict()), key)

@@ -8,15 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.features import Category, Cyclic, Flag, Number, Vector, feature
-    from inference.live import LiveModel
-    from retrain.gate import Gate
-    from retrain.plan import Training
-    from retrain.rhythm import Online
-    from retrain.selecting import History, Recency, Reservoir, Window
-    from retrain.triggers import Age, Below, Drift, Labels, Schedule, Worthwhile
-    from streams.events import DeclarationError, Event, EventTime, Key
-    from tailrace.pipeline import Label, Pipeline
+    from tailrace.declaration.data import History, Recency, Reservoir, Window
+    from tailrace.declaration.event import Event, EventTime, Key
+    from tailrace.declaration.features import Category, Cyclic, Flag, Number, Vector, feature
+    from tailrace.declaration.gate import Gate
+    from tailrace.declaration.label import Label
+    from tailrace.declaration.online import Online
+    from tailrace.declaration.pipeline import Pipeline
+    from tailrace.declaration.training import Training
+    from tailrace.declaration.triggers import Age, Below, Drift, Labels, Schedule, Worthwhile
+    from tailrace.errors import DeclarationError
+    from tailrace.inference.serving.live_model import LiveModel
 
 __all__ = [
     "Age",
@@ -49,15 +51,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "inference.features": ("Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
-    "inference.live": ("LiveModel",),
-    "retrain.gate": ("Gate",),
-    "retrain.plan": ("Training",),
-    "retrain.rhythm": ("Online",),
-    "retrain.selecting": ("History", "Recency", "Reservoir", "Window"),
-    "retrain.triggers": ("Age", "Below", "Drift", "Labels", "Schedule", "Worthwhile"),
-    "streams.events": ("DeclarationError", "Event", "EventTime", "Key"),
-    "tailrace.pipeline": ("Label", "Pipeline"),
+    "tailrace.inference.models.encoding": ("Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
+    "tailrace.inference.serving.live_model": ("LiveModel",),
+    "tailrace.retrain.control.promotion_gate": ("Gate",),
+    "tailrace.declaration.training": ("Training",),
+    "tailrace.declaration.online": ("Online",),
+    "tailrace.retrain.selection.sampling": ("History", "Recency", "Reservoir", "Window"),
+    "tailrace.declaration.triggers": ("Age", "Below", "Drift", "Labels", "Schedule", "Worthwhile"),
+    "tailrace.declaration.event": ("DeclarationError", "Event", "EventTime", "Key"),
+    "tailrace.declaration.pipeline": ("Label", "Pipeline"),
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m tailrace` is the `tailrace` command."""
 
-from tailrace.cli import main
+from tailrace.cli.main import main
 
 main()

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prometheus_server import NO_PROMETHEUS, PROMETHEUS
 
-from tailrace.broker import KafkaCluster
 from tailrace.testing import NoKafka, kafka
+from tailrace.testing.kafka import KafkaCluster
 
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"

@@ -25,9 +25,10 @@ from benchmarks.harness import NO_KAFKA, ROOT, Place, Row, kafka
 from benchmarks.peers.environment import PEERS, NotInstallable, python_with
 from benchmarks.peers.job import Job, Plain
 from benchmarks.workload import PARTITIONS, Publisher, fill
-from streams.connect import open_log
-from streams.log import Log, Topic, TopicPartition
-from streams.records import Prediction
+from tailrace.streams.log.base import Log, Topic, TopicPartition
+from tailrace.streams.log.records import Prediction
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 GROUP = "peers"
 START_LIMIT_S = 120.0
@@ -101,7 +102,7 @@ def measure(place: Place, directory: Path, options: argparse.Namespace) -> list[
     bootstrap = place.url.removeprefix("kafka://")
     log = open_log(place.url, {"compression.type": "lz4"})
     job = Job(bootstrap, "peers.predictions", str(directory / "keys"))
-    log.create(job.declared.topology(PARTITIONS))
+    log.create(topology(job.declared, PARTITIONS))
     fill(log, job.declared.topics.events, options.events)
     publisher = Publisher(log, job.declared)
     trusted = directory / "keys" / "trusted"

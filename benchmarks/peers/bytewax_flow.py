@@ -7,9 +7,9 @@ from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource, K
 from bytewax.dataflow import Dataflow
 
 from benchmarks.peers.job import given, started_step
-from streams.log import Batch
-from streams.records import Record
-from tailrace.roles import spare_the_collector
+from tailrace.app.roles import spare_the_collector
+from tailrace.streams.log.base import Batch
+from tailrace.streams.log.records import Record
 
 job = given()
 step = started_step(job)

@@ -7,7 +7,7 @@ from typing import Any
 import faust
 
 from benchmarks.peers.job import Plain, given
-from tailrace.roles import spare_the_collector
+from tailrace.app.roles import spare_the_collector
 
 job, plain = given(), Plain()
 app = faust.App(job.predictions, broker=f"kafka://{job.bootstrap}", topic_disable_leader=True)

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.workload import NUMBERS, Reading, pipeline
-from inference.live import LiveModel
-from inference.scoring import ScoreStep
-from streams.events import to_seconds
-from tailrace.pipeline import Pipeline
+from tailrace.declaration.event import to_seconds
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.scoring import ScoreStep
 
 WIDTH = 64
 NAME = "peers"
@@ -72,7 +73,7 @@ def started_step(job: Job) -> ScoreStep:
     declared = job.declared
     live = LiveModel.follow(f"kafka://{job.bootstrap}", declared, keys=Path(job.keys))
     live.start()
-    return ScoreStep(declared.schema, declared.features, live, job.predictions)
+    return ScoreStep(declared.schema, ModelSpec.of(declared).features, live, job.predictions)
 
 
 class Plain:

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 from benchmarks.harness import when_stopped
 from benchmarks.peers.job import given
-from monitoring.metrics import Metrics
-from streams.connect import open_log
-from tailrace.roles import spare_the_collector
-from tailrace.settings import Settings
-from tailrace.wiring import build_worker
+from tailrace.app.factory import build_worker
+from tailrace.app.roles import spare_the_collector
+from tailrace.app.settings import Settings
+from tailrace.monitoring.telemetry.metrics import Metrics
+from tailrace.streams.log.url import open_log
 
 
 def main() -> None:

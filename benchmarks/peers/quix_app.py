@@ -5,7 +5,7 @@ from __future__ import annotations
 from quixstreams import Application, message_context
 
 from benchmarks.peers.job import Plain, given
-from tailrace.roles import spare_the_collector
+from tailrace.app.roles import spare_the_collector
 
 
 def main() -> None:

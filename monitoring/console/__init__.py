@@ -10,5 +10,5 @@
     verdict.py    how the pipeline is, in one sentence (pure)
     static/       the page
 
-Nothing here knows how to train or to publish: what it needs of that is lent by `tailrace.console`.
+Nothing here knows how to train or to publish: what it needs of that is lent by `tailrace.app.console`.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from monitoring.samples import Samples, parsed
+from tailrace.monitoring.telemetry.scrape import Samples, parsed
 
 PHASES = ("inference", "training")
 

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from inference.loading import Loader
-from inference.payloads import read_payload
-from inference.release import Refused
-from inference.stores import StoreUnreachable
-from monitoring.console.board import Board
-from monitoring.console.view import Flow, Names, View
-from monitoring.lag import LagCollector
-from streams.log import Log, LogError, Reader, TopicMissing, TopicPartition
-from streams.records import Record
+from tailrace.inference.releases.manifest import Refused
+from tailrace.inference.releases.payload import read_payload
+from tailrace.inference.releases.storage import StoreUnreachable
+from tailrace.inference.serving.loader import Loader
+from tailrace.monitoring.console.page import Flow, Names, View
+from tailrace.monitoring.console.sections import Board
+from tailrace.monitoring.telemetry.lag import LagCollector
+from tailrace.streams.log.base import Log, LogError, Reader, TopicMissing, TopicPartition
+from tailrace.streams.log.records import Record
 
 _READ, _READ_LARGE = 2_000, 64  # records at a time; of models and dead letters, which may be large
 _LATE = 10_000  # records of a partition behind which the newest are skipped to

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from inference.registry import Registry
-from inference.release import Manifest, Refused, parse
-from streams.records import Record
+from tailrace.inference.releases.manifest import Manifest, Refused, parse
+from tailrace.inference.releases.registry import Registry
+from tailrace.streams.log.records import Record
 
 RELEASES = 40
 ENTRIES = 60

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from monitoring.console.board import Board
-from monitoring.console.costs import costs
-from monitoring.samples import fetched
+from tailrace.monitoring.console.costs import costs
+from tailrace.monitoring.console.sections import Board
+from tailrace.monitoring.telemetry.scrape import fetched
 
 _EVERY_S, _PATIENCE_S = 2.0, 1.0
 

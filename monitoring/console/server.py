@@ -22,9 +22,10 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from aiohttp import web
 
-from monitoring.console import guard
-from monitoring.console.board import Board
-from monitoring.server import PortTaken, Served
+from tailrace.errors import TailraceError
+from tailrace.monitoring.console import guard
+from tailrace.monitoring.console.sections import Board
+from tailrace.monitoring.telemetry.http import PortTaken, Served
 
 STATIC = Path(__file__).with_name("static")
 _TICK_S, _PING_S = 0.25, 15.0
@@ -43,7 +44,7 @@ _HEADERS = {
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ActionFailed(Exception):
+class ActionFailed(TailraceError):
     """What was asked for could not be done; the message is for the user."""
 
 

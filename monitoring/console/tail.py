@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from inference.task import Kind, Task
-from monitoring.console.masking import Mask
-from streams.records import Example, Prediction
+from tailrace.declaration.task import Kind, Task
+from tailrace.monitoring.console.redaction import Mask
+from tailrace.streams.log.records import Example, Prediction
 
 SAMPLE = 4
 """Predictions, and labels, of one batch that are shown: more could not be read."""

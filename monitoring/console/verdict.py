@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streams.durations import words
+from tailrace.declaration.durations import words
 
 SILENT_S = 15.0  # events wait and nothing was predicted for so long: something stands still
 

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.multilabel import unpacked
-from inference.task import Kind, Task
-from retrain.plan import Training
-from tailrace.backtest.history import Stream
+from tailrace.backtest.history.arrays import Stream
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.inference.models.multilabel import unpacked
 
 FROZEN_EXAMPLES = 2_000
 PROCESSES = 2
@@ -132,8 +132,8 @@ class _Frozen:
     def __init__(self, stream: Stream, task: Task, seed: int) -> None:
         import torch
 
-        from inference.network import TabularNetwork
-        from retrain.training import score, train
+        from tailrace.inference.models.tabular.network import TabularNetwork
+        from tailrace.retrain.training.loop import score, train
 
         torch.set_num_threads(1)
         with torch.random.fork_rng(devices=[]):
@@ -282,7 +282,7 @@ def _flags(target: float, labels: int) -> list[float]:
 
 def _even(task: Task) -> list[float]:
     """What is said before anything was learned."""
-    from inference.model import base_rate_scores
+    from tailrace.declaration.task import base_rate_scores
 
     return base_rate_scores(task, None)
 

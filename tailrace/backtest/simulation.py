@@ -19,27 +19,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.features import Inputs
-from inference.loading import base_rate_serving, scorer
-from inference.model import build
-from inference.release import load_state, serialise
-from retrain.buffer import Buffer, Row
-from retrain.candidates import candidate_of
-from retrain.distributed import ALONE
-from retrain.dividing import divided
-from retrain.frames import Candidate
-from retrain.gate import Gate
-from retrain.guard import harm
-from retrain.online import Learner
-from retrain.rhythm import Online
-from retrain.runs import Champion, Run, job, judge, run_of
-from retrain.training import Diverged, score
-from retrain.triggers import Facts, first_due
-from retrain.updating import Update, Updater
-from retrain.watching import Watch
-from tailrace.backtest.growing import Growing, extended
-from tailrace.backtest.outcome import Drift, Retraining
-from tailrace.backtest.policies import Policy
+from tailrace.backtest.history.growing import Growing, extended
+from tailrace.backtest.policy import Policy
+from tailrace.backtest.result import Drift, Retraining
+from tailrace.declaration.gate import Gate
+from tailrace.declaration.online import Online
+from tailrace.declaration.triggers import Facts, first_due
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import load_state, serialise
+from tailrace.inference.serving.loader import base_rate_serving, scorer
+from tailrace.retrain.control.run import Champion, Run, job, judge, run_of
+from tailrace.retrain.control.trigger_state import Watch
+from tailrace.retrain.online.chain import Update, Updater
+from tailrace.retrain.online.guard import harm
+from tailrace.retrain.online.learner import Learner
+from tailrace.retrain.selection.buffer import Buffer, Row
+from tailrace.retrain.selection.split import divided
+from tailrace.retrain.training.distributed import ALONE
+from tailrace.retrain.training.loop import Diverged, score
+from tailrace.retrain.worker.candidate import candidate_of
+from tailrace.retrain.worker.protocol import Candidate
 
 _TOPIC = "examples"
 _LOOK = 50  # labels between two looks at the triggers
@@ -104,22 +104,24 @@ class Simulation:
         progress: Callable[[int], None] = lambda scored: None,
         keep: Callable[[int, dict[str, Tensor]], None] = lambda version, state: None,
     ) -> None:
-        self._policy, self._history, self._rates = policy, history, rates or Rates()
+        pipeline = policy.pipeline
+        self._pipeline, self._spec = pipeline, ModelSpec.of(pipeline)
+        self._history, self._rates = history, rates or Rates()
         self._progress, self._keep = progress, keep
-        task = policy.task
+        task = pipeline.task
         self._example_events: list[int] = []
         self._scores = np.empty((0, task.outputs), np.float32)  # with room for more than are scored
         self._releases = np.empty(0, np.int64)
-        self._serving = base_rate_serving(task, policy.base_rate).score
+        self._serving = base_rate_serving(task, pipeline.label.base_rate).score
         self._weights: dict[str, Tensor] | None = None  # of the champion; None: the base rate
         self._champion = self._published = self._updates = 0
         self._scored = 0
-        self._updater = Updater(_TOPIC, policy.online, policy.training.seed) if policy.online else None
+        self._updater = Updater(_TOPIC, pipeline.online, pipeline.training.seed) if pipeline.online else None
         self._learner: Learner | None = None
         self._update: _Update | None = None
-        self._buffer = Buffer(policy.training.window, policy.training.data)
-        names = (*policy.features.numbers, *policy.features.categories)
-        self._watch = Watch(policy.retrain, metric=Gate().metric_for(task.kind), names=names)
+        self._buffer = Buffer(pipeline.training.window, pipeline.training.data)
+        names = (*self._spec.features.numbers, *self._spec.features.categories)
+        self._watch = Watch(pipeline.retrain, metric=Gate().metric_for(task.kind), names=names)
         self._through = -np.inf  # the newest event time that the champion was trained on
         self._seen = self._looked = 0  # examples: that the champion has learned, that triggers know of
         self._run: _Run | None = None
@@ -136,13 +138,13 @@ class Simulation:
             self._finish_until(now)
             self._example_events.append(event)
             row = Row(0, number, float(history.times[event]), now, float(history.targets[event]), b"", None, 0, [])
-            if self._policy.retrain:
+            if self._pipeline.retrain:
                 self._buffer.append([row])
             if self._updater:
                 self._updater.take([row], {})
                 if self._updater.due(now):
                     self._begin_update(self._updater, position, now)
-            if self._policy.retrain and number + 1 - self._looked >= _LOOK:
+            if self._pipeline.retrain and number + 1 - self._looked >= _LOOK:
                 self._look(position, number + 1, now)
         count = history.count()
         if count:
@@ -186,11 +188,11 @@ class Simulation:
         self._published += 1
         self._champion = self._published
         self._weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        self._serving = scorer(module, self._policy.task)
+        self._serving = scorer(module, self._pipeline.task)
         self._keep(self._champion, self._weights)
         return self._champion
 
-    # Online updates: see `retrain.refresher` for the same, live.
+    # Online updates: see `tailrace.retrain.control.updater` for the same, live.
 
     def _begin_update(self, updater: Updater, position: int, now: float) -> None:
         done = now + updater.waiting / self._rates.update_labels
@@ -204,19 +206,19 @@ class Simulation:
         inputs, targets = self._arrays(update.rows)
         try:
             before = learner.learn(inputs, targets)
-            after = score(learner.module, inputs, self._policy.task)
-            self._update = _Update(done, harm(self._policy.task, before.scores, after, targets))
+            after = score(learner.module, inputs, self._pipeline.task)
+            self._update = _Update(done, harm(self._pipeline.task, before.scores, after, targets))
         except Diverged as diverged:
             self._update = _Update(done, str(diverged))
 
     def _begun(self, update: Update) -> Learner | None:
         """Where a chain begins, the learner that learns along it."""
-        beginning, policy = update.beginning, self._policy
+        beginning, pipeline = update.beginning, self._pipeline
         if beginning is None:
             return None
-        assert policy.online is not None
+        assert pipeline.online is not None
         module = self._built(beginning.seed, self._weights if beginning.warm else None)
-        learner = Learner(module, policy.task, policy.online, beginning.seed)
+        learner = Learner(module, pipeline.task, pipeline.online, beginning.seed)
         if beginning.remembered:
             learner.remember(*self._arrays(beginning.remembered))
         return learner
@@ -237,11 +239,11 @@ class Simulation:
     def _restore(self) -> None:
         """Serve the champion's weights from a module that no learner changes."""
         if self._weights is None:
-            self._serving = base_rate_serving(self._policy.task, self._policy.base_rate).score
+            self._serving = base_rate_serving(self._pipeline.task, self._pipeline.label.base_rate).score
             return
-        self._serving = scorer(self._built(0, self._weights), self._policy.task)
+        self._serving = scorer(self._built(0, self._weights), self._pipeline.task)
 
-    # Runs: see `retrain.service` for the same, live.
+    # Runs: see `tailrace.retrain.control.retrainer` for the same, live.
 
     def _look(self, position: int, known: int, now: float) -> None:
         """See what the examples before number `known` tell, and whether a run is due."""
@@ -249,42 +251,42 @@ class Simulation:
         events = self._example_events[self._looked : known]
         self._looked = known
         scores, targets = self._scores[events], self._history.targets[events]
-        self._watch.see(self._policy.task.kind, scores, targets, lambda: self._history.inputs.take(events), now)
-        if self._run is not None or len(self._buffer) < self._policy.training.min_examples:
+        self._watch.see(self._pipeline.task.kind, scores, targets, lambda: self._history.inputs.take(events), now)
+        if self._run is not None or len(self._buffer) < self._pipeline.training.min_examples:
             return
         facts = self._watch.facts(now)
-        reason = first_due(self._policy.retrain, facts)
+        reason = first_due(self._pipeline.retrain, facts)
         if reason is not None:
             self._begin_run(reason, facts, known)
 
     def _begin_run(self, reason: str, facts: Facts, known: int) -> None:
-        policy, began = self._policy, time.perf_counter()
-        plan, drift = policy.training, facts.drift
+        pipeline, began = self._pipeline, time.perf_counter()
+        plan, drift = pipeline.training, facts.drift
         if drift is not None and (drift.loss or drift.features):
             self._drifts.append(Drift(at=facts.now, what=reason))
-        seen = {} if policy.online else {0: self._seen}
+        seen = {} if pipeline.online else {0: self._seen}
         chosen = self._buffer.select(
             seen, plan, now=facts.now, through=self._through, changed=drift.changed if drift else None
         )
-        selection = divided(chosen, seen, plan, policy.online)
+        selection = divided(chosen, seen, plan, pipeline.online)
         if not selection.train:  # nothing is mature yet
             self._watch.began(facts)
             return
-        warm = self._weights is not None and plan.start == "warm" and policy.online is None
+        warm = self._weights is not None and plan.start == "warm" and pipeline.online is None
         if plan.data.hard < 1 or plan.data.late:
             selection = selection._replace(train=[self._served(row) for row in selection.train])
         selection = selection._replace(holdout=[self._served(row) for row in selection.holdout])
         champion = None if self._weights is None else serialise(self._weights)
-        run = run_of(reason, facts, Champion(self._champion), selection, self._seed(), policy, warm=warm)
-        told = job(run, policy, champion, [], [])
+        run = run_of(reason, facts, Champion(self._champion), selection, self._seed(), pipeline, warm=warm)
+        told = job(run, pipeline, champion, [], [])
         inputs, _ = self._arrays([*run.selection.train, *run.selection.holdout])
         candidate, failure, steps = None, "", 0
         try:
-            candidate = candidate_of(policy, told, inputs, lambda step, steps, loss: None, ALONE)
+            candidate = candidate_of(self._spec, told, inputs, lambda step, steps, loss: None, ALONE)
             steps = candidate.steps
         except Diverged as diverged:
             failure = f"diverged: {diverged}"
-        at = facts.now + steps * policy.training.batch_size / self._rates.run_rows
+        at = facts.now + steps * pipeline.training.batch_size / self._rates.run_rows
         at = max(at, self._update.at) if self._update else at
         self._watch.began(facts)
         self._run = _Run(at, run, known, candidate, failure, time.perf_counter() - began)
@@ -300,7 +302,7 @@ class Simulation:
         self._retrainings.append(said)
         if candidate is None:
             return
-        verdict = judge(run, candidate, self._policy)
+        verdict = judge(run, candidate, self._pipeline)
         said.gate, said.released = verdict.reason, verdict.passed
         if not verdict.passed:
             return
@@ -318,7 +320,7 @@ class Simulation:
         return msgspec.structs.replace(row, scores=self._scores[self._example_events[row.offset]].tolist())
 
     def _seed(self) -> int:
-        return self._policy.training.seed + self._champion
+        return self._pipeline.training.seed + self._champion
 
     def _arrays(self, rows: list[Row]) -> tuple[Inputs, NDArray[np.float32]]:
         events = self._events(rows)
@@ -330,8 +332,7 @@ class Simulation:
 
     def _built(self, seed: int, weights: dict[str, Tensor] | None) -> nn.Module:
         """The declared module, with these weights or fresh ones."""
-        policy = self._policy
-        module = build(policy.model, policy.features, policy.task, seed)
+        module = self._spec.build(seed)
         if weights is not None:
             module.load_state_dict(weights)
         return module

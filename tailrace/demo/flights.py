@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tailrace import Category, Cyclic, Event, EventTime, Gate, Key, Label, Number, Online, Pipeline, Schedule, Training
-from tailrace.sources import Columns
+from tailrace.datafiles.read import Columns
 
 DATA = Path(__file__).with_name("flights.csv.gz")
 COLUMNS = Columns(time="event_time", label="label", label_time="label_time")

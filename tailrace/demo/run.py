@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitoring.comparison import comparison
-from tailrace.console import following
+from tailrace.app.console import following
+from tailrace.app.factory import create_topics, open_configured_log, signing_key, trusted_keys
+from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment, load_settings
+from tailrace.app.supervisor import Roles
+from tailrace.datafiles.read import rows
+from tailrace.declaration.pipeline import Pipeline
 from tailrace.demo.flights import DATA, declare
 from tailrace.demo.screen import Screen
 from tailrace.demo.sender import Sender
 from tailrace.demo.watch import FROZEN_AFTER_S, Watcher
 from tailrace.errors import Exit
-from tailrace.pipeline import Pipeline
-from tailrace.processes import Roles
-from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment, load_settings
-from tailrace.sources import rows
-from tailrace.wiring import create_topics, open_configured_log, signing_key, trusted_keys
+from tailrace.monitoring.telemetry.compare import comparison
 
 if TYPE_CHECKING:
-    from monitoring.console.server import Console
+    from tailrace.monitoring.console.server import Console
 
 _DECLARATION = "from tailrace.demo.flights import declare\n\npipeline = declare({name!r})\n"
 _SETTLE_S = 90.0  # how long the last records may take to come through

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tailrace.comparing import sentences
 from tailrace.demo.sender import Sender
 from tailrace.demo.watch import Watcher
+from tailrace.monitoring.telemetry.compare_text import sentences
 
 _LINE_EVERY_S = 5.0
 

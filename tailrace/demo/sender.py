@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from streams.log import Log
-from streams.records import Out
+from tailrace.datafiles.read import replay, rows
+from tailrace.declaration.pipeline import Pipeline
 from tailrace.demo.flights import COLUMNS, DATA
-from tailrace.pipeline import Pipeline
-from tailrace.sources import replay, rows
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.records import Out
 
 _BURST_S = 0.02
 _MOST_UNPREDICTED = 4_000

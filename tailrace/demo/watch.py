@@ -12,17 +12,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from inference.keys import TrustedKeys
-from inference.loading import Loader, Serving
-from inference.registry import Registry
-from inference.release import Refused, parse
-from retrain.reports import RunReport, read_report
-from streams.codec import Codec
-from streams.dead_letters import dead_letter_topic
-from streams.log import Log
-from streams.records import Example, Record
+from tailrace.declaration.pipeline import Pipeline
 from tailrace.demo.scores import auc, log_loss
-from tailrace.pipeline import Pipeline
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Refused, parse
+from tailrace.inference.releases.registry import Registry
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.serving.loader import Loader, Serving
+from tailrace.retrain.control.reports import RunReport, read_report
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.codec import Codec
+from tailrace.streams.log.dead_letters import dead_letter_topic
+from tailrace.streams.log.records import Example, Record
 
 FROZEN_AFTER_S = 7 * 86_400.0
 _RECENT = 5_000  # examples in the live comparison
@@ -55,7 +56,7 @@ class Watcher:
 
     def __init__(self, log: Log, pipeline: Pipeline, trusted: TrustedKeys, worker_log: Path) -> None:
         self._log, self._pipeline, self._worker_log = log, pipeline, worker_log
-        self._loader = Loader(pipeline.features, pipeline.task, trusted=trusted, factory=pipeline.model)
+        self._loader = Loader(ModelSpec.of(pipeline), trusted=trusted)
         self._registry = Registry()
         self._heads, self._examples = Codec(Head), Codec(Example)
         self._stop = threading.Event()
@@ -160,7 +161,7 @@ class Watcher:
             return
         kind = list[self._pipeline.schema.event]  # type: ignore[name-defined]
         events = msgspec.json.decode(b"[" + b",".join(bytes(e.features) for e in judged) + b"]", type=kind)
-        inputs = self._pipeline.features.encode(events)
+        inputs = ModelSpec.of(self._pipeline).features.encode(events)
         self._frozen_scores += self._frozen.score(inputs)[:, 0].tolist()
         self._live_scores += [e.scores[0] for e in judged]
         self._labels += [self._pipeline.task.target(e.label) for e in judged]

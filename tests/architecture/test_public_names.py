@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tailrace
-from tailrace import cli
+from tailrace.cli import main as cli
 
 NAMES = {
     "Age",

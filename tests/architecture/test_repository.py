@@ -48,7 +48,7 @@ def test_compose_names_real_things() -> None:
 
 def test_compose_sets_known_settings() -> None:
     """The settings in the environment of the roles are known ones."""
-    from tailrace.settings import load_settings
+    from tailrace.app.settings import load_settings
 
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     settings = load_settings(environment=services["worker"]["environment"]).settings

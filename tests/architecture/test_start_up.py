@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "confluent_kafka", "kafka", "numpy", "river", "aiohttp", "structlog", "cryptography")
-LOADED = "import sys; from tailrace.cli import run; run({arguments}); print(*sys.modules, file=sys.stderr)"
+LOADED = "import sys; from tailrace.cli.main import run; run({arguments}); print(*sys.modules, file=sys.stderr)"
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -64,7 +64,8 @@ def test_help_answers_at_once_by_the_clock() -> None:
 
 def test_the_console_serves_before_anything_heavy_is_loaded() -> None:
     """Its server needs neither torch nor a driver nor the pipeline: they are loaded while the page is there."""
-    code = "import sys, tailrace.settings, tailrace.console, monitoring.console.server; print(*sys.modules)"
+    modules = "tailrace.app.settings, tailrace.app.console, tailrace.monitoring.console.server"
+    code = f"import sys, {modules}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()).isdisjoint({"torch", "numpy", "confluent_kafka", "kafka", "river", "cryptography"})
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from streams.records import Out
 from tailrace import Event, EventTime, Gate, Key, Label, Labels, Number, Pipeline, Training
-from tailrace.console import following, served
-from tailrace.roles import run_joiner, run_retrainer, run_worker
-from tailrace.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
-from tailrace.wiring import create_topics, open_configured_log, signing_key
+from tailrace.app.console import following, served
+from tailrace.app.factory import create_topics, open_configured_log, signing_key
+from tailrace.app.roles import run_joiner, run_retrainer, run_worker
+from tailrace.app.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
+from tailrace.streams.log.records import Out
 
 TOKEN = "a token for the tests, long enough"
 START, RUN = 1_700_000_000.0, 150

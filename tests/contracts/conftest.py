@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from log_helpers import Place
 
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -17,7 +17,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "sqlite":
         place = Place(f"sqlite:///{tmp_path}/log.db", SqliteLog(tmp_path / "log.db"))
     else:
-        from streams.kafka_log import KafkaLog
+        from tailrace.streams.log.kafka.log import KafkaLog
 
         bootstrap = request.getfixturevalue("kafka_bootstrap")
         place = Place(f"kafka://{bootstrap}", KafkaLog(bootstrap))

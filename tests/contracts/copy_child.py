@@ -11,8 +11,8 @@ from pathlib import Path
 
 from log_helpers import Copier
 
-from streams.log import Log
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 def main(url: str, source: str, sink: str, group: str, name: str, session_timeout: str = "6") -> None:
@@ -37,7 +37,7 @@ def _log(url: str, session_timeout: float) -> Log:
     kind, _, address = url.partition("://")
     if kind == "sqlite":
         return SqliteLog(Path(address.removeprefix("/")), session_timeout=session_timeout)
-    from streams.kafka_log import KafkaLog
+    from tailrace.streams.log.kafka.log import KafkaLog
 
     return KafkaLog(address)
 

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from waiting import PATIENCE_S
 
-from streams.log import Aborted, Committed, Delivery, Log, Reader, Sharing, Topic, TopicPartition
-from streams.records import Out, Record
+from tailrace.streams.log.base import Aborted, Committed, Delivery, Log, Reader, Sharing, Topic, TopicPartition
+from tailrace.streams.log.records import Out, Record
 
 C = TypeVar("C")
 

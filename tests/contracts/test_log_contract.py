@@ -1,4 +1,4 @@
-"""What streams.log promises, shown on every implementation.
+"""What tailrace.streams.log.base promises, shown on every implementation.
 
 A commit is durable when `flush` returns. On Kafka others see it moments later, when the broker has written the markers
 of the transaction: so what must appear is awaited, and what must not is not.
@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
 
-from streams.log import (
+from tailrace.streams.log.base import (
     Aborted,
     Committed,
     Delivery,
@@ -27,7 +27,7 @@ from streams.log import (
     TopicPartition,
     Writer,
 )
-from streams.records import Out, Record
+from tailrace.streams.log.records import Out, Record
 
 # ---- topics
 

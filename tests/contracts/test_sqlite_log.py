@@ -17,11 +17,21 @@ from hypothesis import strategies as st
 from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
 from waiting import PATIENCE_S
 
-from streams.log import Aborted, Delivery, Fenced, LogError, Sharing, Topic, TopicMissing, TopicPartition, Unreachable
-from streams.records import Out
-from streams.sqlite_file import File
-from streams.sqlite_leases import fair_share
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import (
+    Aborted,
+    Delivery,
+    Fenced,
+    LogError,
+    Sharing,
+    Topic,
+    TopicMissing,
+    TopicPartition,
+    Unreachable,
+)
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.file import File
+from tailrace.streams.log.sqlite.groups import fair_share
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 SESSION = 0.3  # seconds
 

@@ -9,9 +9,9 @@ import os
 import sys
 import time
 
-from streams.log import Delivery, Topic
-from streams.records import Out
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import Delivery, Topic
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 def main(path: str, topic: str, commits: str) -> None:

@@ -15,21 +15,21 @@ import pytest
 from torch import Tensor
 from waiting import until
 
-from inference.model import build
-from inference.release import serialise
-from retrain.models import Models
-from retrain.training import score
-from streams.log import Log, TopicPartition
-from streams.records import Prediction
-from tailrace.backtest.history import history
-from tailrace.backtest.policies import Policy
+from tailrace.app.factory import create_topics, open_configured_log, signing_key
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
+from tailrace.app.supervisor import Roles
+from tailrace.backtest.history.arrays import history
+from tailrace.backtest.policy import Policy
 from tailrace.backtest.simulation import Rates, Simulation
+from tailrace.datafiles.read import Moment, replay, rows
 from tailrace.demo.flights import COLUMNS, DATA
-from tailrace.loading import load_pipeline
-from tailrace.processes import Roles
-from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
-from tailrace.sources import Moment, replay, rows
-from tailrace.wiring import create_topics, open_configured_log, signing_key
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import serialise
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.training.loop import score
+from tailrace.streams.log.base import Log, TopicPartition
+from tailrace.streams.log.records import Prediction
 
 DECLARATION = """
 from tailrace import Label, Online, Pipeline
@@ -80,7 +80,7 @@ def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> 
     assert len(served) >= 8, f"releases at work: {served}"
     for version in set(served) - {0}:
         rows_of = [n for n, prediction in enumerate(predictions) if prediction.release == version]
-        module = build(pipeline.model, pipeline.features, pipeline.task)
+        module = ModelSpec.of(pipeline).build()
         module.load_state_dict(states[version])
         due = score(module, stream.inputs.take(rows_of), pipeline.task)
         np.testing.assert_allclose([predictions[n].scores for n in rows_of], due, atol=1e-5)

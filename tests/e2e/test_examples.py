@@ -21,9 +21,9 @@ from ports import free_port
 from waiting import until
 
 from benchmarks.peers.environment import NotInstallable, python_with
-from streams.log import Topic
-from tailrace.loading import load_pipeline
-from tailrace.reading import scan
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.browse import scan
 from tailrace.testing import Harness
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

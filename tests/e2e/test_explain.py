@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_pipelines import ALL, EVENTS, START, World, x
 
-from tailrace.cli import run
+from tailrace.cli.main import run
 
 
 def explained(world: World, id: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

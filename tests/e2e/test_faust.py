@@ -38,7 +38,7 @@ app = faust.App(
     broker_heartbeat_interval=1.0,
     topic_disable_leader=True,
 )
-tailrace.faust.attach(app, pipeline, keep=1_000)
+tailrace.contrib.faust.attach.attach(app, pipeline, keep=1_000)
 """
 OWN_AGENT = """
 

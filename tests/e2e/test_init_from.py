@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S
 
-from streams.connect import open_log
-from streams.log import Log
-from tailrace.reading import newest
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.browse import newest
+from tailrace.streams.log.url import open_log
 
 ROWS, MORE = 3_000, 200
 START, MINUTE = 1_767_225_600, 60

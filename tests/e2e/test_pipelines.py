@@ -15,14 +15,14 @@ import prometheus_client  # noqa: F401  (roles in threads, importing it at the s
 import pytest
 from waiting import PATIENCE_S
 
-from inference.release import Manifest
-from retrain.publish import Models
-from streams.log import Topic
-from streams.records import Out, Record
-from tailrace.pipeline import Pipeline
-from tailrace.roles import run_joiner, run_retrainer, run_worker
-from tailrace.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, WorkerSettings
-from tailrace.wiring import create_topics, open_configured_log, signing_key, trusted_keys
+from tailrace.app.factory import create_topics, open_configured_log, signing_key, trusted_keys
+from tailrace.app.roles import run_joiner, run_retrainer, run_worker
+from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, WorkerSettings
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.inference.releases.manifest import Manifest
+from tailrace.retrain.control.publisher import Models
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.records import Out, Record
 
 START, EVENTS = 1_700_000_000.0, 200
 CLOSED = 170  # of those events, a minute apart: so many windows of ten minutes have closed, in three partitions

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from waiting import until
 
-from inference.keys import create_keys
-from tailrace.processes import ROLES
+from tailrace.app.supervisor import ROLES
+from tailrace.inference.releases.signing import create_keys
 
 DECLARATION = """
 from tailrace import Event, Key, Label, Number, Pipeline

@@ -15,10 +15,10 @@ import pytest
 from ports import free_port
 from waiting import PATIENCE_S
 
-from inference.keys import create_keys
-from retrain.reports import RunReport, read_report
-from streams.records import Example, Out, Source
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.releases.signing import create_keys
+from tailrace.retrain.control.reports import RunReport, read_report
+from tailrace.streams.log.records import Example, Out, Source
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 DECLARATION = """
 from tailrace import Event, Key, Label, Labels, Number, Pipeline, Training
@@ -94,7 +94,7 @@ def test_two_processes_publish_a_release(directory: Path) -> None:
     """`tailrace retrainer --nproc 2` trains in two processes, publishes what they learned, and leaves none behind."""
     with running(directory, "-m", "tailrace", "retrainer", "--nproc", "2", "--until-eof") as retrainer:
         report = first_report(directory, retrainer)
-        ranks = _descendants(retrainer.pid, "retrain.rank")
+        ranks = _descendants(retrainer.pid, "tailrace.retrain.worker.rank")
         assert len(ranks) == 1
     assert report.outcome == "published", report
     assert report.gate is not None
@@ -117,7 +117,7 @@ def test_torchrun_starts_the_ranks(directory: Path) -> None:
     )
     with running(directory, *launcher, "-m", "tailrace", "retrainer") as agent:
         report = first_report(directory, agent)
-        assert not _descendants(agent.pid, "retrain.rank")
+        assert not _descendants(agent.pid, "tailrace.retrain.worker.rank")
     assert report.outcome == "published", report
 
 

@@ -29,10 +29,11 @@ from typing import IO, NamedTuple, Protocol
 import msgspec
 from waiting import PATIENCE_S
 
-from streams.codec import encode
-from streams.dead_letters import dead_letter_topic
-from streams.log import Log, Topic, TopicPartition
-from streams.records import Label, LabelValue, Out, Record
+from tailrace.declaration.task import LabelValue
+from tailrace.streams.log.base import Log, Topic, TopicPartition
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.dead_letters import dead_letter_topic
+from tailrace.streams.log.records import Label, Out, Record
 
 PYTHONPATH = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
 QUIET = 20.0  # seconds of silence after which nothing more is expected

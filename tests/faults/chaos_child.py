@@ -9,14 +9,14 @@ import threading
 import msgspec
 from chaos import WAIT, Names
 
-from streams.codec import EventCodec, encode
-from streams.connect import open_log
-from streams.events import Event, EventTime, Key, schema_of
-from streams.join_step import JoinStep
-from streams.label_policy import JoinPolicy
-from streams.log import Batch, Sharing
-from streams.records import Out, Prediction, Source
-from streams.runner import Runner, RunnerConfig, Stateless
+from tailrace.declaration.event import Event, EventTime, Key, schema_of
+from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.step import JoinStep
+from tailrace.streams.log.base import Batch, Sharing
+from tailrace.streams.log.codec import EventCodec, encode
+from tailrace.streams.log.records import Out, Prediction, Source
+from tailrace.streams.log.url import open_log
+from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
 
 
 class Thing(Event):

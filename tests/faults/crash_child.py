@@ -1,7 +1,7 @@
 """A runner that kills itself at a chosen place: python crash_child.py PATH copy|join, with CRASH_AT=<place>:<n>.
 
 It dies (SIGKILL, by its own hand) when it comes to that place for the n-th time. The places lie between the numbered
-steps of `streams.runner`; they are found by wrapping the step and the writer, so the product knows nothing of this.
+steps of `runtime.runner`; they are found by wrapping the step and the writer, so the product knows nothing of this.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from streams.batching import BatchSize
-from streams.join_step import JoinStep
-from streams.label_policy import JoinPolicy, Winner
-from streams.log import Batch, Committed, Delivery, Log, Positions, Reader, Sharing, TopicPartition, Writer
-from streams.records import Out
-from streams.runner import Runner, RunnerConfig, Stateless, Step
-from streams.sqlite_log import SqliteLog
+from tailrace.declaration.label import JoinPolicy, Winner
+from tailrace.streams.join.step import JoinStep
+from tailrace.streams.log.base import (
+    Batch,
+    Committed,
+    Delivery,
+    Log,
+    Positions,
+    Reader,
+    Sharing,
+    TopicPartition,
+    Writer,
+)
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.streams.runtime.batch_size import BatchSize
+from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless, Step
 
 PLACES = (
     "read, not stepped",

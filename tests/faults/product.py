@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 from chaos import Names, Role, committed
 
-from inference.keys import create_keys
-from inference.release import Manifest, parse
-from streams.log import Log
-from streams.records import Record
+from tailrace.inference.releases.manifest import Manifest, parse
+from tailrace.inference.releases.signing import create_keys
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.records import Record
 
 WAIT = 60.0  # seconds; longer than any outage: events whose broker was away are predicted that much after the others
 PIPELINE = f"""

@@ -17,12 +17,12 @@ import pytest
 from chaos import Chaos, Complete, Read, Sender, audit, records
 from product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
 
-from streams.kafka_log import KafkaLog
-from streams.log import Log
-from streams.records import Record
-from streams.sqlite_log import SqliteLog
-from tailrace.broker import KafkaCluster
-from tailrace.processes import ROLES
+from tailrace.app.supervisor import ROLES
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.kafka.log import KafkaLog
+from tailrace.streams.log.records import Record
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.testing.kafka import KafkaCluster
 
 SEED = 20_240_502
 KILLS = 5  # of each role

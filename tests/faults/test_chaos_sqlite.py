@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chaos import Chaos, Complete, Names, Role, Sender, audit, committed, records
 
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 CHILD = Path(__file__).parent / "chaos_child.py"
 SEED = 20_240_501

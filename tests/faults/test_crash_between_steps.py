@@ -17,10 +17,10 @@ import pytest
 from crash_child import PLACES, POLICY, runner
 from waiting import PATIENCE_S
 
-from streams.codec import encode
-from streams.log import Committed, Topic, TopicPartition
-from streams.records import Out, Record
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import Committed, Topic, TopicPartition
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Out, Record
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 PARTITIONS = 2
 EVENTS = 120

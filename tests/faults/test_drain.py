@@ -17,8 +17,8 @@ from chaos import PYTHONPATH, Sender, outcome, records
 from product import NAMES, WAIT, environment, role
 from waiting import PATIENCE_S, until
 
-from streams.log import TopicPartition
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import TopicPartition
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 SEED = 20_240_503
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from prometheus_server import ROOT, SHIPPED, promtool
 
-from monitoring.dashboards import DASHBOARDS, build
-from monitoring.generate import generated
-from monitoring.metrics import COLLECTED, Metrics
+from tailrace.monitoring.telemetry.dashboards import DASHBOARDS, build
+from tailrace.monitoring.telemetry.generate import generated
+from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 
 FILES = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
 OTHERS = re.compile(r"up|ALERTS|scrape_duration_seconds|process_\w+")  # not ours
@@ -48,7 +48,7 @@ def metrics_in(expression: str) -> set[str]:
 def test_what_is_generated_is_current() -> None:
     """docs/metrics.md and the dashboards are what the code says now; no other dashboard lies beside them."""
     for path, text in generated().items():
-        assert path.read_text() == text, f"{path.name} is old: run python -m monitoring.generate"
+        assert path.read_text() == text, f"{path.name} is old: run python -m tailrace.monitoring.telemetry.generate"
     assert {path.stem for path in FILES} == {dashboard.uid for dashboard in DASHBOARDS}
 
 

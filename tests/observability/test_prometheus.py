@@ -15,19 +15,19 @@ from ports import free_port
 from prometheus_server import Prometheus, promtool, running, tool
 from waiting import until
 
-from monitoring.comparison import comparison
-from monitoring.dashboards import DASHBOARDS
-from monitoring.metrics import COLLECTED, Metrics
-from streams.connect import open_log
-from streams.log import Log
-from streams.records import Out
-from tailrace.cli import run
-from tailrace.comparing import rows, sentences
-from tailrace.loading import load_pipeline
-from tailrace.pipeline import Pipeline
-from tailrace.processes import ROLES, Roles
-from tailrace.settings import KeysSettings, LogSettings, Settings, as_environment
-from tailrace.wiring import create_topics, signing_key
+from tailrace.app.factory import create_topics, signing_key
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.app.settings import KeysSettings, LogSettings, Settings, as_environment
+from tailrace.app.supervisor import ROLES, Roles
+from tailrace.cli.main import run
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.monitoring.telemetry.compare import comparison
+from tailrace.monitoring.telemetry.compare_text import rows, sentences
+from tailrace.monitoring.telemetry.dashboards import DASHBOARDS
+from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.url import open_log
 
 DECLARATION = """
 from tailrace import Drift, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.batching import BatchSize
+from tailrace.streams.runtime.batch_size import BatchSize
 
 TARGET, SMALLEST, LARGEST = 0.02, 64, 8192
 

@@ -9,10 +9,10 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.codec import Codec, Decoded
-from streams.join_step import LabelRecord
-from streams.joining import Head
-from streams.records import Example, Record
+from tailrace.streams.join.state import Head
+from tailrace.streams.join.step import LabelRecord
+from tailrace.streams.log.codec import Codec, Decoded
+from tailrace.streams.log.records import Example, Record
 
 
 class Order(msgspec.Struct):

@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.features import Category, Cyclic, Features, Flag, Inputs, Number, Vector, feature
-from streams.events import Event, EventTime, Key
+from tailrace.declaration.event import Event, EventTime, Key
+from tailrace.declaration.features import Category, Cyclic, Flag, Number, Vector, feature
+from tailrace.inference.models.encoding import Features, Inputs
 
 
 class Any(Event, kw_only=True):

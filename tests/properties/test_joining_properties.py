@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.joining import GRID, Bookmark, Counts, Head, PartitionJoin
-from streams.label_policy import Given, JoinPolicy, Winner, winner
-from streams.records import Record
+from tailrace.declaration.label import JoinPolicy, Winner
+from tailrace.streams.join.label_policy import Given, winner
+from tailrace.streams.join.state import GRID, Bookmark, Counts, Head, PartitionJoin
+from tailrace.streams.log.records import Record
 
 WAIT = 100.0
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.schedules import SCHEDULES, Schedule, share
+from tailrace.declaration.training import SCHEDULES, LearningRateSchedule
+from tailrace.retrain.training.schedules import share
 
 schedules = st.sampled_from(SCHEDULES)
 lengths = st.integers(1, 2_000)
@@ -16,7 +17,7 @@ warm_ups = st.floats(0.0, 0.99)
 
 
 @given(schedules, lengths, warm_ups)
-def test_every_step_takes_a_share(schedule: Schedule, steps: int, warm_up: float) -> None:
+def test_every_step_takes_a_share(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
     """Each step learns something, and none faster than declared; one step takes the whole rate."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     assert all(0.0 < one <= 1.0 for one in shares)
@@ -24,7 +25,7 @@ def test_every_step_takes_a_share(schedule: Schedule, steps: int, warm_up: float
 
 
 @given(schedules, lengths, warm_ups)
-def test_it_rises_and_then_does_not(schedule: Schedule, steps: int, warm_up: float) -> None:
+def test_it_rises_and_then_does_not(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
     """Up to the whole rate each step takes more than the one before, from there on never more."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     top = shares.index(1.0)
@@ -33,7 +34,7 @@ def test_it_rises_and_then_does_not(schedule: Schedule, steps: int, warm_up: flo
 
 
 @given(schedules, st.integers(100, 2_000), warm_ups)
-def test_the_warm_up_takes_its_share_of_the_steps(schedule: Schedule, steps: int, warm_up: float) -> None:
+def test_the_warm_up_takes_its_share_of_the_steps(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
     """The whole rate is reached where the warm-up ends; one cycle has one even when none is declared."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     declared = warm_up or (0.3 if schedule == "one_cycle" else 0.0)

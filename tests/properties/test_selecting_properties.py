@@ -7,11 +7,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.task import Kind, Task
-from retrain.buffer import Buffer, Row
-from retrain.plan import Training
-from retrain.selecting import Data, History, Recency, Reservoir, Window
-from retrain.weighing import weigh
+from tailrace.declaration.data import Data, History, Recency, Reservoir, Window
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.retrain.selection.buffer import Buffer, Row
+from tailrace.retrain.selection.weights import weigh
 
 WINDOW = 40
 OPTIONS = {

@@ -5,8 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.facts import Change, DriftSignals, Live
-from retrain.triggers import METRICS, Age, Below, Drift, Facts, Labels, Schedule, Trigger, Worthwhile, first_due
+from tailrace.declaration.facts import Change, DriftSignals, Live
+from tailrace.declaration.triggers import (
+    METRICS,
+    Age,
+    Below,
+    Drift,
+    Facts,
+    Labels,
+    Schedule,
+    Trigger,
+    Worthwhile,
+    first_due,
+)
 
 TIMES = st.floats(1.6e9, 1.8e9)
 LOSSES = st.floats(0, 20)

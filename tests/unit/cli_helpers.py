@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams.connect import open_log
-from streams.log import Log
-from tailrace.cli import run
+from tailrace.cli.main import run
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.url import open_log
 
 PIPELINE = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline

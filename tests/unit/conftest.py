@@ -12,10 +12,10 @@ from cli_helpers import Shell
 from lossy_log import LossyLog
 from retraining import EXAMPLES, MODELS, Running, Start
 
-from inference.stores import Store
-from streams.log import Topic
-from streams.sqlite_log import SqliteLog
 from tailrace import Pipeline
+from tailrace.inference.releases.storage import Store
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from streams.log import Aborted, Delivery, Positions, Reader
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import Aborted, Delivery, Positions, Reader
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 class LossyLog(SqliteLog):
@@ -14,7 +14,7 @@ class LossyLog(SqliteLog):
     fate: Literal["happened", "did not happen"] | None = None
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Any:
-        """See `streams.log.Log`."""
+        """See `tailrace.streams.log.base.Log`."""
         real = super().writer(name, delivery)
         return real if delivery is Delivery.AT_LEAST_ONCE else _Writer(real, self)
 

@@ -12,10 +12,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from streams.records import Example, Out, Source
 from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace.streams.log.records import Example, Out, Source
 
-LOADER = "tailrace.loading:load_pipeline"
+LOADER = "tailrace.app.pipeline_file:load_pipeline"
 START = 1_700_000_000.0
 
 

@@ -9,17 +9,17 @@ from typing import TypeAlias
 import retrain_pipeline as tiny
 from waiting import until
 
-from inference.keys import SigningKey, TrustedKeys
-from inference.stores import Store
-from retrain.observing import Observer
-from retrain.publish import Publisher
-from retrain.refresher import UpdateReport
-from retrain.reports import RunReport
-from retrain.service import Retrainer
-from retrain.trainer import Trainer
-from streams.records import Example, Out
-from streams.sqlite_log import SqliteLog
 from tailrace import Pipeline
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.inference.releases.storage import Store
+from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.retrain.control.reports import RunReport
+from tailrace.retrain.control.retrainer import Retrainer
+from tailrace.retrain.control.updater import UpdateReport
+from tailrace.retrain.worker.client import Trainer
+from tailrace.streams.log.records import Example, Out
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 KEY = SigningKey.generate()
 TRUSTED = TrustedKeys([KEY.public_pem()])

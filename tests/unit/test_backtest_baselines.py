@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from waiting import PATIENCE_S
 
-from inference.task import Kind, Task
 from tailrace import Category, Event, Key, Label, Number, Pipeline
 from tailrace.backtest import baselines
 from tailrace.backtest.baselines import BASELINES, run, run_all
-from tailrace.backtest.figures import Prequential
-from tailrace.backtest.history import Stream, history
-from tailrace.sources import Columns, replay, rows
+from tailrace.backtest.history.arrays import Stream, history
+from tailrace.backtest.metrics import Prequential
+from tailrace.datafiles.read import Columns, replay, rows
+from tailrace.declaration.task import Kind, Task
 
 ELECTRICITY = Path(__file__).parents[3] / "shared/data/electricity/electricity.csv.gz"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitoring.energy import Energy
 from tailrace import Event, Key, Label, Number, Pipeline
-from tailrace.backtest.entries import Prices, entry
-from tailrace.backtest.figures import Prequential
-from tailrace.backtest.history import history
-from tailrace.sources import Columns, replay
+from tailrace.backtest.entry import Prices, entry
+from tailrace.backtest.history.arrays import history
+from tailrace.backtest.metrics import Prequential
+from tailrace.datafiles.read import Columns, replay
+from tailrace.monitoring.telemetry.energy import Energy
 
 
 class Reading(Event, kw_only=True):

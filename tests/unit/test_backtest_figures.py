@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import metrics
 
-from inference.task import Kind, Task
-from tailrace.backtest.figures import Prequential, auc, calibration_error, figures
+from tailrace.backtest.metrics import Prequential, auc, calibration_error, figures
+from tailrace.declaration.task import Kind, Task
 
 BINARY, REGRESSION = Task(Kind.BINARY), Task(Kind.REGRESSION)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))

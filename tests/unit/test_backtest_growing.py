@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
-from tailrace.backtest import asking, reading
-from tailrace.backtest.apart import parts_apart
-from tailrace.backtest.asking import Asked, Subject, inferred
-from tailrace.backtest.growing import Growing
-from tailrace.backtest.history import Delay, history, whole
-from tailrace.backtest.reading import Part, parts
+from tailrace.app.settings import Settings
+from tailrace.backtest import request as asking
+from tailrace.backtest.history import parts as reading
+from tailrace.backtest.history.arrays import Delay, history, whole
+from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.parts import Part, parts
+from tailrace.backtest.history.reader_process import parts_apart
+from tailrace.backtest.request import Asked, Subject, inferred
+from tailrace.datafiles.read import Columns, Moment, replay
 from tailrace.errors import BadData
-from tailrace.settings import Settings
-from tailrace.sources import Columns, Moment, replay
+from tailrace.inference.models.spec import ModelSpec
 
 COLUMNS = Columns(time="at", label="late", label_time="known")
 
@@ -43,7 +45,7 @@ def moments(count: int) -> Iterator[Moment]:
 
 def growing(count: int) -> Growing:
     some = parts(moments(count), PIPELINE, PIPELINE.policy, dicts=True)
-    return Growing(some, PIPELINE.features.optional, PIPELINE.features.buckets)
+    return Growing(some, ModelSpec.of(PIPELINE).features.optional, ModelSpec.of(PIPELINE).features.buckets)
 
 
 @pytest.mark.parametrize("together", [1, 3, 1_000])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.label_policy import JoinPolicy
-from streams.records import Out
 from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline, feature
-from tailrace.backtest.history import Arrival, Delay, Stream, history
+from tailrace.backtest.history.arrays import Arrival, Delay, Stream, history
+from tailrace.datafiles.read import Columns, Moment, replay
+from tailrace.declaration.label import JoinPolicy
 from tailrace.errors import BadData
-from tailrace.sources import Columns, Moment, replay
+from tailrace.streams.log.records import Out
 
 
 class Trip(Event, kw_only=True):

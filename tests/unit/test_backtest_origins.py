@@ -9,14 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.log import Topic, TopicMissing
-from streams.records import Out
-from streams.sqlite_log import SqliteLog
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
-from tailrace.backtest.history import history
-from tailrace.backtest.origins import LogOrigin, moments_from_log, origin
+from tailrace.backtest.history.arrays import history
+from tailrace.backtest.source import LogOrigin, moments_from_log, origin
+from tailrace.datafiles.read import Columns, replay
 from tailrace.errors import BadData
-from tailrace.sources import Columns, replay
+from tailrace.streams.log.base import Topic, TopicMissing
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.streams.log.topology import topology
 
 START = 1_700_000_000.0
 
@@ -44,7 +45,7 @@ def label(id: str, seconds: float, partition: int = 0) -> Out:
 
 def written(path: Path, *outs: Out, partitions: int = 2) -> SqliteLog:
     log = SqliteLog(path)
-    log.create(TRIPS.topology(partitions))
+    log.create(topology(TRIPS, partitions))
     writer = log.writer()
     writer.write(outs)
     writer.commit()
@@ -153,7 +154,7 @@ def test_mistakes_in_addresses_are_named(tmp_path: Path) -> None:
 @pytest.mark.kafka
 def test_history_from_a_kafka_cluster(kafka_bootstrap: str) -> None:
     """Events of a topic that is named in the address, labels of the pipeline's own, merged by time."""
-    from streams.kafka_log import KafkaLog
+    from tailrace.streams.log.kafka.log import KafkaLog
 
     name = f"trips-{uuid4().hex[:8]}"
     pipeline = Pipeline(name, event=Trip, label=Label("late"))

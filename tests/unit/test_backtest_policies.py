@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import retrain_pipeline as tiny
 
-from retrain.rhythm import Online
-from retrain.triggers import Age, Drift, Labels, Schedule
-from tailrace.backtest.policies import Policy, changed, read_policy
+from tailrace.backtest.policy import Policy, changed, read_policy
+from tailrace.declaration.online import Online
+from tailrace.declaration.triggers import Age, Drift, Labels, Schedule
 from tailrace.errors import BadData
 
 BASE = Policy.of(tiny.pipeline)
@@ -28,18 +28,18 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     )
     policy = read_policy(file, BASE)
     assert policy.name == "hourly"
-    assert policy.online == Online(labels=20)
-    assert policy.retrain == (Schedule("0 * * * *"), Labels(500), Drift(effect=0.2), Age("6h"))
-    assert (policy.training.window, policy.training.start) == (9000, "scratch")
-    assert policy.training.epochs == BASE.training.epochs
-    assert policy.gate.confidence == 0.9
+    assert policy.pipeline.online == Online(labels=20)
+    assert policy.pipeline.retrain == (Schedule("0 * * * *"), Labels(500), Drift(effect=0.2), Age("6h"))
+    assert (policy.pipeline.training.window, policy.training.start) == (9000, "scratch")
+    assert policy.pipeline.training.epochs == BASE.pipeline.training.epochs
+    assert policy.pipeline.gate.confidence == 0.9
     assert policy.settings()["online"] == "labels=20"
 
 
 def test_online_can_be_switched_on_and_off() -> None:
     """`true` is the usual rhythm, `false` none; what is not named stays."""
-    assert changed(BASE, {"online": True}, "x").online == Online()
-    assert changed(Policy.of(tiny.online), {"online": False, "retrain": [{"labels": 5}]}, "x").online is None
+    assert changed(BASE, {"online": True}, "x").pipeline.online == Online()
+    assert changed(Policy.of(tiny.online), {"online": False, "retrain": [{"labels": 5}]}, "x").pipeline.online is None
     assert changed(BASE, {}, "x").retrain == BASE.retrain
     assert changed(BASE, {"name": "mine"}, "x").name == "mine"
 

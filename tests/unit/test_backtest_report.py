@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.backtest.charts import ACCURACY, LOG_LOSS, chart, outside, ticks
-from tailrace.backtest.markup import Markup, join, tag
-from tailrace.backtest.outcome import Drift, Entry, Outcome, Retraining, Window, builtin
-from tailrace.backtest.report import page, write
-from tailrace.backtest.screen import show
-from tailrace.backtest.wording import best, columns, instant, reasons
+from tailrace.backtest.report.charts import ACCURACY, LOG_LOSS, chart, outside, ticks
+from tailrace.backtest.report.markup import Markup, join, tag
+from tailrace.backtest.report.page import page, write
+from tailrace.backtest.report.terminal import show
+from tailrace.backtest.report.text import best, columns, instant, reasons
+from tailrace.backtest.result import Drift, Entry, Outcome, Retraining, Window, builtin
 
 EVIL = "<script>alert('&\"')</script>"
 START, DAY = 1_357_000_000.0, 86_400.0

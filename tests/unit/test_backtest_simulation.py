@@ -8,14 +8,14 @@ import pytest
 import retrain_pipeline as tiny
 import torch
 
-from inference.features import Inputs
-from inference.loading import scorer
-from inference.model import build
-from retrain.triggers import Drift, Labels
-from tailrace.backtest.figures import Prequential
-from tailrace.backtest.history import Arrival, Stream
-from tailrace.backtest.policies import Policy, changed
+from tailrace.backtest.history.arrays import Arrival, Stream
+from tailrace.backtest.metrics import Prequential
+from tailrace.backtest.policy import Policy, changed
 from tailrace.backtest.simulation import Rates, Result, Simulation
+from tailrace.declaration.triggers import Drift, Labels
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.serving.loader import scorer
 
 ONLINE = Policy.of(tiny.online)
 
@@ -27,7 +27,7 @@ def stream(count: int, delay: int = 60, *, flip_at: int | None = None, late: int
     if flip_at is not None:
         made = [*made[:flip_at], *tiny.examples(count - flip_at, flip_at, flip=True)]
     events = [msgspec.json.decode(bytes(example.features), type=tiny.Reading) for example in made]
-    features = tiny.online.features
+    features = ModelSpec.of(tiny.online).features
     targets = np.array([tiny.online.task.target(example.label) for example in made], np.float32)
     known = range(count - late)
     targets[count - late :] = np.nan
@@ -78,7 +78,7 @@ def test_each_event_has_the_scores_of_the_release_that_served_it() -> None:
     some, states = stream(500), dict[int, dict[str, torch.Tensor]]()
     result = Simulation(ONLINE, some.known(), keep=states.__setitem__).run()
     for release in sorted(set(result.releases.tolist()) - {0}):
-        module = build(None, tiny.online.features, tiny.online.task)
+        module = ModelSpec.of(tiny.online).build()
         module.load_state_dict(states[release])
         rows = np.flatnonzero(result.releases == release)
         np.testing.assert_allclose(

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from retrain.buffer import Buffer, Row
-from retrain.plan import Training
-from streams.events import DeclarationError
+from tailrace.declaration.training import Training
+from tailrace.errors import DeclarationError
+from tailrace.retrain.selection.buffer import Buffer, Row
 
 PLAN = Training(holdout=0.2, holdout_least=1, min_examples=1)
 

@@ -13,14 +13,15 @@ import pytest
 from cli_helpers import PIPELINE, TOML, Shell
 from waiting import PATIENCE_S
 
-from inference.keys import create_keys
-from streams.codec import Malformed
-from streams.dead_letters import dead_letter
-from streams.records import Out, Record
-from tailrace import templates
-from tailrace.inferring import infer
-from tailrace.loading import load_pipeline
-from tailrace.sources import Columns, replay, rows
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.datafiles import templates
+from tailrace.datafiles.infer import infer
+from tailrace.datafiles.read import Columns, replay, rows
+from tailrace.inference.releases.signing import create_keys
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record
+from tailrace.streams.log.topology import topology
 
 
 def tailrace(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
@@ -234,7 +235,7 @@ def test_send_names_the_row_that_does_not_fit(shell: Shell) -> None:
 def bad(shell: Shell, *reasons: str) -> None:
     """Write dead letters of the events topic, with these reasons."""
     log = shell.log()
-    log.create(load_pipeline("pipeline.py").topology(1))
+    log.create(topology(load_pipeline("pipeline.py"), 1))
     writer = log.writer()
     for n, reason in enumerate(reasons):
         original = Record("small.events", 0, n, 5_000, f"k{n}".encode(), b"\xff{", (("h", b"1"),))
@@ -339,10 +340,10 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text(PIPELINE)
     shell_log = Out("small.events", b"k", b"{}")
     log_url = f"sqlite:///{tmp_path}/log.db"
-    from streams.connect import open_log
+    from tailrace.streams.log.url import open_log
 
     log = open_log(log_url)
-    log.create(load_pipeline(str(tmp_path / "pipeline.py")).topology(1))
+    log.create(topology(load_pipeline(str(tmp_path / "pipeline.py")), 1))
     writer = log.writer()
     writer.write([shell_log])
     writer.commit()

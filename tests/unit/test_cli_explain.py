@@ -13,17 +13,18 @@ from cli_helpers import PIPELINE, Shell
 from msgspec.structs import replace
 from test_publish import PAYLOAD, manifest, report
 
-from inference.keys import SigningKey, TrustedKeys
-from inference.release import Manifest, Range, Updates
-from retrain.publish import Publisher
-from streams.codec import Malformed
-from streams.connect import open_log
-from streams.dead_letters import dead_letter
-from streams.joining import Bookmark
-from streams.log import Committed, Log, TopicPartition
-from streams.records import Out, Record
-from tailrace.loading import load_pipeline
-from tailrace.stories import Place, teaching
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.explain.story import Place, teaching
+from tailrace.inference.releases.manifest import Manifest, Range, Updates
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.streams.join.state import Bookmark
+from tailrace.streams.log.base import Committed, Log, TopicPartition
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 AT, PARTITIONS = 1_700_000_000.0, 3
 EVENT = {"id": "e7", "at": AT, "x": 1.5}
@@ -36,7 +37,7 @@ class Topics:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        log.create(load_pipeline("pipeline.py").topology(PARTITIONS))
+        log.create(topology(load_pipeline("pipeline.py"), PARTITIONS))
         self.at = log.partition_of("small.predictions", b"e7").partition
 
     def put(
@@ -201,7 +202,7 @@ def test_an_event_is_followed_on_kafka(shell: Shell, kafka_bootstrap: str) -> No
     name = f"small-{uuid4().hex[:8]}"
     (shell.directory / "pipeline.py").write_text(PIPELINE.replace('"small"', f'"{name}"'))
     with closing(open_log(f"kafka://{kafka_bootstrap}")) as log:
-        log.create(load_pipeline("pipeline.py").topology(PARTITIONS))
+        log.create(topology(load_pipeline("pipeline.py"), PARTITIONS))
         with closing(log.writer()) as writer:
             write = {
                 "predictions": SAID,

@@ -7,10 +7,11 @@ from pathlib import Path
 from cli_helpers import Shell
 from test_publish import PAYLOAD, manifest, report
 
-from inference.keys import create_keys, load_trusted_keys
-from retrain.publish import Publisher
-from streams.log import Committed, TopicPartition
-from tailrace.loading import load_pipeline
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.inference.releases.signing import create_keys, load_trusted_keys
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.streams.log.base import Committed, TopicPartition
+from tailrace.streams.log.topology import topology
 
 KEYS = Path(".tailrace/keys")
 
@@ -19,7 +20,7 @@ def publish(shell: Shell) -> None:
     """The next release of the small pipeline, signed by the directory's key."""
     log, examples = shell.log(), TopicPartition("small.examples", 0)
     key = create_keys(KEYS)
-    log.create(load_pipeline("pipeline.py").topology(1))
+    log.create(topology(load_pipeline("pipeline.py"), 1))
     publisher = Publisher(log, "small.models", "small-retrainer", load_trusted_keys(KEYS), key)
     reader = log.reader(["small.examples"], group="small.retrainer", alone=True)
     parent = publisher.models.champion

@@ -17,12 +17,13 @@ import pytest
 from cli_helpers import TOML, Shell
 from waiting import until
 
-from inference.keys import create_keys
-from retrain.models import Models
-from streams.connect import open_log
-from streams.log import Log
-from streams.records import Example, Out, Source
-from tailrace.loading import load_pipeline
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.inference.releases.signing import create_keys
+from tailrace.retrain.control.model_topic import Models
+from tailrace.streams.log.base import Log
+from tailrace.streams.log.records import Example, Out, Source
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 DECLARATION = """
 from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
@@ -86,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "tailrace.toml").write_text(TOML)
     create_keys(directory / ".tailrace" / "keys")
     with closing(open_log(f"sqlite:///{directory}/log.db")) as log:
-        log.create(load_pipeline(f"{directory}/pipeline.py").topology(2))
+        log.create(topology(load_pipeline(f"{directory}/pipeline.py"), 2))
         models = Models(log, "small.models")
 
         def learn(start: int, end: int) -> None:

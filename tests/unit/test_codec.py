@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.codec import FUTURE_TOLERANCE_S, Codec, EventCodec, encode
-from streams.events import DeclarationError, Event, EventTime, Key, schema_of
-from streams.records import Prediction, Record
+from tailrace.declaration.event import Event, EventTime, Key, schema_of
+from tailrace.errors import DeclarationError
+from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, EventCodec, encode
+from tailrace.streams.log.records import Prediction, Record
 
 NOW = 1_700_000_000.0
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()

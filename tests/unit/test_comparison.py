@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from cli_helpers import Shell
 
-from monitoring.comparison import NoMetrics, compared, comparison
-from monitoring.samples import Sample, Samples
-from tailrace.comparing import duration, rows, sentences
+from tailrace.monitoring.telemetry.compare import NoMetrics, compared, comparison
+from tailrace.monitoring.telemetry.compare_text import duration, rows, sentences
+from tailrace.monitoring.telemetry.scrape import Sample, Samples
 
 
 def sample(name: str, value: float, **labels: str) -> Sample:

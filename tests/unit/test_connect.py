@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.connect import BadUrl, open_log
-from streams.log import LogError, Topic
+from tailrace.streams.log.base import LogError, Topic
+from tailrace.streams.log.url import BadUrl, open_log
 
 
 def test_a_relative_path_has_three_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +77,6 @@ def test_kafka_is_not_asked_before_it_is_used() -> None:
 
 def test_drivers_are_imported_when_needed() -> None:
     """Neither driver's library is loaded by importing the module that chooses between them."""
-    code = "import sys, streams.connect; print({'confluent_kafka', 'kafka', 'sqlite3'} & set(sys.modules))"
+    code = "import sys, tailrace.streams.log.url; print({'confluent_kafka', 'kafka', 'sqlite3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -14,9 +14,9 @@ from typing import Any
 from cli_helpers import Shell
 from waiting import until
 
-from inference.keys import create_keys
-from tailrace.console import served
-from tailrace.settings import ConsoleSettings
+from tailrace.app.console import served
+from tailrace.app.settings import ConsoleSettings
+from tailrace.inference.releases.signing import create_keys
 
 
 def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:

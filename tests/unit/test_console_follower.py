@@ -12,15 +12,16 @@ import pytest
 from test_console_view import FEATURES, SUBJECT, TASK, example, lent, prediction, release
 from waiting import until
 
-from inference.keys import TrustedKeys
-from inference.loading import Loader
-from monitoring.console import follower as module
-from monitoring.console.board import Board
-from monitoring.console.follower import Follower
-from monitoring.console.view import Names, View
-from streams.connect import open_log
-from streams.log import Log, Topic
-from streams.records import Out
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.serving.loader import Loader
+from tailrace.monitoring.console import follower as module
+from tailrace.monitoring.console.follower import Follower
+from tailrace.monitoring.console.page import Names, View
+from tailrace.monitoring.console.sections import Board
+from tailrace.streams.log.base import Log, Topic
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.url import open_log
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -64,7 +65,7 @@ class Following:
         self._board = Board()
         self._board.viewers = 1
         view = View(SUBJECT._replace(topics=names), lent())
-        loader = Loader(FEATURES, TASK, trusted=TrustedKeys([]))
+        loader = Loader(ModelSpec(FEATURES, TASK), trusted=TrustedKeys([]))
         groups = {"worker": (f"{names.events}.worker", [names.events])}
         self.follower = Follower(log, names, view, self._board, groups=groups, loader=loader)
 

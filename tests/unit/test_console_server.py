@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 from waiting import until
 
-from monitoring.console.guard import READ_ONLY, TOKEN
-from monitoring.console.server import ActionFailed, Actions, Console, Promote, Replay, Rollback, serve
-from monitoring.server import PortTaken, Served
+from tailrace.monitoring.console.guard import READ_ONLY, TOKEN
+from tailrace.monitoring.console.server import ActionFailed, Actions, Console, Promote, Replay, Rollback, serve
+from tailrace.monitoring.telemetry.http import PortTaken, Served
 
 SECRET = "a secret of some length"
 JSON = {"Content-Type": "application/json"}

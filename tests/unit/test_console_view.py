@@ -8,26 +8,36 @@ import msgspec
 import numpy as np
 import pytest
 
-from inference.features import Features, Number
-from inference.keys import SigningKey
-from inference.loading import base_rate_serving
-from inference.release import Golden, Manifest, Range, Updates, alias_record, pack, release_records, serialise
-from inference.task import Kind, Task
-from monitoring.console.costs import costs
-from monitoring.console.history import RELEASES
-from monitoring.console.letters import ROWS as LETTERS
-from monitoring.console.quality import POINTS, Quality
-from monitoring.console.tail import ROWS
-from monitoring.console.verdict import Signs, verdict
-from monitoring.console.view import Flow, Lent, Names, Subject, View, Waiting
-from retrain.gate import Verdict
-from retrain.reports import RunReport, read_report, run_record
-from retrain.watching import live_losses
-from streams.codec import Malformed
-from streams.dead_letters import dead_letter
-from streams.events import Event, Key
-from streams.records import Example, Out, Prediction, Record, Source
-from tailrace.shifts import Shifts
+from tailrace.declaration.event import Event, Key
+from tailrace.declaration.features import Number
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.encoding import Features
+from tailrace.inference.releases.manifest import (
+    Golden,
+    Manifest,
+    Range,
+    Updates,
+    alias_record,
+    pack,
+    release_records,
+    serialise,
+)
+from tailrace.inference.releases.signing import SigningKey
+from tailrace.inference.serving.loader import base_rate_serving
+from tailrace.monitoring.console.costs import costs
+from tailrace.monitoring.console.dead_letters import ROWS as LETTERS
+from tailrace.monitoring.console.history import RELEASES
+from tailrace.monitoring.console.input_drift import Shifts
+from tailrace.monitoring.console.page import Flow, Lent, Names, Subject, View, Waiting
+from tailrace.monitoring.console.quality import POINTS, Quality
+from tailrace.monitoring.console.tail import ROWS
+from tailrace.monitoring.console.verdict import Signs, verdict
+from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.reports import RunReport, read_report, run_record
+from tailrace.retrain.control.trigger_state import live_losses
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Example, Out, Prediction, Record, Source
 
 NAMES = Names("events", "predictions", "labels", "examples", "models", ("events.dlq", "labels.dlq"))
 KEY = SigningKey.generate()

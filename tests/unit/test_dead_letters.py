@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streams.codec import Malformed
-from streams.dead_letters import DETAIL, REASON, SOURCE, dead_letter, dead_letter_topic, header, revived
-from streams.records import Headers, Out, Record
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letters import DETAIL, REASON, SOURCE, dead_letter, dead_letter_topic, header, revived
+from tailrace.streams.log.records import Headers, Out, Record
 
 HEADERS: Headers = (("trace", b"\xff\x00"), ("trace", b"twice"), ("empty", None))
 

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrain.delayed import MOST_LATE, elapsed_time_weights, fake_negative_weights, late_share, once_weights
+from tailrace.retrain.selection.delayed_feedback import (
+    MOST_LATE,
+    elapsed_time_weights,
+    fake_negative_weights,
+    late_share,
+    once_weights,
+)
 
 COUNT = 200_000
 Floats = NDArray[np.float64]

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from test_training import job
 from waiting import until
 
-from retrain.distributed import Group
-from retrain.frames import Candidate, Job
-from retrain.plan import Training
-from retrain.trainer import Trainer, TrainingFailed
+from tailrace.declaration.training import Training
+from tailrace.retrain.training.distributed import Group
+from tailrace.retrain.worker.client import Trainer, TrainingFailed
+from tailrace.retrain.worker.protocol import Candidate, Job
 
 
 @contextmanager

@@ -12,14 +12,14 @@ import test_publish as plain
 from lossy_log import LossyLog
 from test_publish import EXAMPLES, KEY, PAYLOAD, TRUSTED, manifest, publish, report
 
-from inference.keys import SigningKey, TrustedKeys
-from inference.release import Golden, Manifest, Refused, Signed, alias_record, pack, release_records
-from inference.stores import Store
-from retrain import publish as publishing
-from retrain.models import Models
-from retrain.publish import Overtaken, Publisher
-from streams.log import Aborted, Committed, Reader, Topic, TopicPartition
-from streams.records import Out, Record
+from tailrace.inference.releases.manifest import Golden, Manifest, Refused, Signed, alias_record, pack, release_records
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.inference.releases.storage import Store
+from tailrace.retrain.control import publisher as publishing
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.streams.log.base import Aborted, Committed, Reader, Topic, TopicPartition
+from tailrace.streams.log.records import Out, Record
 
 reader, publisher = plain.reader, plain.publisher
 POSITION = {EXAMPLES: Committed(7)}

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from cli_helpers import TOML, Shell
 
-from inference.keys import create_keys
-from streams.log import Topic
-from streams.records import Out
-from tailrace.doctor import Check, exit_code
+from tailrace.app.doctor import Check, exit_code
+from tailrace.app.pipeline_file import load_pipeline
 from tailrace.errors import Exit
-from tailrace.loading import load_pipeline
+from tailrace.inference.releases.signing import create_keys
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.topology import topology
 
 
 def examine(shell: Shell, *flags: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -27,7 +28,7 @@ def create(shell: Shell, **partitions: int) -> None:
     """The pipeline's topics, some with other numbers of partitions."""
     log = shell.log()
     log.create([Topic(f"small.{name}", count) for name, count in partitions.items()])
-    log.create(load_pipeline("pipeline.py").topology(2))
+    log.create(topology(load_pipeline("pipeline.py"), 2))
     log.close()
 
 
@@ -111,7 +112,7 @@ def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
 
 def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker is exit code 4, and the fix says what to look at."""
-    monkeypatch.setattr("streams.kafka_client.PATIENCE", 0.5)
+    monkeypatch.setattr("tailrace.streams.log.kafka.client.PATIENCE", 0.5)
     code, found = examine(shell, "--log", "kafka://127.0.0.1:1")
     assert (code, found["log"]["state"]) == (4, "unreachable")
     assert "127.0.0.1:1" in found["log"]["finding"]

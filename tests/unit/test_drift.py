@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.features import Inputs
-from retrain.drift import WINDOW, DriftMonitor, Losses, stability_index
-from retrain.facts import DriftSignals
+from tailrace.declaration.facts import DriftSignals
+from tailrace.inference.models.encoding import Inputs
+from tailrace.retrain.control.drift import WINDOW, DriftMonitor, Losses, stability_index
 
 BATCH = 500
 

@@ -13,7 +13,7 @@ from river.drift import ADWIN
 
 sys.path.append(str(Path(__file__).parents[2]))
 from benchmarks import drift
-from retrain.drift import DriftMonitor
+from tailrace.retrain.control.drift import DriftMonitor
 
 
 @pytest.fixture(autouse=True)

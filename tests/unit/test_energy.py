@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from monitoring.energy import Energy, Meter, Nvml, Rapl, cost, estimate, found
+from tailrace.monitoring.telemetry.energy import Energy, Meter, Nvml, Rapl, cost, estimate, found
 
 
 def zone(directory: Path, name: str, microjoules: int, kind: str = "package-0", range_: int = 999_999_999) -> Path:

@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from test_training import job
 from torch import Tensor, nn
 
-from inference.features import Inputs
-from inference.model import build
-from inference.release import load_state, serialise
-from inference.task import Kind, Task
-from retrain.batches import picked
-from retrain.gate import losses
-from retrain.keeping import Average, Best, transfer, tuned
-from retrain.online import Learner
-from retrain.plan import Training
-from retrain.rhythm import Online
-from retrain.trainer import Trainer, TrainingFailed
-from retrain.training import TrainResult, score, train
-from streams.events import DeclarationError
+from tailrace.declaration.online import Online
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.errors import DeclarationError
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import losses
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import load_state, serialise
+from tailrace.retrain.online.learner import Learner
+from tailrace.retrain.training.averaging import Average, Best, transfer, tuned
+from tailrace.retrain.training.batches import picked
+from tailrace.retrain.training.loop import TrainResult, score, train
+from tailrace.retrain.worker.client import Trainer, TrainingFailed
 
 BINARY = Task(Kind.BINARY)
 ROWS = 600
@@ -284,7 +284,7 @@ def test_picked_rows_are_those_of_the_batches(batches: list[list[int]]) -> None:
 
 def test_chunks_of_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into one chunk comes in several, and nothing is lost."""
-    monkeypatch.setattr("retrain.batches.CHUNK_ROWS", 8)
+    monkeypatch.setattr("tailrace.retrain.training.batches.CHUNK_ROWS", 8)
     rows = torch.arange(30)
     found = [batch for (batch,) in picked([rows], list(rows.split(3)))]
     assert torch.cat(found).tolist() == rows.tolist()
@@ -347,7 +347,7 @@ def test_several_labels_are_learned_online() -> None:
     x = np.random.default_rng(2).normal(size=(2_000, 2)).astype(np.float32)
     targets = ((x[:, 0] > 0) + 2.0 * (x[:, 1] > 0.5)).astype(np.float32)
     inputs = Inputs(x, np.zeros((2_000, 1), np.int64))
-    learner = Learner(build(None, tiny.pipeline.features, task), task, Online(), 0)
+    learner = Learner(ModelSpec(ModelSpec.of(tiny.pipeline).features, task).build(), task, Online(), 0)
     for start in range(0, 2_000, 50):
         learner.learn(inputs.take(slice(start, start + 50)), targets[start : start + 50])
     error = losses("accuracy", task.kind, score(learner.module, inputs, task), targets).mean()

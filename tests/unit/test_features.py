@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 
-from inference import columns
-from inference.features import Category, CategoryFeature, Cyclic, Features, Flag, Inputs, Number, Vector, feature
-from streams.events import DeclarationError, Event, EventTime, Key
+from tailrace.declaration.event import Event, EventTime, Key
+from tailrace.declaration.features import Category, CategoryFeature, Cyclic, Flag, Number, Vector, feature
+from tailrace.errors import DeclarationError
+from tailrace.inference.models import columns
+from tailrace.inference.models.encoding import Features, Inputs
 
 
 class Flight(Event, kw_only=True):
@@ -139,7 +141,7 @@ def test_numbers_and_their_texts_are_one_category() -> None:
 
 def test_buckets_are_the_same_in_every_process() -> None:
     """The hash does not depend on the process's hash seed."""
-    program = "from inference.columns import HashedColumn as H; print(H('real', 1024).encode([7])[0])"
+    program = "from tailrace.inference.models.columns import HashedColumn as H; print(H('real', 1024).encode([7])[0])"
     found = {
         subprocess.run(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True

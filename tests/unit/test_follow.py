@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from inference.keys import BadKey
-from streams.log import TopicMissing
 from tailrace import Category, Event, Key, Label, LiveModel, Number, Pipeline
+from tailrace.inference.releases.signing import BadKey
+from tailrace.streams.log.base import TopicMissing
 from tailrace.testing import Harness
 
 

@@ -15,14 +15,15 @@ from test_live import FEATURES, ROWS, TASK, TOPIC, Ends, champion, release
 from torch import Tensor, nn
 from waiting import PATIENCE_S, until
 
-from inference.following import Follower
-from inference.keys import TrustedKeys
-from inference.loading import Loader, base_rate_serving
-from inference.release import Golden, Limits, pack, release_records, serialise
-from inference.weights import load_state
-from streams.log import Batch, Log
-from streams.records import Out
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Golden, Limits, pack, release_records, serialise
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.releases.weights import load_state
+from tailrace.inference.serving.follower import Follower
+from tailrace.inference.serving.loader import Loader, base_rate_serving
+from tailrace.streams.log.base import Batch, Log
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 ends = plain.ends
 
@@ -31,7 +32,7 @@ class Hesitant(SqliteLog):
     """Its readers give one record at a time, and nothing before each."""
 
     def reader(self, *arguments: Any, **options: Any) -> Any:
-        """See `streams.log.Log`."""
+        """See `tailrace.streams.log.base.Log`."""
         return _Hesitant(super().reader(*arguments, **options))
 
 
@@ -63,7 +64,7 @@ def following(log: Log, limits: Limits | None = None) -> Iterator[tuple[Follower
         log,
         TOPIC,
         "champion",
-        Loader(FEATURES, TASK, trusted=TrustedKeys([plain.KEY.public_pem()]), limits=limits),
+        Loader(ModelSpec(FEATURES, TASK), trusted=TrustedKeys([plain.KEY.public_pem()]), limits=limits),
         base_rate_serving(TASK, None),
         offer=lambda serving, seconds: offered.append(serving.release),
         refuse=lambda version, why: offered.append(-version),

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from inference.task import Kind
-from retrain.gate import Gate, Metric, losses
-from streams.events import DeclarationError
+from tailrace.declaration.gate import Gate, Metric
+from tailrace.declaration.task import Kind
+from tailrace.errors import DeclarationError
+from tailrace.inference.models.losses import losses
+from tailrace.retrain.control.promotion_gate import compare
 
 RANDOM = np.random.default_rng(7)
 
@@ -23,7 +25,7 @@ def binary(count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_better_candidate_passes() -> None:
     """The true probabilities pass against a constant, and the verdict says by how much."""
     truth, labels = binary(2_000)
-    verdict = Gate().judge(Kind.BINARY, truth, np.full_like(truth, 0.5), labels)
+    verdict = compare(Gate(), Kind.BINARY, truth, np.full_like(truth, 0.5), labels)
     assert verdict.passed
     assert verdict.high is not None
     assert verdict.high < 0
@@ -34,7 +36,7 @@ def test_a_better_candidate_passes() -> None:
 def test_a_worse_candidate_is_refused() -> None:
     """A constant is refused against the true probabilities."""
     truth, labels = binary(2_000)
-    verdict = Gate().judge(Kind.BINARY, np.full_like(truth, 0.5), truth, labels)
+    verdict = compare(Gate(), Kind.BINARY, np.full_like(truth, 0.5), truth, labels)
     assert not verdict.passed
     assert verdict.low is not None
     assert verdict.low > 0
@@ -43,14 +45,14 @@ def test_a_worse_candidate_is_refused() -> None:
 def test_the_same_model_passes() -> None:
     """A candidate as good as the champion passes: it knows newer data."""
     truth, labels = binary(200)
-    verdict = Gate().judge(Kind.BINARY, truth, truth, labels)
+    verdict = compare(Gate(), Kind.BINARY, truth, truth, labels)
     assert verdict.passed
     assert (verdict.difference, verdict.low, verdict.high) == (0, 0, 0)
 
 
 def test_without_a_champion_a_finite_candidate_passes() -> None:
     """The first release needs no comparison, not even examples."""
-    verdict = Gate().judge(Kind.BINARY, np.zeros((0, 1), np.float32), None, np.zeros(0, np.float32))
+    verdict = compare(Gate(), Kind.BINARY, np.zeros((0, 1), np.float32), None, np.zeros(0, np.float32))
     assert verdict.passed
     assert verdict.candidate is None
 
@@ -58,7 +60,7 @@ def test_without_a_champion_a_finite_candidate_passes() -> None:
 def test_too_few_examples_never_replace_a_champion() -> None:
     """Below min_examples the champion stays."""
     truth, labels = binary(49)
-    verdict = Gate().judge(Kind.BINARY, truth, np.full_like(truth, 0.5), labels)
+    verdict = compare(Gate(), Kind.BINARY, truth, np.full_like(truth, 0.5), labels)
     assert not verdict.passed
     assert verdict.reason == "only 49 examples to judge by, 50 are needed"
 
@@ -67,7 +69,7 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     """A candidate that says NaN is refused even when there is no champion."""
     truth, labels = binary(100)
     truth[3] = np.nan
-    assert not Gate().judge(Kind.BINARY, truth, None, labels).passed
+    assert not compare(Gate(), Kind.BINARY, truth, None, labels).passed
 
 
 def test_equal_candidates_are_refused_as_rarely_as_the_confidence_says() -> None:
@@ -76,7 +78,7 @@ def test_equal_candidates_are_refused_as_rarely_as_the_confidence_says() -> None
     for _ in range(400):
         labels = (RANDOM.uniform(size=400) < 0.5).astype(np.float32)
         one, other = (RANDOM.uniform(0.3, 0.7, (400, 1)).astype(np.float32) for _ in range(2))
-        refused += not Gate().judge(Kind.BINARY, one, other, labels).passed
+        refused += not compare(Gate(), Kind.BINARY, one, other, labels).passed
     assert 1 <= refused <= 25
 
 
@@ -97,7 +99,7 @@ def test_a_certain_mistake_costs_a_bounded_loss() -> None:
 def test_regression_is_judged_by_squared_error() -> None:
     """Without a declared metric a regression compares squared errors."""
     targets = RANDOM.normal(size=300).astype(np.float32)
-    verdict = Gate().judge(Kind.REGRESSION, targets[:, None], np.zeros((300, 1), np.float32), targets)
+    verdict = compare(Gate(), Kind.REGRESSION, targets[:, None], np.zeros((300, 1), np.float32), targets)
     assert (verdict.passed, verdict.metric, verdict.candidate) == (True, "squared_error", 0)
 
 

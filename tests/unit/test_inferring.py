@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.datafiles.infer import Inferred, infer
+from tailrace.datafiles.read import Columns, replay
+from tailrace.datafiles.templates import pipeline_file, pipeline_name
 from tailrace.errors import BadData
-from tailrace.inferring import Inferred, infer
-from tailrace.loading import load_pipeline
-from tailrace.sources import Columns, replay
-from tailrace.templates import pipeline_file, pipeline_name
 
 Row = Mapping[str, Any]
 

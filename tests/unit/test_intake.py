@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from inference.features import Features, Number, Vector, feature
-from inference.task import Kind, Task
-from retrain.intake import Intake
-from streams.codec import encode
-from streams.events import Event, Key
-from streams.records import Example, LabelValue, Record, Source
+from tailrace.declaration.event import Event, Key
+from tailrace.declaration.features import Number, Vector, feature
+from tailrace.declaration.task import Kind, LabelValue, Task
+from tailrace.inference.models.encoding import Features
+from tailrace.retrain.selection.examples import Intake
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Example, Record, Source
 
 
 class Before(Event, kw_only=True):

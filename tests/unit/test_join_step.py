@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streams.codec import Codec, encode
-from streams.dead_letters import DETAIL, MAX_RECORD_BYTES, REASON, SOURCE, header
-from streams.events import DeclarationError
-from streams.join_step import JoinStep
-from streams.label_policy import JoinPolicy, Winner
-from streams.log import Batch, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
-from streams.records import Example, LabelValue, Out, Prediction, Record, Source
-from streams.sqlite_log import SqliteLog
+from tailrace.declaration.label import JoinPolicy, Winner
+from tailrace.declaration.task import LabelValue
+from tailrace.errors import DeclarationError
+from tailrace.streams.join.step import JoinStep
+from tailrace.streams.log.base import Batch, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
+from tailrace.streams.log.codec import Codec, encode
+from tailrace.streams.log.dead_letters import DETAIL, MAX_RECORD_BYTES, REASON, SOURCE, header
+from tailrace.streams.log.records import Example, Out, Prediction, Record, Source
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 PARTITIONS = 2
 WAIT = 100.0

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from streams.joining import Bookmark, Counts, Emitted, Head, PartitionJoin
-from streams.label_policy import Given, JoinPolicy
-from streams.records import Record
+from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.label_policy import Given
+from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.log.records import Record
 
 Event = tuple[int, str, float]  # offset, id, time
 

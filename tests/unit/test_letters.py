@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from cli_helpers import PIPELINE
 
-from streams.codec import Malformed
-from streams.connect import open_log
-from streams.dead_letters import dead_letter
-from streams.log import Delivery
-from streams.records import Out, Record
-from tailrace.letters import letters, replay, topics_of
-from tailrace.loading import load_pipeline
-from tailrace.reading import newest
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.streams.log.base import Delivery
+from tailrace.streams.log.browse import newest
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letter_replay import letters, replay, topics_of
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record
+from tailrace.streams.log.topology import topology
+from tailrace.streams.log.url import open_log
 
 
 @pytest.mark.kafka
@@ -26,7 +27,7 @@ def test_replay_and_newest_on_kafka(kafka_bootstrap: str, tmp_path: Path) -> Non
     (tmp_path / "pipeline.py").write_text(PIPELINE.replace('"small"', f'"{name}"'))
     pipeline = load_pipeline(str(tmp_path / "pipeline.py"))
     with closing(open_log(f"kafka://{kafka_bootstrap}")) as log:
-        log.create(pipeline.topology(2))
+        log.create(topology(pipeline, 2))
         writer = log.writer(f"{name}-test", Delivery.EXACTLY_ONCE)
         events = pipeline.topics.events
         for n, reason in enumerate(["not_utf8", "wrong_shape", "not_utf8"]):

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from waiting import PATIENCE_S, until
 
-from inference.features import Category, Features, Inputs, Number
-from inference.keys import SigningKey, TrustedKeys
-from inference.live import LiveModel
-from inference.loading import Serving, scorer
-from inference.model import build
-from inference.release import (
+from tailrace.declaration.event import Event, Key
+from tailrace.declaration.features import Category, Number
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import (
     Golden,
     Manifest,
     Refused,
@@ -32,12 +32,13 @@ from inference.release import (
     serialise,
     tombstones,
 )
-from inference.stores import store_payload
-from inference.task import Kind, Task
-from streams.events import Event, Key
-from streams.log import Topic
-from streams.records import Out
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.inference.releases.storage import store_payload
+from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.loader import Serving, scorer
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 TOPIC = "flights.models"
 TASK = Task(Kind.BINARY)
@@ -56,7 +57,7 @@ ROWS = FEATURES.encode([Row(id="a", x=1.0, carrier="UA"), Row(id="b", x=-2.0)])
 
 def release(version: int, **changes: Any) -> Release:
     """A release whose weights depend on its version."""
-    module = build(None, FEATURES, TASK, seed=version)
+    module = ModelSpec(FEATURES, TASK).build(version)
     with torch.no_grad():
         module.get_parameter("linear.bias").fill_(version / 10)
     manifest = Manifest(
@@ -102,7 +103,7 @@ class Ends:
         options = {"trusted": TrustedKeys([KEY.public_pem()]), "base_rate": 0.25, **options}
         on_swap = lambda *swap: self.swaps.append(swap)  # noqa: E731
         on_refusal = lambda *refusal: self.refusals.append(refusal)  # noqa: E731
-        return LiveModel(self.log, TOPIC, FEATURES, TASK, on_swap=on_swap, on_refusal=on_refusal, **options)
+        return LiveModel(self.log, TOPIC, ModelSpec(FEATURES, TASK), on_swap=on_swap, on_refusal=on_refusal, **options)
 
     def close(self) -> None:
         self._writer.close()
@@ -194,7 +195,7 @@ def moved(good: Release) -> list[Out]:
 
 
 def not_finite(good: Release) -> Release:
-    state = build(None, FEATURES, TASK).state_dict()
+    state = ModelSpec(FEATURES, TASK).build().state_dict()
     state["linear.bias"][0] = float("nan")
     return pack(good.manifest, serialise(state), KEY)
 
@@ -298,7 +299,10 @@ def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     """Errors of the log do not end the follower."""
     log = SqliteLog(tmp_path / "log.db")
     trusted = TrustedKeys([KEY.public_pem()])
-    with structlog.testing.capture_logs() as logs, LiveModel(log, TOPIC, FEATURES, TASK, trusted=trusted) as live:
+    with (
+        structlog.testing.capture_logs() as logs,
+        LiveModel(log, TOPIC, ModelSpec(FEATURES, TASK), trusted=trusted) as live,
+    ):
         until(lambda: any(entry["event"] == "releases unreachable" for entry in logs))
         assert live.current().score(ROWS).tolist() == [[0.5], [0.5]]
         ends = Ends(tmp_path / "log.db")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tailrace.commands.common import log_to_stderr
+from tailrace.cli.common import log_to_stderr
 
 
 @pytest.fixture(autouse=True)

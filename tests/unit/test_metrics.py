@@ -11,18 +11,18 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inference.scoring import Scored
-from monitoring.health import Health
-from monitoring.lag import LagCollector, Reached
-from monitoring.learning import Retraining, foremost
-from monitoring.metrics import COLLECTED, Metrics
-from monitoring.observers import Inference, Joining, RunnerObserver
-from monitoring.tally import Tally
-from streams.codec import Malformed
-from streams.joining import Counts
-from streams.log import Batch, Committed, Topic, TopicPartition
-from streams.records import Out, Record
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.serving.scoring import Scored
+from tailrace.monitoring.telemetry.health import Health
+from tailrace.monitoring.telemetry.histogram import Tally
+from tailrace.monitoring.telemetry.lag import LagCollector, Reached
+from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
+from tailrace.monitoring.telemetry.observers import Inference, Joining, RunnerObserver
+from tailrace.monitoring.telemetry.retraining_observer import Retraining, foremost
+from tailrace.streams.join.state import Counts
+from tailrace.streams.log.base import Batch, Committed, Topic, TopicPartition
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.records import Out, Record
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 UNITS = ("_seconds", "_bytes", "_records", "_info", "_total", "_ratio", "_loss", "_error", "_labels", "_examples")
 DIMENSIONLESS = {"tailrace_drift_score", "tailrace_drift_threshold"}

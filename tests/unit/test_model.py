@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.features import Category, Features, Number, Vector
-from inference.layers import descend, masks
-from inference.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, wanted
-from inference.mixing import SHARED, STEEPEST, TEMPER, Mixer
-from inference.model import activate, base_rate_scores, build, predicted
-from inference.network import CLIP, HIDDEN, TAKEN, TabularNetwork
-from inference.task import Kind, Task
-from streams.events import DeclarationError, Event
+from tailrace.declaration.event import Event
+from tailrace.declaration.features import Category, Number, Vector
+from tailrace.declaration.task import Kind, Task, base_rate_scores
+from tailrace.errors import DeclarationError
+from tailrace.inference.models.encoding import Features
+from tailrace.inference.models.spec import ModelSpec, activate, predicted
+from tailrace.inference.models.tabular.layers import descend, masks
+from tailrace.inference.models.tabular.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, wanted
+from tailrace.inference.models.tabular.mixing import SHARED, STEEPEST, TEMPER, Mixer
+from tailrace.inference.models.tabular.network import CLIP, HIDDEN, TAKEN, TabularNetwork
 
 BINARY = Task(Kind.BINARY)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
@@ -47,7 +49,7 @@ def rows(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def network(task: Task) -> TabularNetwork:
-    module = build(None, FEATURES, task)
+    module = ModelSpec(FEATURES, task).build()
     assert isinstance(module, TabularNetwork)
     return module
 
@@ -277,7 +279,7 @@ def test_building_is_seeded_and_leaves_the_random_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first, second, other = (build(None, FEATURES, BINARY, seed).state_dict() for seed in (1, 1, 2))
+    first, second, other = (ModelSpec(FEATURES, BINARY).build(seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(expected, torch.rand(3))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -295,8 +297,8 @@ class Own(nn.Module):
 
 def test_a_factory_may_take_nothing_or_features_and_task() -> None:
     """A module class with defaults and a function of (features, task) are both factories."""
-    assert isinstance(build(Own, FEATURES, BINARY), Own)
-    widened = build(lambda features, task: Own(len(features.numbers) + task.outputs), FEATURES, BINARY)
+    assert isinstance(ModelSpec(FEATURES, BINARY, Own).build(), Own)
+    widened = ModelSpec(FEATURES, BINARY, lambda features, task: Own(len(features.numbers) + task.outputs)).build()
     assert isinstance(widened, Own)
     assert widened.layer.in_features == 5
 
@@ -343,7 +345,7 @@ def test_learning_has_autograds_gradients(
     buckets: tuple[int, ...], outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gradients that are written out are those that autograd finds in the layers one by one."""
-    monkeypatch.setattr("inference.network.DROPPED", 0.0)
+    monkeypatch.setattr("tailrace.inference.models.tabular.network.DROPPED", 0.0)
     task = REGRESSION if outputs == 1 else THREE
     module = TabularNetwork(3, [True, False, False], buckets, task)
     module.scale.fill_(2.0 if outputs == 1 else 1.0)

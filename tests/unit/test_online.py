@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.features import Category, Features, Inputs, Number, Vector
-from inference.linear import wanted
-from inference.model import build
-from inference.task import Kind, Task
-from retrain.adamw import AdamW
-from retrain.online import PARTS, Learner
-from retrain.rhythm import Online
-from retrain.training import Diverged, score
-from streams.events import DeclarationError, Event
+from tailrace.declaration.event import Event
+from tailrace.declaration.features import Category, Number, Vector
+from tailrace.declaration.online import Online
+from tailrace.declaration.task import Kind, Task
+from tailrace.errors import DeclarationError
+from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.tabular.linear import wanted
+from tailrace.retrain.online.learner import PARTS, Learner
+from tailrace.retrain.training.loop import Diverged, score
+from tailrace.retrain.training.optimizer import AdamW
 
 BINARY = Task(Kind.BINARY)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
@@ -71,7 +73,7 @@ def stream(task: Task, count: int, seed: int = 0, *, flip: bool = False) -> tupl
 
 
 def learner(task: Task = BINARY, seed: int = 0, plan: Online | None = None) -> Learner:
-    return Learner(build(None, FEATURES, task, seed), task, plan or Online(), seed)
+    return Learner(ModelSpec(FEATURES, task).build(seed), task, plan or Online(), seed)
 
 
 def learned(learner: Learner, inputs: Inputs, targets: Targets, size: int = 50) -> list[float]:
@@ -118,7 +120,7 @@ def test_the_same_chunks_give_the_same_bytes() -> None:
     inputs, targets = stream(BINARY, 400)
     modules = []
     for seed in (1, 1, 2):
-        subject = Learner(build(None, FEATURES, BINARY), BINARY, Online(), seed)
+        subject = Learner(ModelSpec(FEATURES, BINARY).build(), BINARY, Online(), seed)
         subject.remember(inputs.take(slice(0, 200)), targets[:200])
         learned(subject, inputs.take(slice(200, 400)), targets[200:])
         modules.append(subject.module)
@@ -133,7 +135,7 @@ def test_learning_goes_on_without_a_jolt_after_a_resume(task: Task) -> None:
     inputs, targets = stream(task, 2_000)
     first = learner(task)
     learned(first, inputs.take(slice(0, 1_500)), targets[:1_500])
-    module = build(None, FEATURES, task, 9)
+    module = ModelSpec(FEATURES, task).build(9)
     module.load_state_dict(copy.deepcopy(first.module.state_dict()))
     resumed = Learner(module, task, Online(), 5)
     resumed.remember(inputs.take(slice(0, 1_500)), targets[:1_500])

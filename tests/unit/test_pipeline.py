@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from streams.events import DeclarationError, Event, Key
 from tailrace import Gate, Labels, Number, Training
-from tailrace.pipeline import Label, Pipeline, seconds
+from tailrace.declaration.event import Event, Key
+from tailrace.declaration.label import Label
+from tailrace.declaration.pipeline import Pipeline, seconds
+from tailrace.errors import DeclarationError
+from tailrace.streams.log.topology import topology
 
 
 class Row(Event, kw_only=True):
@@ -73,7 +76,7 @@ def test_durations() -> None:
 @pytest.mark.parametrize(("rekey", "extra"), [(False, set()), (True, {"rows.labels-by-id", "rows.labels-by-id.dlq"})])
 def test_every_topic_that_is_read_has_one_for_dead_letters(rekey: bool, extra: set[str]) -> None:
     """Else the first record that cannot be used would stop its role on a log that makes no topics by itself."""
-    topology = Pipeline("rows", event=Row, label=Label("y", rekey=rekey)).topology(3)
+    created = topology(Pipeline("rows", event=Row, label=Label("y", rekey=rekey)), 3)
     names = {"events", "predictions", "labels", "examples", "models", "events.dlq", "labels.dlq", "predictions.dlq"}
-    assert {f"rows.{name}" for name in names} | extra == {topic.name for topic in topology}
-    assert {1, 3} == {topic.partitions for topic in topology}
+    assert {f"rows.{name}" for name in names} | extra == {topic.name for topic in created}
+    assert {1, 3} == {topic.partitions for topic in created}

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import retrain_pipeline as tiny
 
-from inference.keys import SigningKey, TrustedKeys
-from inference.model import build
-from inference.release import Golden, Manifest, Refused, serialise
-from inference.stores import Store, StoreUnreachable
-from retrain.publish import Models, Publisher, UnknownRelease
-from retrain.reports import RunReport
-from streams.log import Committed, Fenced, Reader, Topic, TopicPartition
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Golden, Manifest, Refused, serialise
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.inference.releases.storage import Store, StoreUnreachable
+from tailrace.retrain.control.publisher import Models, Publisher, UnknownRelease
+from tailrace.retrain.control.reports import RunReport
+from tailrace.streams.log.base import Committed, Fenced, Reader, Topic, TopicPartition
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 KEY = SigningKey.generate()
 TRUSTED = TrustedKeys([KEY.public_pem()])
-PAYLOAD = serialise(build(None, tiny.pipeline.features, tiny.pipeline.task).state_dict())
+PAYLOAD = serialise(ModelSpec.of(tiny.pipeline).build().state_dict())
 EXAMPLES = TopicPartition("examples", 0)
 
 
@@ -55,7 +55,7 @@ def manifest(parent: int = 0) -> Manifest:
         code_digest="",
         seed=0,
         reason="test",
-        features=tiny.pipeline.features.digest,
+        features=ModelSpec.of(tiny.pipeline).features.digest,
         task=tiny.pipeline.task,
         golden=Golden(),
     )

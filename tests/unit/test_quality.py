@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.task import Kind
-from retrain.quality import Quality, calibration_error
+from tailrace.declaration.task import Kind
+from tailrace.retrain.control.quality import Quality, calibration_error
 
 
 def test_yes_and_no() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from inference.columns import Indices
-from inference.linear import Linear
-from inference.recent import DOUBT, Recent
-from inference.task import Kind, Task
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.columns import Indices
+from tailrace.inference.models.tabular.linear import Linear
+from tailrace.inference.models.tabular.target_encoding import DOUBT, Recent
 
 BINARY = Task(Kind.BINARY)
 TASKS = [BINARY, Task(Kind.MULTICLASS, ("a", "b")), Task(Kind.REGRESSION), Task(Kind.MULTILABEL, ("a", "b"))]

@@ -9,11 +9,11 @@ import pytest
 import retrain_pipeline as tiny
 from retraining import EXAMPLES, MODELS, TRUSTED, Running, Start, append, committed
 
-from inference.release import Manifest
-from retrain.models import Models
-from retrain.rebuilding import Rebuilder
-from streams.log import TopicPartition
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.releases.manifest import Manifest
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.control.rebuild import Rebuilder
+from tailrace.streams.log.base import TopicPartition
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 def learned(running: Running) -> int:

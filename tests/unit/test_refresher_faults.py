@@ -11,14 +11,15 @@ import retrain_pipeline as tiny
 from lossy_log import LossyLog
 from retraining import MODELS, TRUSTED, Running, Start, append, committed
 
-from inference.release import Manifest
-from inference.stores import Store
-from retrain.models import Models
-from retrain.rebuilding import Rebuilder
-from retrain.reports import RunReport
-from streams.log import Fenced
-from streams.sqlite_log import SqliteLog
 from tailrace import Pipeline
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Manifest
+from tailrace.inference.releases.storage import Store
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.control.rebuild import Rebuilder
+from tailrace.retrain.control.reports import RunReport
+from tailrace.streams.log.base import Fenced
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 def learned(*running: Running) -> int:
@@ -121,7 +122,7 @@ def test_after_a_change_of_the_declaration_all_is_learned_anew(log: SqliteLog, s
     assert len(failed) == (name == "online"), failed
     assert (made.base, chunks(made), committed(log)) == (0, 200, 200)
     assert made.version > champion
-    assert made.features == declared.features.digest
+    assert made.features == ModelSpec.of(declared).features.digest
     assert rebuilt(log, declared)
 
 
@@ -148,11 +149,11 @@ def test_a_module_that_raises_stops_nothing(log: SqliteLog, start: Start, monkey
 def test_failures_are_tried_less_and_less_often(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a new process: while a module always raises, labels are gathered for longer and longer."""
     monkeypatch.setenv("MOOD", "raise")
-    monkeypatch.setattr("retrain.refresher._REST_S", (0.0, 3_600.0))
+    monkeypatch.setattr("tailrace.retrain.control.updater._REST_S", (0.0, 3_600.0))
     running = start(tiny.raising, "raising")
     append(log, tiny.examples(100))
     running.until(lambda: len(running.updates) == 1)
-    monkeypatch.setattr("retrain.refresher._REST_S", (3_600.0, 3_600.0))
+    monkeypatch.setattr("tailrace.retrain.control.updater._REST_S", (3_600.0, 3_600.0))
     append(log, tiny.examples(100, start=100))
     running.until(lambda: len(running.updates) == 2)
     append(log, tiny.examples(100, start=200))
@@ -163,8 +164,8 @@ def test_failures_are_tried_less_and_less_often(log: SqliteLog, start: Start, mo
 
 def test_a_backlog_waits_in_the_log(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many labels there are when a retrainer starts, it holds few of them; and it learns them all."""
-    monkeypatch.setattr("retrain.updating.CHUNK", 100)
-    monkeypatch.setattr("retrain.service._READ", 100)
+    monkeypatch.setattr("tailrace.retrain.online.chain.CHUNK", 100)
+    monkeypatch.setattr("tailrace.retrain.control.retrainer._READ", 100)
     append(log, tiny.examples(2_000))
     running = start(tiny.narrow, "narrow")
     held: list[int] = []

@@ -8,11 +8,20 @@ import random
 import pytest
 import torch
 
-from inference.keys import SigningKey
-from inference.registry import Registry
-from inference.release import Golden, Manifest, Release, alias_record, pack, release_records, serialise, tombstones
-from inference.task import Kind, Task
-from streams.records import Out, Record
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.releases.manifest import (
+    Golden,
+    Manifest,
+    Release,
+    alias_record,
+    pack,
+    release_records,
+    serialise,
+    tombstones,
+)
+from tailrace.inference.releases.registry import Registry
+from tailrace.inference.releases.signing import SigningKey
+from tailrace.streams.log.records import Out, Record
 
 KEY = SigningKey.generate()
 

@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from waiting import PATIENCE_S
 
-from streams.codec import encode
-from streams.join_step import JoinStep
-from streams.label_policy import JoinPolicy
-from streams.log import Committed, Log, Sharing, Topic, TopicPartition
-from streams.records import Label, Out, Prediction, Source
-from streams.rekeying import Rekey, drained
-from streams.runner import Runner, RunnerConfig, Stateless
-from streams.sqlite_log import SqliteLog
+from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.rekey import Rekey, drained
+from tailrace.streams.join.step import JoinStep
+from tailrace.streams.log.base import Committed, Log, Sharing, Topic, TopicPartition
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Label, Out, Prediction, Source
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
 
 COUNT = 3_000
 TOPICS = ("predictions", "labels", "labels-by-id", "examples")

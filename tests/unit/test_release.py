@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from waiting import PATIENCE_S
 
-from inference.features import Inputs
-from inference.keys import BadKey, SigningKey, TrustedKeys, create_keys, load_signing_key, load_trusted_keys
-from inference.release import (
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.releases.manifest import (
     CHUNK_BYTES,
     REASONS,
     Golden,
@@ -37,8 +37,15 @@ from inference.release import (
     tombstones,
     verify,
 )
-from inference.stores import StoreUnreachable, fetch_payload, remove_payload, store_payload
-from inference.task import Kind, Task
+from tailrace.inference.releases.signing import (
+    BadKey,
+    SigningKey,
+    TrustedKeys,
+    create_keys,
+    load_signing_key,
+    load_trusted_keys,
+)
+from tailrace.inference.releases.storage import StoreUnreachable, fetch_payload, remove_payload, store_payload
 
 KEY = SigningKey.generate()
 TRUSTED = TrustedKeys([KEY.public_pem()])
@@ -270,7 +277,10 @@ def test_keys_are_created_once(tmp_path: Path) -> None:
 
 def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
     """Several processes creating keys at once all get the same one."""
-    program = "import sys, pathlib, inference.keys as k; print(k.create_keys(pathlib.Path(sys.argv[1])).key_id)"
+    program = (
+        "import sys, pathlib, tailrace.inference.releases.signing as k; "
+        "print(k.create_keys(pathlib.Path(sys.argv[1])).key_id)"
+    )
     command = [sys.executable, "-c", program, str(tmp_path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = {process.communicate(timeout=PATIENCE_S)[0].strip() for process in processes}

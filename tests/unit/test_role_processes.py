@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.processes import Roles
+from tailrace.app.supervisor import Roles
 
 
 def test_roles_tell_where_their_metrics_are(tmp_path: Path) -> None:

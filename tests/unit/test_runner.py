@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE_S, until
 
-from streams.log import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
-from streams.records import Out
-from streams.runner import Observer, Runner, RunnerConfig, Stateless
-from streams.sqlite_log import SqliteLog
+from tailrace.streams.log.base import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig, Stateless
 
 SESSION = 0.3  # seconds
 PARTITIONS = 4

@@ -13,19 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.columns import Floats
-from inference.features import Category, Features, Inputs, Number, feature
-from inference.keys import TrustedKeys
-from inference.live import LiveModel
-from inference.loading import Serving, base_rate_serving, scorer
-from inference.scoring import Scored, ScoreStep
-from inference.task import Kind, Task
-from streams.codec import encode
-from streams.dead_letters import DETAIL, REASON, header
-from streams.events import Event, EventTime, Key, schema_of
-from streams.log import Batch, Topic
-from streams.records import Out, Prediction, Record
-from streams.sqlite_log import SqliteLog
+from tailrace.declaration.event import Event, EventTime, Key, schema_of
+from tailrace.declaration.features import Category, Number, feature
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.columns import Floats
+from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.signing import TrustedKeys
+from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.loader import Serving, base_rate_serving, scorer
+from tailrace.inference.serving.scoring import Scored, ScoreStep
+from tailrace.streams.log.base import Batch, Topic
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.dead_letters import DETAIL, REASON, header
+from tailrace.streams.log.records import Out, Prediction, Record
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 NOW = 1_700_000_000.0
 EVENTS, PREDICTIONS = "flights.events", "flights.predictions"
@@ -223,7 +225,7 @@ def test_a_live_model_fits_the_step(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic("flights.models", compacted=True)])
     features = Features.of(Flight)
-    with LiveModel(log, "flights.models", features, Task(Kind.BINARY), trusted=TrustedKeys([])) as live:
+    with LiveModel(log, "flights.models", ModelSpec(features, Task(Kind.BINARY)), trusted=TrustedKeys([])) as live:
         scoring = ScoreStep(schema_of(Flight), features, live, PREDICTIONS, clock=lambda: NOW)
         (out,) = scoring(batch(Flight(id="a", at=NOW, distance=1.0)))
     log.close()

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from retrain.buffer import Buffer, Row
-from retrain.plan import Training
-from retrain.selecting import Data, History, Recency, Reservoir, Sample, Window, draws
-from streams.events import DeclarationError
+from tailrace.declaration.data import Data, History, Recency, Reservoir, Window
+from tailrace.declaration.training import Training
+from tailrace.errors import DeclarationError
+from tailrace.retrain.selection.buffer import Buffer, Row
+from tailrace.retrain.selection.sampling import Sample, draws
 
 
 def row(offset: int, partition: int = 0, *, time: float | None = None, label_time: float | None = None) -> Row:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from monitoring.health import Health
-from monitoring.metrics import Metrics
-from monitoring.observers import RunnerObserver
-from monitoring.server import PortTaken, Served, serve
+from tailrace.monitoring.telemetry.health import Health
+from tailrace.monitoring.telemetry.http import PortTaken, Served, serve
+from tailrace.monitoring.telemetry.metrics import Metrics
+from tailrace.monitoring.telemetry.observers import RunnerObserver
 
 
 @pytest.fixture

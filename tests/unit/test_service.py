@@ -14,13 +14,13 @@ import retrain_pipeline as tiny
 from lossy_log import LossyLog
 from retraining import EXAMPLES, MODELS, TRUSTED, Start, append, committed, write
 
-from inference.stores import Store
-from retrain.frames import Candidate
-from retrain.models import Models
-from retrain.publish import Publisher
-from streams.log import Fenced
-from streams.records import Out
-from streams.sqlite_log import SqliteLog
+from tailrace.inference.releases.storage import Store
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.retrain.worker.protocol import Candidate
+from tailrace.streams.log.base import Fenced
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 @pytest.mark.parametrize("stored", [False, True])

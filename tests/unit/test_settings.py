@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tailrace.app.settings import MASK, ConsoleSettings, Settings, as_environment, load_settings
 from tailrace.errors import BadSetting
-from tailrace.settings import MASK, ConsoleSettings, Settings, as_environment, load_settings
 
 
 def write(path: Path, text: str) -> Path:

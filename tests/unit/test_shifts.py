@@ -6,10 +6,11 @@ from typing import Annotated
 
 import numpy as np
 
-from inference.features import Category, Cyclic, Features, Inputs, Number
-from retrain.drift import FAMILIAR, WINDOW
-from streams.events import Event, Key
-from tailrace.shifts import Shifts
+from tailrace.declaration.event import Event, Key
+from tailrace.declaration.features import Category, Cyclic, Number
+from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.monitoring.console.input_drift import Shifts
+from tailrace.retrain.control.drift import FAMILIAR, WINDOW
 
 
 class Reading(Event, kw_only=True):

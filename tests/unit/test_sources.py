@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tailrace import Category, Event, EventTime, Flag, Key, Label, Number, Pipeline
+from tailrace.datafiles.read import Columns, Moment, instant, replay, replay_labels, rows
 from tailrace.errors import BadData
-from tailrace.sources import Columns, Moment, instant, replay, replay_labels, rows
 
 
 class Trip(Event, kw_only=True):

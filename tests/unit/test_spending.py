@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from waiting import until
 
-from monitoring.spending import Prices, Spending, hardware_words, machine_busy_seconds, tree_cpu_seconds
+from tailrace.monitoring.telemetry.cost import Prices, Spending, hardware_words, machine_busy_seconds, tree_cpu_seconds
 
 BUSY = "import time\nwhile time.process_time() < {seconds}: pass\nprint(flush=True)\ninput()"
 PARENT = "import subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', {child!r}])\nchild.wait()"

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.multilabel import MOST, packed, unpacked, unpacked_tensor
-from inference.task import Kind, Task
-from streams.records import LabelValue
+from tailrace.declaration.task import Kind, LabelValue, Task
+from tailrace.inference.models.multilabel import MOST, packed, unpacked, unpacked_tensor
 
 SEVERAL = Task(Kind.MULTILABEL, ("a", "b", 3))
 BINARY, VALUE = Task(Kind.BINARY), Task(Kind.REGRESSION)

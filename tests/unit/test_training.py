@@ -18,29 +18,30 @@ import torch
 from torch import Tensor
 from waiting import PATIENCE_S
 
-from inference.features import Inputs
-from inference.model import build
-from inference.release import load_state
-from inference.task import Kind, Task
-from retrain.batches import ages
-from retrain.buffer import Row, Selection
-from retrain.encoding import GOLDEN_ROWS, golden
-from retrain.frames import Candidate, Job, Progress
-from retrain.gate import Verdict, losses
-from retrain.intake import Intake
-from retrain.plan import Training
-from retrain.runs import Champion, Run, judge
-from retrain.trainer import Trainer, TrainingFailed
-from retrain.training import Diverged, score, train
-from retrain.triggers import Facts
-from streams.codec import encode
-from streams.records import Record
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.declaration.triggers import Facts
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import losses
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import load_state
+from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.run import Champion, Run, judge
+from tailrace.retrain.selection.buffer import Row, Selection
+from tailrace.retrain.selection.examples import Intake
+from tailrace.retrain.training.batches import ages
+from tailrace.retrain.training.dataset import GOLDEN_ROWS, golden
+from tailrace.retrain.training.loop import Diverged, score, train
+from tailrace.retrain.worker.client import Trainer, TrainingFailed
+from tailrace.retrain.worker.protocol import Candidate, Job, Progress
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Record
 
 
 def rows(count: int, start: int = 0) -> list[Row]:
     made = tiny.examples(count, start)
     records = [Record("e", 0, n, 0, None, encode(example)) for n, example in enumerate(made)]
-    return Intake(tiny.pipeline.features, tiny.pipeline.task).rows(records)[0]
+    return Intake(ModelSpec.of(tiny.pipeline).features, tiny.pipeline.task).rows(records)[0]
 
 
 def job(plan: Training = tiny.PLAN, champion: bytes | None = None, fresh: int = 300, seed: int = 1) -> Job:
@@ -91,7 +92,7 @@ def test_a_cold_run_learns(trainer: Trainer) -> None:
     assert [p.step for p in progress] == [step for step, _ in candidate.losses]
     assert candidate.steps == 20 * 10 == progress[-1].step
     assert len(candidate.golden.scores) == 16
-    module = build(None, tiny.pipeline.features, tiny.pipeline.task)
+    module = ModelSpec.of(tiny.pipeline).build()
     module.load_state_dict(load_state(candidate.state))
     assert score(module, candidate.golden.inputs(), tiny.pipeline.task).tolist() == candidate.golden.scores
 
@@ -177,7 +178,7 @@ def test_a_pipeline_that_cannot_be_loaded_is_told() -> None:
 def test_the_process_ends_with_its_parent() -> None:
     """When the retrainer dies without a word, the training process ends by itself."""
     code = (
-        "import time; from retrain.trainer import Trainer\n"
+        "import time; from tailrace.retrain.worker.client import Trainer\n"
         f"t = Trainer({tiny.LOADER!r}, 'retrain_pipeline:pipeline'); t.start()\n"
         "print(t.pid, flush=True); time.sleep(60)"
     )
@@ -225,7 +226,7 @@ def test_other_tasks_learn_too(kind: str, classes: tuple[str, ...]) -> None:
         "regression": 1e5 + 2e4 * x[:, 0],
     }[kind].astype(np.float32)
     inputs = Inputs(np.hstack((x, x)), np.zeros((900, 1), np.int64))
-    module = build(None, tiny.pipeline.features, task)
+    module = ModelSpec(ModelSpec.of(tiny.pipeline).features, task).build()
     plan = Training(epochs=12, learning_rate=5e-3)
     train(module, inputs, targets, plan, task, fresh=None, seed=0, report=lambda *_: None)
     metric = "squared_error" if kind == "regression" else "accuracy"
@@ -294,7 +295,7 @@ def test_a_golden_batch_is_no_larger_than_its_manifest_may_be(columns: int, expe
 
 def test_fresh_rows_of_nothing_train_nothing() -> None:
     """A warm run without fresh rows leaves the module as it was."""
-    module = build(None, tiny.pipeline.features, tiny.pipeline.task)
+    module = ModelSpec.of(tiny.pipeline).build()
     before = {name: tensor.clone() for name, tensor in module.named_parameters()}
     inputs = Inputs(np.zeros((10, 2), np.float32), np.zeros((10, 1), np.int64))
     result = train(

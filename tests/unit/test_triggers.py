@@ -7,9 +7,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from retrain.facts import Change, DriftSignals, Live
-from retrain.triggers import Age, Below, Drift, Facts, Labels, Schedule, Trigger, Worthwhile, first_due, next_time
-from streams.events import DeclarationError
+from tailrace.declaration.facts import Change, DriftSignals, Live
+from tailrace.declaration.triggers import (
+    Age,
+    Below,
+    Drift,
+    Facts,
+    Labels,
+    Schedule,
+    Trigger,
+    Worthwhile,
+    first_due,
+    next_time,
+)
+from tailrace.errors import DeclarationError
 
 
 def at(text: str) -> float:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from retrain.triggers import Age, Drift, Labels, Schedule, Trigger
-from tailrace.upcoming import upcoming
+from tailrace.declaration.triggers import Age, Drift, Labels, Schedule, Trigger
+from tailrace.monitoring.console.next_run import upcoming
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 

@@ -6,10 +6,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.release import Updates
-from retrain.buffer import Row
-from retrain.rhythm import Online
-from retrain.updating import CHUNK, Updater
+from tailrace.declaration.online import Online
+from tailrace.inference.releases.manifest import Updates
+from tailrace.retrain.online.chain import CHUNK, Updater
+from tailrace.retrain.selection.buffer import Row
 
 
 def rows(count: int, start: int = 0, partition: int = 0) -> list[Row]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.task import Kind
-from retrain.facts import DriftSignals
-from retrain.triggers import Age, Below, Drift, Facts, Labels, Worthwhile, first_due
-from retrain.watching import Watch, live_losses
+from tailrace.declaration.facts import DriftSignals
+from tailrace.declaration.task import Kind
+from tailrace.declaration.triggers import Age, Below, Drift, Facts, Labels, Worthwhile, first_due
+from tailrace.retrain.control.trigger_state import Watch, live_losses
 
 
 def test_labels_are_counted_from_run_to_run() -> None:

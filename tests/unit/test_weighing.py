@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from inference.features import Inputs
-from inference.network import TabularNetwork
-from inference.task import Kind, Task
-from retrain.buffer import Row, Selection
-from retrain.gate import losses
-from retrain.plan import Training
-from retrain.selecting import Data, History, Recency, Window
-from retrain.training import score, train
-from retrain.weighing import chances, class_weights, weigh
+from tailrace.declaration.data import Data, History, Recency, Window
+from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.training import Training
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import losses
+from tailrace.inference.models.tabular.network import TabularNetwork
+from tailrace.retrain.selection.buffer import Row, Selection
+from tailrace.retrain.selection.weights import chances, class_weights, weigh
+from tailrace.retrain.training.loop import score, train
 
 BINARY = Task(Kind.BINARY)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))

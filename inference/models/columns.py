@@ -1,0 +1,101 @@
+"""Columns of events as arrays (pure): each class reads one kind of field from n events at once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tailrace.declaration.event import to_seconds
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+CACHED_VALUES = 65_536  # per category: above this the cache starts anew, so that unbounded values cannot fill memory
+
+
+class Scalars:
+    """All numbers and flags in one pass."""
+
+    def __init__(self, names: list[str], optional: list[bool]) -> None:
+        self.columns, self.optional = names, optional
+        self._get = attrgetter(*names)
+
+    def encode(self, events: Sequence[Any]) -> Floats:
+        values: Any = map(self._get, events)
+        return floats(values if len(self.columns) == 1 else chain.from_iterable(values), len(events), len(self.columns))
+
+
+class VectorColumns:
+    """A list of `size` numbers a row; None is a row of missing values."""
+
+    def __init__(self, name: str, size: int, optional: bool) -> None:
+        self.name = name
+        self.columns, self.optional = [f"{name}.{i}" for i in range(size)], [optional] * size
+        self._missing = [math.nan] * size
+        self._get = attrgetter(name)
+
+    def encode(self, events: Sequence[Any]) -> Floats:
+        size = len(self.columns)
+        rows = [self._missing if row is None else row for row in map(self._get, events)]
+        wrong = set(map(len, rows)) - {size}
+        if wrong:
+            raise ValueError(f"{self.name}: {size} numbers are due, got {min(wrong)}")
+        return floats(chain.from_iterable(rows), len(rows), size)
+
+
+class CyclicColumns:
+    """Sine and cosine of a value that comes round after `period`; of a time, the period is in seconds (UTC)."""
+
+    def __init__(self, name: str, period: float, optional: bool, is_time: bool) -> None:
+        self.columns = [f"{name}.sin{period:g}", f"{name}.cos{period:g}"]
+        self.optional = [optional] * 2
+        self._get = attrgetter(name)
+        self._turn = 2 * math.pi / period
+        self._is_time = is_time
+
+    def encode(self, events: Sequence[Any]) -> Floats:
+        values: Any = map(self._get, events)
+        if self._is_time:
+            values = (None if value is None else to_seconds(value) for value in values)
+        angles = np.fromiter(values, np.float64, len(events)) * self._turn
+        return np.stack((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
+
+
+class HashedColumn:
+    """Bucket indices of a category: 0 <= index < buckets, 0 where missing."""
+
+    def __init__(self, name: str, buckets: int) -> None:
+        self.name, self.buckets = name, buckets
+        self._get = attrgetter(name)
+        self._cache = _Buckets(buckets)
+
+    def encode(self, events: Sequence[Any]) -> Indices:
+        if len(self._cache) > CACHED_VALUES:
+            self._cache = _Buckets(self.buckets)
+        return np.fromiter(map(self._cache.__getitem__, map(self._get, events)), np.int64, len(events))
+
+
+class _Buckets(dict[str | int | None, int]):
+    """Value -> bucket. BLAKE2, because Python's own hash differs from process to process."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__({None: 0})
+        self._hashed = buckets - 1
+
+    def __missing__(self, value: str | int) -> int:
+        digest = hashlib.blake2b(str(value).encode(errors="backslashreplace"), digest_size=8).digest()
+        bucket = self[value] = 1 + int.from_bytes(digest, "little") % self._hashed
+        return bucket
+
+
+def floats(values: Iterable[float | None], rows: int, width: int) -> Floats:
+    """Rows x width float32; None becomes NaN, what float32 cannot hold inf."""
+    with np.errstate(over="ignore"):
+        return np.fromiter(values, np.float32, rows * width).reshape(rows, width)

@@ -1,0 +1,277 @@
+"""The default tabular network: a committee in one module, of a linear part that adapts at once, two networks, and the
+base rate, which tempers them.
+
+The parts err differently, and their weighted mean is better than each. The linear part follows the newest labels row
+by row (plain SGD), and what labels came with each value of late; the networks learn by gradient from the newest rows
+and from replayed ones, of which one is given mostly recent rows and the other older ones too. Everything needed to
+serve and to go on learning is in the state dict.
+
+Numbers are standardised, and for the networks also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
+embeddings for numerical features in tabular deep learning", 2022. All networks in one batched product: Gorishniy et
+al., "TabM", 2025. Dropout: Srivastava et al., 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.multilabel import unpacked_tensor
+from tailrace.inference.models.spec import predicted
+from tailrace.inference.models.tabular.layers import EMBEDDED, Categories, Layers, descend, masks
+from tailrace.inference.models.tabular.linear import Linear, wanted
+from tailrace.inference.models.tabular.mixing import Mixer
+from tailrace.inference.models.tabular.moments import Moments, moments_of, varies
+
+HALF_LIVES = (1_000.0, 20_000.0)  # examples of age after which a network is given an example half as often
+MANY = len(HALF_LIVES)  # networks
+HIDDEN = (64, 64)
+DROPPED = 0.1  # of what a hidden layer says when learning online: replayed rows are not learned by heart
+MULTICLASS_PACE = 2.0  # longer steps: a label that is one of many says more than a yes or no
+BINS = 16  # of a number column at most
+BINNED = 160  # bins of all columns at most: with many columns each has fewer, with hundreds none
+CLIP = 8.0  # standardised values beyond this say no more than "extreme"
+LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
+PIECE = 512  # rows that are scored at once
+TAKEN = 64  # rows whose gradients are taken at the same weights
+
+
+class TabularNetwork(nn.Module):
+    """Logits = the weighted mean of the base rate, a linear part and two networks, on standardised numbers, missing
+    flags and categories.
+
+    `optional[i]` gives number column i a missing indicator; `buckets[i]` bounds category column i. A number column is
+    silent (always 0) until it is first seen to vary. `prepare` then sets its mean, scale and bins once, because trained
+    weights rely on them; `absorb` moves them slowly, with the weights following.
+    """
+
+    half_lives = HALF_LIVES
+    mean: Tensor
+    rate: Tensor
+    lows: Tensor
+    slopes: Tensor
+    edges: Tensor
+    fits: Tensor
+    shift: Tensor
+    scale: Tensor
+    prepared: Tensor
+    optional: Tensor
+    starts: Tensor
+
+    def __init__(self, numbers: int, optional: Sequence[bool], buckets: Sequence[int], task: Task) -> None:
+        super().__init__()
+        self._task = task
+        self.pace = MULTICLASS_PACE if task.kind is Kind.MULTICLASS else 1.0
+        bins = min(BINS, BINNED // max(numbers, 1))
+        self._bins = bins if bins > 1 else 0
+        self.columns = Moments(numbers)
+        self.targets = Moments(1)
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("rate", torch.zeros(numbers))  # 1 / standard deviation; 0 while silent
+        self.register_buffer("edges", torch.zeros(numbers, self._bins + 1))
+        self.register_buffer("lows", torch.zeros(numbers, self._bins))
+        self.register_buffer("slopes", torch.zeros(numbers, self._bins))  # 1 / width; 0 for an empty bin
+        self.register_buffer("fits", torch.zeros(()))  # how often the edges were fitted
+        self.register_buffer("shift", torch.zeros(task.outputs))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
+        may_miss = [i for i, missing in enumerate(optional) if missing]
+        self.register_buffer("optional", torch.tensor(may_miss, dtype=torch.int64), persistent=False)
+        dense = numbers + len(may_miss)
+        encoded = dense + numbers * self._bins
+        self.categories = Categories(MANY, buckets, encoded, HIDDEN[0]) if buckets else None
+        sizes = [*buckets, *([self._bins + 2] * numbers if self._bins else [])]
+        starts = torch.tensor([0, *accumulate(sizes)][len(buckets) : -1], dtype=torch.int64)
+        self.register_buffer("starts", starts, persistent=False)  # of number columns among the places
+        self.linear = Linear(dense, len(buckets), sizes, task)
+        self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
+        self.head = Layers(MANY, HIDDEN[1], task.outputs)
+        self.mixer = Mixer(1 + MANY)
+        # A fresh network says the base rate: the linear part is zero, the heads nearly so.
+        nn.init.normal_(self.head.weight, std=0.05)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Numbers [n, F] float32 (NaN: missing), categories [n, C] int64 -> logits or values [n, outputs]."""
+        return self._mixed(self._said(numbers, categories))
+
+    def members(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """What the linear part and each network say by itself: [n, 1 + networks, outputs]. Each is trained on its own
+        loss."""
+        dense = self._dense(numbers)
+        rows = None if self.categories is None else self.categories.rows(categories)
+        linear = self.linear(dense, self._places(numbers, rows))
+        encoded = self._encoded(dense, numbers)
+        networks = self._networks(
+            encoded.expand(MANY, -1, -1),
+            None if rows is None else rows.expand(MANY, -1, -1),
+        )
+        return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
+
+    def encode(self, numbers: Tensor, categories: Tensor) -> tuple[Tensor, ...]:
+        """What `descend` takes of rows that each network has for itself, numbers [networks, b, F] and categories
+        [networks, b, C]; no gradient passes through it. What dropout hides is decided here."""
+        flat = numbers.flatten(0, 1)
+        encoded = self._encoded(self._dense(flat), flat).view(*numbers.shape[:2], -1)
+        rows = categories if self.categories is None else self.categories.rows(categories)
+        return encoded, rows, *masks(numbers.shape[:2], HIDDEN, DROPPED)
+
+    def descend(
+        self, encoded: Tensor, rows: Tensor, one: Tensor, two: Tensor, slope: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Give the networks the gradients of their loss, with dropout, on what was encoded. `slope` tells the gradient
+        of the loss by what they say [networks, b, outputs]."""
+        layers = (*self.hidden, self.head)
+        descend(encoded, rows, (one, two), layers, self.categories, DROPPED, partial(self._inner_slope, slope))
+
+    def _inner_slope(self, slope: Callable[[Tensor], Tensor], said: Tensor) -> Tensor:
+        if self._task.kind is Kind.REGRESSION:
+            return slope(said * self.scale + self.shift).mul_(self.scale)
+        return slope(said + self.shift)
+
+    @torch.no_grad()
+    def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
+        """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets` [n].
+        In training the linear part counts them as learned."""
+        if self.training:
+            self.linear.learned.clamp_(min=len(targets))
+        numbers = numbers.clamp(-LARGEST, LARGEST)
+        found = moments_of(numbers)
+        joins = (self.rate == 0) & varies(found.mean, found.variance.sqrt())
+        self.columns.set(found, joins)
+        self._use_moments()
+        if self._bins and bool(joins.any()):
+            self._use_edges(torch.where(joins[:, None], self._quantiles(numbers), self.edges))
+            self.fits.clamp_(min=1)
+        if not self.prepared and len(targets):
+            self._set_base(targets)
+
+    @torch.no_grad()
+    def absorb(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> Tensor:
+        """Learn from the newest rows what is not learned by gradient: whom to trust, moments, and the linear part.
+        Returns the logits [n, outputs] of before."""
+        members = self._said(numbers, categories)
+        before = self._mixed(members)
+        for said, due in zip(torch.split(members, TAKEN), torch.split(targets, TAKEN), strict=True):
+            self.mixer.absorb(self._pulls(said, due))
+        self.columns.add(numbers.clamp(-LARGEST, LARGEST))
+        self._use_moments()
+        if not self.prepared:
+            self._set_base(targets)
+        elif self._task.kind is Kind.REGRESSION:
+            self.targets.add(targets[:, None])
+            self._use_target_moments()
+        rows = None if self.categories is None else self.categories.rows(categories)
+        if self._task.kind is Kind.REGRESSION:
+            targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
+        self.linear.absorb(self._dense(numbers), self._places(numbers, rows), targets, self.shift)
+        return before
+
+    @torch.no_grad()
+    def track(self, numbers: Tensor) -> None:
+        """Move the bins towards the quantiles of these rows [n, F], drawn from what is remembered."""
+        if self._bins and len(numbers):
+            self.fits += 1
+            quantiles = self._quantiles(numbers.clamp(-LARGEST, LARGEST))
+            moved = torch.lerp(self.edges, quantiles, max(1.0 / float(self.fits), 0.01))
+            unset = (self.slopes == 0).all(1, keepdim=True)
+            self._use_edges(torch.where(unset, quantiles, moved))
+
+    def _said(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """What the members say, in pieces: where what the layers pass on falls out of the cache, a row takes twice as
+        long."""
+        if len(numbers) <= PIECE:
+            return self.members(numbers, categories)
+        pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
+        return torch.cat([self.members(*piece) for piece in pieces])
+
+    def _mixed(self, members: Tensor) -> Tensor:
+        weights = self.mixer.weights
+        return (members * weights[:, None]).sum(1) + self.shift * (1.0 - weights.sum())
+
+    def _pulls(self, members: Tensor, targets: Tensor) -> Tensor:
+        """By how much each row's loss grows with the weight of each member: [n, members], of what they say
+        [n, members, outputs]. Regression: half the squared error, in units of the variance; beyond CLIP
+        deviations the loss grows no faster."""
+        kind, outputs = self._task.kind, self._task.outputs
+        error = predicted(kind, self._mixed(members)) - wanted(kind, targets, outputs)
+        added = members - self.shift
+        if kind is Kind.REGRESSION:
+            error, added = (error / self.scale).clamp(-CLIP, CLIP), added / self.scale
+        pulls = (error[:, None] * added).sum(2)
+        return pulls / outputs if kind is Kind.MULTILABEL else pulls
+
+    def _dense(self, numbers: Tensor) -> Tensor:
+        dense = (numbers - self.mean).mul_(self.rate).clamp_(-CLIP, CLIP).nan_to_num_(0.0)
+        if len(self.optional):
+            dense = torch.cat((dense, numbers.index_select(1, self.optional).isnan().to(dense.dtype)), 1)
+        return dense
+
+    def _places(self, numbers: Tensor, rows: Tensor | None) -> Tensor:
+        """The places [n, C + F] of category values and bins in the table of what labels of late say; a number that is
+        missing has the first of its column."""
+        if not self._bins:
+            return numbers.new_empty((len(numbers), 0), dtype=torch.int64) if rows is None else rows
+        bins = torch.searchsorted(self.lows, numbers.T.contiguous()).T + 1
+        bins = bins.masked_fill_(numbers.isnan(), 0).add_(self.starts)
+        return bins if rows is None else torch.cat((rows, bins), 1)
+
+    def _encoded(self, dense: Tensor, numbers: Tensor) -> Tensor:
+        """All that the networks see of numbers: [n, encoded]."""
+        if not self._bins:
+            return dense
+        binned = (numbers[:, :, None] - self.lows).mul_(self.slopes).clamp_(0.0, 1.0).nan_to_num_(0.0).flatten(1)
+        return torch.cat((dense, binned), 1)
+
+    def _networks(self, encoded: Tensor, rows: Tensor | None) -> Tensor:
+        """Encoded numbers [networks, b, encoded] and rows of the table of categories [networks, b, C] ->
+        [networks, b, outputs]."""
+        first, second = self.hidden
+        said = first(encoded)
+        if self.categories is not None and rows is not None:
+            said = self.categories(rows, said)
+        outputs: Tensor = self.head(second(said.relu_()).relu_())
+        return outputs
+
+    def _use_moments(self) -> None:
+        mean, deviation = self.columns.mean, self.columns.variance.sqrt()
+        self.mean.copy_(mean)
+        self.rate.copy_(torch.where(varies(mean, deviation), 1.0 / deviation, 0.0))
+
+    def _use_target_moments(self) -> None:
+        mean, deviation = self.targets.mean, self.targets.variance.sqrt()
+        self.shift.copy_(mean)
+        self.scale.copy_(torch.where(varies(mean, deviation), deviation, 1.0)[0])
+
+    def _quantiles(self, numbers: Tensor) -> Tensor:
+        """Of each column: [F, bins + 1]; 0 for one that is missing throughout."""
+        levels = torch.linspace(0.0, 1.0, self._bins + 1, device=numbers.device)
+        return torch.nanquantile(numbers, levels, dim=0).T.nan_to_num(0.0)
+
+    def _use_edges(self, edges: Tensor) -> None:
+        width = edges.diff(dim=1)
+        filled = width > 1e-6 * edges.abs().amax(1, keepdim=True)
+        self.edges.copy_(edges)
+        self.lows.copy_(edges[:, :-1])
+        self.slopes.copy_(torch.where(filled, 1.0 / width, 0.0))
+
+    def _set_base(self, targets: Tensor) -> None:
+        """Values that have not varied yet tell no scale: they settle nothing."""
+        self.prepared.fill_(True)
+        if self._task.kind is Kind.REGRESSION:
+            self.targets.set(moments_of(targets[:, None]), torch.ones_like(self.targets.count, dtype=torch.bool))
+            self._use_target_moments()
+            self.prepared.copy_(varies(self.targets.mean, self.targets.variance.sqrt())[0])
+        elif self._task.kind is Kind.BINARY:
+            self.shift.fill_(((targets.double().sum() + 1) / (len(targets) + 2)).logit())
+        elif self._task.kind is Kind.MULTILABEL:
+            applying = unpacked_tensor(targets, self._task.outputs).double().sum(0)
+            self.shift.copy_(((applying + 1) / (len(targets) + 2)).logit())
+        else:
+            counts = torch.bincount(targets.long(), minlength=self._task.outputs) + 1.0
+            self.shift.copy_((counts / counts.sum()).log())

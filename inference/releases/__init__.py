@@ -1,0 +1,1 @@
+"""Releases: signed manifests, safetensors weights, and the registry in the models topic."""

@@ -1,0 +1,1 @@
+"""Serving: the live model that follows releases, and the score step."""

@@ -1,0 +1,161 @@
+"""The score step (pure but for the clock it is given): event records become predictions and dead letters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from tailrace.declaration.event import EventSchema
+from tailrace.inference.models.encoding import Derived, Features, Inputs
+from tailrace.inference.serving.loader import Serving
+from tailrace.streams.log.base import Batch
+from tailrace.streams.log.codec import MAX_BYTES, EventBatch, EventCodec, Malformed, encode
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record, trace_of
+
+_HEADERS = attrgetter("headers")
+
+
+class Scored(NamedTuple):
+    """What a batch took: seconds of each stage; rows scored, what was malformed, event times (unix s)."""
+
+    release: int
+    rows: int
+    malformed: list[Malformed]
+    decode_s: float
+    features_s: float
+    predict_s: float
+    encode_s: float
+    times: list[float]
+
+
+class Model(Protocol):
+    """What the step needs of a LiveModel."""
+
+    def current(self) -> Serving:
+        """The release to score the next batch with."""
+
+
+class ScoreStep:
+    """Scores batches of event records. Every event gives one record: a prediction, or a dead letter saying why not.
+
+    `clock` gives the unix seconds against which event times are held; `on_batch` is told what each batch took.
+    """
+
+    def __init__(
+        self,
+        schema: EventSchema,
+        features: Features,
+        live: Model,
+        predictions_topic: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_BYTES,
+        on_batch: Callable[[Scored], None] | None = None,
+    ) -> None:
+        self._codec = EventCodec(schema, max_bytes)
+        self._features, self._live, self._topic = features, live, predictions_topic
+        self._clock, self._on_batch = clock, on_batch
+
+    def __call__(self, batch: Batch) -> list[Out]:
+        """Predictions in the order of the events, then dead letters. Raises what the model raises."""
+        marks = [time.perf_counter()]
+        events = self._codec.decode(batch.records, self._clock())
+        marks.append(time.perf_counter())
+        events, inputs, derived = self._encode(events)
+        marks.append(time.perf_counter())
+        serving = self._live.current()
+        scores = serving.score(inputs)
+        marks.append(time.perf_counter())
+        if not np.isfinite(scores).all():
+            events, scores, derived = _without_non_finite(events, scores, derived)
+        outs = self._predictions(events, serving.release, scores.tolist(), derived)
+        outs += map(dead_letter, events.malformed)
+        marks.append(time.perf_counter())
+        if self._on_batch is not None:
+            self._on_batch(_scored(serving.release, events, marks))
+        return outs
+
+    def _encode(self, events: EventBatch) -> tuple[EventBatch, Inputs, Derived | None]:
+        try:
+            derived = self._features.derive(events.events)
+            return events, self._features.encode(events.events, derived), derived
+        except Exception:  # user functions may raise anything
+            return self._encode_each(events)
+
+    def _encode_each(self, events: EventBatch) -> tuple[EventBatch, Inputs, Derived | None]:
+        """The same, event by event, so that a bad one costs only itself."""
+        malformed: dict[int, Malformed] = {}
+        parts, values = [self._features.encode([], [])], []
+        for i, event in enumerate(events.events):
+            try:
+                derived = self._features.derive([event])
+                parts.append(self._features.encode([event], derived))
+                values += derived or []
+            except Exception as error:
+                malformed[i] = Malformed(events.records[i], "features", f"{type(error).__name__}: {error}")
+        return _without(events, malformed), Inputs.concat(parts), values or None
+
+    def _predictions(
+        self, events: EventBatch, release: int, scores: list[list[float]], derived: Derived | None
+    ) -> list[Out]:
+        topic, none = self._topic, [None] * len(scores)
+        sources = [(record.partition, record.offset) for record in events.records]
+        releases = [release] * len(scores)
+        rows = map(_Prediction, events.ids, events.times, releases, scores, events.events, sources, derived or none)
+        outs = [Out(topic, id.encode(), encode(row)) for id, row in zip(events.ids, rows, strict=True)]
+        return _traced(outs, events.records) if any(map(_HEADERS, events.records)) else outs
+
+
+def _traced(outs: list[Out], records: Sequence[Record]) -> list[Out]:
+    """Each prediction belongs to the trace of its event."""
+    traces = map(trace_of, records)
+    return [
+        Out(out.topic, out.key, out.value, trace) if trace else out for out, trace in zip(outs, traces, strict=True)
+    ]
+
+
+def _scored(release: int, events: EventBatch, marks: list[float]) -> Scored:
+    decode, features, predict, encode = (after - before for before, after in pairwise(marks))
+    return Scored(release, len(events.events), events.malformed, decode, features, predict, encode, events.times)
+
+
+class _Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """`log.records.Prediction` as it is written: the event is encoded in place, not to bytes of its own first."""
+
+    id: str
+    time: float
+    release: int
+    scores: list[float]
+    features: Any
+    source: tuple[int, int]
+    derived: list[float | None] | None = None
+
+
+def _without(events: EventBatch, malformed: dict[int, Malformed]) -> EventBatch:
+    """The batch without the events at these indices."""
+    kept = [i for i in range(len(events.events)) if i not in malformed]
+
+    def pick(items: Sequence[Any]) -> list[Any]:
+        return [items[i] for i in kept]
+
+    bad = [*events.malformed, *malformed.values()]
+    return EventBatch(pick(events.events), pick(events.ids), pick(events.times), pick(events.records), bad)
+
+
+def _without_non_finite(
+    events: EventBatch, scores: np.ndarray[Any, Any], derived: Derived | None
+) -> tuple[EventBatch, np.ndarray[Any, Any], Derived | None]:
+    fine = np.isfinite(scores).all(axis=1)
+    malformed = {
+        i: Malformed(events.records[i], "non_finite_score", f"scores {scores[i].tolist()}")
+        for i in np.flatnonzero(~fine).tolist()
+    }
+    kept = None if derived is None else [row for row, ok in zip(derived, fine, strict=True) if ok]
+    return _without(events, malformed), scores[fine], kept

@@ -1,0 +1,1 @@
+"""Telemetry: metrics, observers, cost and energy, Grafana dashboards, and the /metrics server."""

@@ -1,0 +1,101 @@
+"""The dashboard of operations (pure): training beside inference, processes, alerts."""
+
+from __future__ import annotations
+
+from tailrace.monitoring.telemetry.panels import Panel, Row, quantiles, rate
+
+_PREDICTED = rate("tailrace_events_total", match='outcome="predicted"')
+_INFERENCE_JOULES = rate("tailrace_energy_joules_total", match='phase="inference"')
+_INFERENCE_COST = rate("tailrace_cost_total", match='phase="inference"')
+_TRAINING_JOULES = 'sum(increase(tailrace_energy_joules_total{phase="training"}[$__rate_interval]))'
+_TRAINING_COST = 'sum(increase(tailrace_cost_total{phase="training"}[$__rate_interval]))'
+_RETRAINED = (
+    '(sum(increase(tailrace_retrain_runs_total{outcome="published"}[$__rate_interval])) '
+    '+ sum(increase(tailrace_updates_total{outcome="published"}[$__rate_interval])))'
+)
+
+ROWS = (
+    Row(
+        "Training beside inference",
+        (
+            Panel(
+                "Compute", "Cores and GPUs in use. Joining serves learning alone: it counts as training.", "short",
+                ((rate("tailrace_compute_seconds_total", "phase, device"), "{{phase}}, {{device}}"),),
+            ),
+            Panel(
+                "Power", "Watts by phase and by where the figure comes from: a counter, or an estimate.", "watt",
+                ((rate("tailrace_energy_joules_total", "phase, source"), "{{phase}}, {{source}}"),),
+            ),
+            Panel(
+                "Cost an hour", "What cores and energy cost at the configured prices.", "none",
+                ((f"3600 * {rate('tailrace_cost_total', 'phase, currency')}", "{{phase}}, {{currency}}"),),
+            ),
+            Panel(
+                "Latency of inference", "From an event's being read to the commit of its prediction.", "s",
+                quantiles("tailrace_prediction_seconds"),
+            ),
+            Panel(
+                "Latency of training", "An online update, from its labels' being there to its release.", "s",
+                quantiles("tailrace_update_seconds"),
+            ),
+            Panel(
+                "Data handled", "Events predicted; labelled examples that were read to learn from.", "ops",
+                ((_PREDICTED, "inference: events"), (rate("tailrace_examples_total"), "training: examples")),
+            ),
+            Panel(
+                "Energy of a million predictions", "Of the present rates of both.", "joule",
+                ((f"1e6 * {_INFERENCE_JOULES} / {_PREDICTED}", "inference"),), width=6,
+            ),
+            Panel(
+                "Cost of a million predictions", "Of the present rates of both, in the configured currency.", "none",
+                ((f"1e6 * {_INFERENCE_COST} / {_PREDICTED}", "inference"),), width=6,
+            ),
+            Panel(
+                "Energy of a retraining", "A retraining: a run or an online update that was published.", "joule",
+                ((f"{_TRAINING_JOULES} / {_RETRAINED}", "training"),), width=6,
+            ),
+            Panel(
+                "Cost of a retraining", "In the configured currency.", "none",
+                ((f"{_TRAINING_COST} / {_RETRAINED}", "training"),), width=6,
+            ),
+            Panel(
+                "Hardware", "The machine that does each phase's work.", "none",
+                (("max by (phase, machine, processor, cores, gpu) (tailrace_hardware_info)", ""),), "table", 24,
+            ),
+        ),
+    ),
+    Row(
+        "Processes",
+        (
+            Panel(
+                "Up", "Whether each role answers.", "none",
+                (('up{job="tailrace"}', "{{component}} {{instance}}"),), width=6,
+            ),
+            Panel(
+                "Processor", "Cores that each role's own process uses, without its children.", "short",
+                (("sum by (component) (rate(process_cpu_seconds_total[$__rate_interval]))", "{{component}}"),), width=6,
+            ),
+            Panel(
+                "Memory", "Resident memory of each role's own process.", "bytes",
+                (("max by (component) (process_resident_memory_bytes)", "{{component}}"),), width=6,
+            ),
+            Panel(
+                "Open files", "File descriptors of each role by the most that it may have.", "percentunit",
+                (("max by (component) (process_open_fds / process_max_fds)", "{{component}}"),), width=6,
+            ),
+        ),
+    ),
+    Row(
+        "Alerts",
+        (
+            Panel(
+                "Firing", "Alerts that fire now: docs/runbooks says what to do.", "short",
+                (('sum by (alertname) (ALERTS{alertstate="firing"}) or vector(0)', "{{alertname}}"),), width=12,
+            ),
+            Panel(
+                "Scrapes", "How long Prometheus waits for each role's metrics.", "s",
+                (('max by (component) (scrape_duration_seconds{job="tailrace"})', "{{component}}"),), width=12,
+            ),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,122 @@
+"""Training beside inference, as the roles' own metrics tell it: what each is for, what it uses, how long it takes, what
+it handles, where it runs, what it costs. Measured since the roles were started, never quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tailrace.errors import Exit, TailraceError
+from tailrace.monitoring.telemetry.scrape import Sample, Samples, fetched, parsed
+
+_TIMEOUT_S = 10.0
+_MILLION = 1e6
+PURPOSE = {
+    "inference": "each event gets a prediction, at once and once",
+    "training": "labels that came back make the next predictions better",
+}
+
+
+class NoMetrics(TailraceError):
+    """A role's metrics cannot be read; the message names the address and what to do."""
+
+    exit_code = Exit.UNREACHABLE
+
+
+def comparison(urls: Sequence[str]) -> dict[str, Any]:
+    """Both sides, from the `/metrics` of all roles: {"inference": {...}, "training": {...}}, as JSON has it.
+
+    Durations are seconds; what there was none of is None. Raises NoMetrics.
+    """
+    return compared(Samples(sample for url in urls for sample in _scraped(url)))
+
+
+def compared(samples: Samples) -> dict[str, Any]:
+    """The same of values that were read."""
+    predictions = samples.total("tailrace_events_total", outcome="predicted")
+    runs, updates = (
+        samples.total(name, outcome="published") for name in ("tailrace_retrain_runs_total", "tailrace_updates_total")
+    )
+    return {
+        "inference": {
+            **_side(samples, "inference"),
+            "latency": {"of": "an event, from being read to the commit of its prediction"}
+            | _latency(samples, "tailrace_prediction_seconds"),
+            "end_to_end": {"of": "an event, from its own time to that commit"}
+            | _latency(samples, "tailrace_end_to_end_seconds"),
+            "stages_mean_s": _scoring(samples),
+            "data": {"events": int(predictions), "dead_letters": int(_dead(samples))},
+            "per_million_predictions": _per(samples, "inference", predictions / _MILLION),
+        },
+        "training": {
+            **_side(samples, "training"),
+            "latency": {"of": "an online update, from its labels to its release"}
+            | _latency(samples, "tailrace_update_seconds"),
+            "run_latency": {"of": "a run, from its trigger to its report"}
+            | _latency(samples, "tailrace_retrain_seconds"),
+            "data": {
+                "examples": int(samples.total("tailrace_examples_total")),
+                "labels_learned_online": int(samples.total("tailrace_updated_labels_total")),
+                "rows_trained_in_runs": int(samples.total("tailrace_retrain_rows_total")),
+            },
+            "published": {"updates": int(updates), "runs": int(runs)},
+            "per_retraining": _per(samples, "training", updates + runs),
+        },
+    }
+
+
+def _side(samples: Samples, phase: str) -> dict[str, Any]:
+    compute = samples.by("device", "tailrace_compute_seconds_total", phase=phase)
+    sources = samples.by("source", "tailrace_energy_joules_total", phase=phase)
+    hardware = {
+        tuple(sample.labels[key] for key in _HARDWARE) for sample in samples.of("tailrace_hardware_info", phase=phase)
+    }
+    return {
+        "purpose": PURPOSE[phase],
+        "compute": {f"{device}_seconds": seconds for device, seconds in sorted(compute.items())},
+        "hardware": [dict(zip(_HARDWARE, words, strict=True)) for words in sorted(hardware)],
+        "energy": {"joules": sum(sources.values()), "sources": sources},
+        "cost": samples.by("currency", "tailrace_cost_total", phase=phase),
+    }
+
+
+_HARDWARE = ("machine", "processor", "cores", "gpu")
+
+
+def _latency(samples: Samples, name: str) -> dict[str, Any]:
+    return {"p50_s": samples.quantile(0.5, name), "p99_s": samples.quantile(0.99, name)}
+
+
+def _scoring(samples: Samples) -> dict[str, Any]:
+    """What each stage takes for a batch."""
+    stages = samples.by("stage", "tailrace_stage_seconds_sum")
+    counts = samples.by("stage", "tailrace_stage_seconds_count")
+    return {stage: stages[stage] / counts[stage] if counts[stage] else None for stage in stages}
+
+
+def _dead(samples: Samples) -> float:
+    return samples.total("tailrace_events_total", outcome="dead_letter")
+
+
+def _per(samples: Samples, phase: str, count: float) -> dict[str, Any] | None:
+    if not count:
+        return None
+    joules = samples.total("tailrace_energy_joules_total", phase=phase)
+    cpu = samples.total("tailrace_compute_seconds_total", phase=phase, device="cpu")
+    costs = samples.by("currency", "tailrace_cost_total", phase=phase)
+    return {
+        "cpu_seconds": cpu / count,
+        "joules": joules / count,
+        "cost": {currency: cost / count for currency, cost in costs.items()},
+    }
+
+
+def _scraped(url: str) -> Iterator[Sample]:
+    try:
+        samples = list(parsed(fetched(url, _TIMEOUT_S)))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise NoMetrics(
+            f"the metrics at {url} cannot be read ({why}): is the role running, and is this the address that it logs?"
+        ) from None
+    yield from samples

@@ -1,0 +1,211 @@
+"""One run, seen from outside (pure): what it is given, how its candidate is judged, what its release says of itself."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.declaration.triggers import Facts
+from tailrace.inference.models.losses import Scores
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Manifest, Range, Updates
+from tailrace.retrain.control.promotion_gate import Verdict, compare
+from tailrace.retrain.selection.buffer import Selection, ranges_of
+from tailrace.retrain.selection.weights import weigh
+from tailrace.retrain.worker.protocol import Candidate, Job, Learned
+
+
+class Champion(NamedTuple):
+    """The release that serves. Without a manifest: the base rate (version 0), or one that cannot be a parent."""
+
+    version: int
+    manifest: Manifest | None = None
+    payload: bytes | None = None
+
+    def seen(self, topic: str) -> dict[int, int]:
+        """partition -> position up to which it was trained."""
+        ranges = self.manifest.ranges if self.manifest else []
+        return {part.partition: part.end for part in ranges if part.topic == topic}
+
+    def fits(self, declared: Pipeline) -> bool:
+        """Whether the features and the task are still those it was trained for."""
+        made = self.manifest
+        return (
+            made is not None and made.features == ModelSpec.of(declared).features.digest and made.task == declared.task
+        )
+
+
+class Run(NamedTuple):
+    """What a run was started with. `reason`: the trigger's words; `selection`: see `selection.split`."""
+
+    reason: str
+    facts: Facts
+    champion: Champion
+    selection: Selection
+    seed: int
+    selected: int = 0
+    """Rows to train on before the data policy drew among them."""
+    weights: list[float] | None = None
+    """How much each row counts; None: all the same."""
+    prior: tuple[float, ...] | None = None
+    """Added to the logits in training: see `tailrace.retrain.selection.weights`."""
+
+
+def run_of(
+    reason: str, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
+) -> Run:
+    """A run on what is `divided`; `warm`: it starts from the champion's weights."""
+    wait = None if declared.policy.implicit is None else declared.policy.wait  # after it, silence means a label
+    weighed = weigh(selection, declared.task, declared.training, warm=warm, wait=wait)
+    weights = None if weighed.weights is None else weighed.weights.tolist()
+    return Run(reason, facts, champion, weighed.selection, seed, len(selection.train), weights, weighed.prior)
+
+
+def job_of(run: Run, declared: Pipeline) -> Job:
+    """What the training process is told."""
+    rows = [*run.selection.train, *run.selection.holdout]
+    champion = run.champion.payload if run.champion.fits(declared) else None
+    return job(run, declared, champion, [row.features for row in rows], [row.derived for row in rows])
+
+
+def job(
+    run: Run,
+    declared: Pipeline,
+    champion: bytes | None,
+    features: list[bytes],
+    derived: list[list[float | None] | None],
+) -> Job:
+    """The same for a champion's weights and rows in any form: see `tailrace.retrain.worker.candidate`."""
+    train, fresh, holdout, _ = run.selection
+    rows = [*train, *holdout]
+    return Job(
+        features=features,
+        derived=derived,
+        targets=[row.target for row in rows],
+        train=len(train),
+        fresh=fresh,
+        champion=None if declared.online else champion,
+        plan=declared.training,
+        seed=run.seed,
+        online=declared.online,
+        times=[row.time for row in rows],
+        matured=[row.label_time for row in rows],
+        weights=run.weights,
+        prior=run.prior,
+    )
+
+
+def judge(run: Run, candidate: Candidate, declared: Pipeline) -> Verdict:
+    """The gate's verdict on the holdout.
+
+    A champion that is no module of today's (the base rate, other features, another network), or has learned the holdout
+    online, is measured by what was served, on those examples whose scores are of today's width: the declared classes
+    may have changed. With online updates only events count that came after all training labels were known: see
+    `tailrace.retrain.selection.split.fair`.
+    """
+    rows, outputs = run.selection.holdout, declared.task.outputs
+    scores, targets = _scores(candidate.scores, len(rows), outputs), np.array([row.target for row in rows], np.float32)
+    since = max((row.label_time for row in run.selection.train), default=-math.inf) if declared.online else -math.inf
+    alike = [n for n, row in enumerate(rows) if len(row.scores) == outputs and row.time >= since]
+    champion: Scores | None
+    if candidate.champion_scores is not None:
+        champion = _scores(candidate.champion_scores, len(rows), outputs)
+    elif run.champion.version == 0 and len(alike) < declared.gate.min_examples:
+        champion = None
+    else:
+        champion = np.array([rows[n].scores for n in alike], np.float32).reshape(len(alike), outputs)
+        scores, targets = scores[alike], targets[alike]
+    return compare(declared.gate, declared.task.kind, scores, champion, targets)
+
+
+def manifest_of(
+    run: Run, candidate: Candidate, verdict: Verdict, declared: Pipeline, code_digest: str, now: float
+) -> Manifest:
+    """The release's account of itself; the publisher adds its version, size, digest and signature."""
+    topic, selection = declared.topics.examples, run.selection
+    learned, ranges = selection.train, selection.ranges
+    if declared.online:  # then it has gone on over the holdout
+        learned = [*learned, *selection.holdout]
+        ranges = ranges_of(learned)
+    seen = {} if declared.online else run.champion.seen(topic)
+    return Manifest(
+        version=0,
+        parent=run.champion.version,
+        base=run.champion.version if candidate.warm else 0,
+        created=now,
+        trained_through=max(row.time for row in learned),
+        examples=len(learned),
+        code_digest=code_digest,
+        seed=run.seed,
+        reason=run.reason,
+        features=ModelSpec.of(declared).features.digest,
+        task=declared.task,
+        golden=candidate.golden,
+        ranges=[Range(topic, partition, *part) for partition, part in sorted(ranges.items())],
+        facts={
+            **msgspec.to_builtins(run.facts._asdict()),
+            "train": run.selected,
+            "fresh": selection.fresh,
+            "seen": seen,
+            "plan": msgspec.to_builtins(declared.training),
+            "online": msgspec.to_builtins(declared.online),
+        },
+        metrics={
+            "candidate": {verdict.metric: verdict.candidate},
+            "champion": {verdict.metric: verdict.champion},
+            "difference": {"mean": verdict.difference, "low": verdict.low, "high": verdict.high},
+        },
+    )
+
+
+def update_manifest(
+    declared: Pipeline,
+    updates: Updates,
+    learned: Learned,
+    *,
+    parent: int,
+    labels: int,
+    trained_through: float,
+    code_digest: str,
+    now: float,
+) -> Manifest:
+    """The account of a release that `labels` more labels have made of its parent."""
+    topic, starts = declared.topics.examples, {part.partition: part.start for part in updates.remembered}
+    ends = dict(updates.starts)
+    for chunk in updates.learned:
+        for partition, count in chunk.items():
+            ends[partition] += count
+    ranges = [
+        Range(topic, partition, starts.get(partition, updates.starts[partition]), end)
+        for partition, end in sorted(ends.items())
+    ]
+    ranges += [part for part in updates.remembered if part.partition not in ends]
+    return Manifest(
+        version=0,
+        parent=parent,
+        base=updates.base,
+        created=now,
+        trained_through=trained_through,
+        examples=sum(part.end - part.start for part in ranges),
+        code_digest=code_digest,
+        seed=updates.seed,
+        reason=f"online update: {labels:,} new labels",
+        features=ModelSpec.of(declared).features.digest,
+        task=declared.task,
+        golden=learned.golden,
+        ranges=ranges,
+        updates=updates,
+        facts={"labels": labels, "updates": len(updates.learned)},
+        metrics={"candidate": {"training_loss": learned.loss}},
+    )
+
+
+def _scores(raw: bytes, rows: int, outputs: int) -> Scores:
+    scores = np.frombuffer(raw, np.float32)
+    if scores.size != rows * outputs:
+        raise ValueError(f"the training process gave {scores.size} scores: {rows} rows of {outputs} are due")
+    return scores.reshape(rows, outputs)

@@ -1,0 +1,207 @@
+"""From examples and runs to facts (deterministic): the same object serves the live retrainer and a backtest.
+
+    take(examples) ... facts(now) -> a trigger is due -> began(facts) -> take ... -> ended(seconds), published(...)
+
+Nothing here reads a clock, and what is measured does not depend on how examples were batched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailrace.declaration.facts import Facts, Live
+from tailrace.declaration.gate import Metric
+from tailrace.declaration.task import Kind
+from tailrace.declaration.triggers import Below, Drift, Trigger, Worthwhile
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import Scores, Targets, losses
+from tailrace.retrain.control.drift import DriftMonitor, Losses
+
+
+class Watch:
+    """What the declared triggers need to know, and no more: without them nothing is watched.
+
+    `metric` is that of losses given without a name. `since`: when the last run was started; infinite: the first label
+    tells. `created`: when the champion was published. `names`: the columns of numbers, then of categories.
+    """
+
+    def __init__(
+        self,
+        triggers: Sequence[Trigger],
+        *,
+        metric: Metric = "log_loss",
+        since: float = math.inf,
+        created: float | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        drift = next((trigger for trigger in triggers if isinstance(trigger, Drift)), None)
+        self._monitor: DriftMonitor | None = None
+        if drift is not None:
+            self._monitor = DriftMonitor(
+                false_alarms=drift.false_alarms, effect=drift.effect, shift=drift.shift, names=names
+            )
+        self._metric: str = metric
+        self._live = _windows(triggers)
+        self._since, self._created = since, created
+        self._labels = 0
+        self._run_s: float | None = None
+        self._events: float | None = None
+        self.newest = -math.inf
+        """The newest label time taken, unix seconds."""
+
+    @property
+    def labels(self) -> int:
+        """Labels that came after those the last run considered."""
+        return self._labels
+
+    @property
+    def monitor(self) -> DriftMonitor | None:
+        """What watches for drift, where a trigger wants it."""
+        return self._monitor
+
+    @property
+    def wants_inputs(self) -> bool:
+        """Whether `take` looks at inputs: else they need not be encoded."""
+        return self._monitor is not None and self._monitor.wants_inputs
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The metrics whose losses `take` looks at."""
+        drift = {self._metric} if self._monitor is not None else set()
+        return frozenset(drift | {window.metric for window in self._live})
+
+    def remember(self, inputs: Inputs) -> None:
+        """Inputs of examples that earlier runs have considered, oldest first: they are no news."""
+        if self._monitor is not None:
+            self._monitor.remember(inputs)
+
+    def take(
+        self,
+        losses: Losses | Mapping[str, Losses],
+        inputs: Inputs | None,
+        newest_label_time: float,
+        *,
+        oldest_label_time: float | None = None,
+    ) -> None:
+        """The next examples that no run has considered: losses [n] of their served scores, by metric (see
+        `live_losses`), and their inputs, in label order."""
+        named = {self._metric: losses} if isinstance(losses, np.ndarray) else losses
+        count = max((len(one) for one in named.values()), default=0)
+        if not count:
+            return
+        self._labels += count
+        self.newest = max(self.newest, newest_label_time)
+        if math.isinf(self._since):
+            self._since = newest_label_time if oldest_label_time is None else oldest_label_time
+        if self._monitor is not None and self._metric in named:
+            self._monitor.update(named[self._metric], inputs)
+        for window in self._live:
+            if window.metric in named:
+                window.take(named[window.metric])
+
+    def see(
+        self,
+        kind: Kind,
+        scores: Scores,
+        targets: Targets,
+        inputs: Callable[[], Inputs],
+        newest_label_time: float,
+        *,
+        oldest_label_time: float | None = None,
+    ) -> None:
+        """The same by what was served: scores [n, outputs] and targets [n]; `inputs` is asked where they are wanted."""
+        found = live_losses(kind, scores, targets, self.metrics)
+        seen = inputs() if self.wants_inputs else None
+        # Where no loss is watched labels are counted, by whatever they are given with.
+        self.take(found or np.zeros(len(targets)), seen, newest_label_time, oldest_label_time=oldest_label_time)
+
+    def scored(self, events: int) -> None:
+        """So many events were scored; where nobody says, labels are counted in their place."""
+        self._events = (self._events or 0) + events
+
+    def facts(self, now: float) -> Facts:
+        """What triggers may know at `now`, unix seconds on the plan's clock."""
+        return Facts(
+            now=now,
+            since=self._since,
+            labels=self._labels,
+            created=self._created,
+            drift=self._monitor.signals if self._monitor is not None else None,
+            live=tuple(found for window in self._live if (found := window.figure()) is not None),
+            run_s=self._run_s,
+            events=self._events,
+        )
+
+    def began(self, facts: Facts) -> None:
+        """A run was started with these facts: what they tell is considered."""
+        self._labels, self._since = 0, facts.now
+        self._events = None if self._events is None else 0
+        if self._monitor is not None:
+            self._monitor.considered()
+        for window in self._live:
+            window.clear()
+
+    def ended(self, seconds: float) -> None:
+        """A run has ended, whatever came of it; `seconds` from its trigger."""
+        self._run_s = seconds
+
+    def published(self, created: float, metrics: Mapping[str, float], examples: int = 0) -> None:
+        """A run's candidate is champion now. `metrics`: its mean losses at the gate (accuracy: the error rate), over so
+        many examples; 0: exact."""
+        self._created = created
+        for window in self._live:
+            window.clear()
+            window.reference, window.examples = metrics.get(window.metric), examples
+
+
+def live_losses(
+    kind: Kind, scores: Scores, targets: Targets, metrics: Iterable[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """The loss of each example [n] by metric: those wanted and fitting; scores [n, outputs] as served, targets [n]."""
+    fitting = [metric for metric in get_args(Metric) if (metric == "squared_error") == (kind is Kind.REGRESSION)]
+    return {metric: losses(metric, kind, scores, targets) for metric in fitting if metric in metrics}
+
+
+class _Window:
+    """Losses of the newest `over` labels (0: of all) since `clear`, as sums."""
+
+    def __init__(self, metric: str, over: int) -> None:
+        self.metric, self.over = metric, over
+        self.reference: float | None = None
+        self.examples = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self._newest = np.empty(0)
+        self._count, self._sum, self._square = 0, 0.0, 0.0
+
+    def take(self, losses: Losses) -> None:
+        if self.over:
+            self._newest = np.concatenate((self._newest, losses))[-self.over :]
+            return
+        self._count += len(losses)
+        self._sum += float(losses.sum())
+        self._square += float((losses**2).sum())
+
+    def figure(self) -> Live | None:
+        if self.over:
+            self._count = len(self._newest)
+            self._sum, self._square = float(self._newest.sum()), float((self._newest**2).sum())
+        if self._count < 2:
+            return None
+        mean = self._sum / self._count
+        variance = max(self._square / self._count - mean**2, 0.0) * self._count / (self._count - 1)
+        error = math.sqrt(variance / self._count)
+        at_gate = math.sqrt(variance / self.examples) if self.examples else 0.0
+        return Live(self.metric, self.over, self._count, mean, error, self.reference, at_gate)
+
+
+def _windows(triggers: Sequence[Trigger]) -> list[_Window]:
+    wanted = [(trigger.metric, trigger.over) for trigger in triggers if isinstance(trigger, Below)]
+    wanted += [(trigger.metric, 0) for trigger in triggers if isinstance(trigger, Worthwhile)]
+    return [_Window(*one) for one in dict.fromkeys(wanted)]

@@ -1,0 +1,1 @@
+"""Selection of training examples: the replay buffer, sampling, splits and weights."""

@@ -1,0 +1,1 @@
+"""The label join: predictions and late labels become examples, each exactly once."""

@@ -1,0 +1,218 @@
+"""The join as a step: decodes predictions and labels, keeps one `PartitionJoin` a partition number, restores it from
+the log."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from tailrace.declaration.event import Instant, to_seconds
+from tailrace.declaration.label import JoinPolicy
+from tailrace.declaration.task import LabelValue
+from tailrace.errors import DeclarationError
+from tailrace.streams.join.label_policy import Given
+from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
+from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, Malformed
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record
+
+
+class LabelRecord(msgspec.Struct, gc=False):
+    """A label as it comes over the wire; `time` in any form that an event time may have."""
+
+    id: str
+    label: LabelValue
+    time: Instant | None = None
+
+
+def label_codec(fields: Mapping[str, str]) -> Codec[LabelRecord]:
+    """A codec for label records whose fields have other names: {"id": "flight_id", "label": "late"}."""
+    unknown = set(fields) - set(LabelRecord.__struct_fields__)
+    if unknown:
+        raise DeclarationError(f"fields={dict(fields)}: a label record has id, label and time, not {sorted(unknown)}")
+    described: list[tuple[str, Any] | tuple[str, Any, Any]]
+    described = [("id", str), ("label", LabelValue), ("time", Instant | None, None)]
+    kind = msgspec.defstruct("LabelRecord", described, rename=lambda name: fields.get(name, name), gc=False)
+    return Codec(cast("type[LabelRecord]", kind))
+
+
+class JoinStep:
+    """Predictions and labels in, examples and dead letters out.
+
+    `target(label)` is the number that the task makes of a label. It raises ValueError for one that the task does not
+    know (or OverflowError for a number that is too large for it); such a label is a dead letter. So is one that says it
+    became known more than a day after its record was written: it would close every window.
+
+    `upstream`, where labels reach the topic through another one: whether, at this moment, all that the other one holds
+    have. Without an answer, reading the topic to its end would not mean that no label is missing.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        policy: JoinPolicy,
+        *,
+        predictions: str,
+        labels: str,
+        examples: str,
+        target: Callable[[Any], float] = float,
+        fields: Mapping[str, str] | None = None,
+        upstream: Callable[[], bool] | None = None,
+    ) -> None:
+        self._log, self._policy, self._upstream = log, policy, upstream
+        self._topics = (predictions, labels)
+        self._examples = examples
+        self._target = target
+        self._heads = Codec(Head)
+        self._label_codec = label_codec(fields or {})
+        self._joins: dict[int, PartitionJoin] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._arrived: dict[int, float] = {}  # the newest event time at a moment when upstream had nothing left
+        self.counts = Counts()
+        self.dead_letters: Counter[str] = Counter()
+        """By reason, since the step was made."""
+        self.delays: list[float] = []
+        """Seconds from event to label of the examples that belong to the last commit."""
+
+    def __call__(self, batch: Batch) -> list[Out]:
+        """Take a batch; examples come out at once where the policy knows the winner at once."""
+        out: list[Out] = []
+        predictions, labels = self._topics
+        for (topic, partition), records in _by_partition(batch.records):
+            join = self._joins[partition]
+            if topic == predictions:
+                heads, kept, malformed = self._heads.decode(records)
+                emitted = join.predictions(heads, kept)
+            else:
+                givens, malformed = self._givens(records)
+                emitted = join.labels(givens)
+            self._positions[TopicPartition(topic, partition)] = records[-1].offset + 1
+            out += self._outs(partition, emitted)
+            if malformed:
+                self.dead_letters.update(letter.reason for letter in malformed)
+                out += map(dead_letter, malformed)
+        self._labels_ended([partition for topic, partition in batch.at_end if topic == labels])
+        return out
+
+    def _labels_ended(self, partitions: Sequence[int]) -> None:
+        """All labels of these partitions have been read."""
+        if self._upstream is None:
+            for partition in partitions:
+                self._joins[partition].labels_end()
+            return
+        for partition in partitions:
+            if partition in self._arrived:
+                self._joins[partition].labels_end(self._arrived.pop(partition))
+        newest = {partition: join.newest_prediction for partition, join in self._joins.items()}
+        if partitions and self._upstream():
+            self._arrived = newest
+
+    def before_commit(self) -> tuple[list[Out], Positions]:
+        """Close the windows that what was read allows to close; the positions to commit, with their bookmarks."""
+        out: list[Out] = []
+        positions: dict[TopicPartition, Committed] = {}
+        self.delays = []
+        for partition, join in self._joins.items():
+            out += self._outs(partition, join.advance(ordered=self._upstream is None))
+            self.delays += join.delays
+            join.delays.clear()
+            pair = self._pair(partition)
+            at = [self._positions[tp] for tp in pair]
+            for tp, offset, mark in zip(pair, at, join.bookmarks(*at), strict=True):
+                positions[tp] = Committed(offset, mark.text())
+        return out, positions
+
+    def restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
+        """Rebuild the state of newly assigned partitions from the log, emitting nothing."""
+        for partition in sorted({tp.partition for tp in committed}):
+            pair = self._pair(partition)
+            ends = [found.offset if (found := committed.get(tp)) else 0 for tp in pair]
+            predictions, labels = (_bookmark(committed.get(tp)) for tp in pair)
+            self._positions.update(zip(pair, ends, strict=True))
+            self._joins[partition] = join = PartitionJoin(self._policy, self.counts)
+            join.restore(
+                (predictions, labels),
+                ends[0],
+                self._decoded_heads(self._scan(pair[0], predictions.oldest, ends[0])),
+                self._decoded_givens(self._scan(pair[1], labels.oldest, ends[1])),
+            )
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Drop the state of partitions that went to another reader."""
+        for partition in {tp.partition for tp in partitions}:
+            self._joins.pop(partition, None)
+            self._arrived.pop(partition, None)
+            for tp in self._pair(partition):
+                self._positions.pop(tp, None)
+
+    def held(self) -> int:
+        """How many predictions and early labels are in memory."""
+        return sum(map(len, self._joins.values()))
+
+    def held_bytes(self) -> int:
+        """How many bytes the predictions have that wait for their label."""
+        return sum(join.bytes for join in self._joins.values())
+
+    def watermark(self) -> float:
+        """Event time up to which windows have closed everywhere, unix seconds; -inf where none has."""
+        return min((join.watermark for join in self._joins.values()), default=-math.inf)
+
+    def newest(self) -> float:
+        """The newest event time read, unix seconds; -inf before the first."""
+        return max((join.newest_prediction for join in self._joins.values()), default=-math.inf)
+
+    def _pair(self, partition: int) -> tuple[TopicPartition, TopicPartition]:
+        predictions, labels = self._topics
+        return TopicPartition(predictions, partition), TopicPartition(labels, partition)
+
+    def _scan(self, tp: TopicPartition, start: int, end: int) -> Iterator[list[Record]]:
+        return self._log.scan(tp, start, end) if start < end else iter(())
+
+    def _decoded_heads(self, batches: Iterable[list[Record]]) -> Iterator[tuple[list[Head], Sequence[Record]]]:
+        for records in batches:
+            heads, kept, _ = self._heads.decode(records)
+            yield heads, kept
+
+    def _decoded_givens(self, batches: Iterable[list[Record]]) -> Iterator[tuple[str, Given]]:
+        for records in batches:
+            yield from self._givens(records)[0]
+
+    def _givens(self, records: Sequence[Record]) -> tuple[list[tuple[str, Given]], list[Malformed]]:
+        items, kept, malformed = self._label_codec.decode(records)
+        givens: list[tuple[str, Given]] = []
+        for item, record in zip(items, kept, strict=True):
+            try:
+                number = self._target(item.label)
+            except (ValueError, OverflowError) as error:  # an integer may have a thousand digits
+                malformed.append(Malformed(record, "unknown_label", str(error)))
+                continue
+            written = record.timestamp / 1000.0
+            time = written if item.time is None else to_seconds(item.time)
+            if time > written + FUTURE_TOLERANCE_S:
+                detail = f"label time {time:.3f} is more than a day after the record's ({written:.3f})"
+                malformed.append(Malformed(record, "future_time", detail))
+                continue
+            givens.append((item.id, Given(item.label, time, record.offset, number)))
+        return givens, malformed
+
+    def _outs(self, partition: int, emitted: Iterable[Emitted]) -> list[Out]:
+        topic = self._examples
+        return [Out(topic, id.encode(), value, partition=partition) for id, value in emitted]
+
+
+def _bookmark(found: Committed | None) -> Bookmark:
+    if found is None:
+        return Bookmark(0)
+    return Bookmark.parse(found.metadata) or Bookmark(found.offset)
+
+
+def _by_partition(records: Sequence[Record]) -> Iterable[tuple[tuple[str, int], list[Record]]]:
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.topic, record.partition), []).append(record)
+    return groups.items()

@@ -1,0 +1,1 @@
+"""The log on Apache Kafka: confluent-kafka carries the records, kafka-python administers the cluster."""

@@ -1,0 +1,119 @@
+"""Retention and compaction of the embedded log: lazily, in small steps, by whoever writes.
+
+Retention removes whole blocks from the head of a partition once their newest record is too old. Compaction removes
+records that a newer one of the same key has superseded, and tombstones after an hour; offsets keep their gaps.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from tailrace.streams.log.sqlite.file import BLOCK_BITS, OFFSET_BITS, File
+from tailrace.streams.log.sqlite.topics import TopicRow
+
+Row: TypeAlias = tuple[int, bytes | None, bytes | None, bytes | None]  # timestamp, key, value, headers
+
+_EVERY = 1.0  # seconds between two looks at a partition that grows slowly; a fast one is looked at with each new block
+_BLOCKS = 2  # removed at one look: twice what a new block brings, so that retention keeps up with any rate of writing
+_SLACK = 64  # records that may come before a compaction is worth its while, beside as many as were kept the last time
+_HEAVY = 64 << 20  # bytes of values that may come before one, beside as many as were kept the last time
+_SLICE = 64  # records removed in one transaction; they may have a megabyte each
+_TOMBSTONES_MS = 3_600_000  # longer than any live reader is behind
+
+
+class _Mark(msgspec.Struct):
+    """Where a partition was looked at, and when; the bytes of values that came since a compaction, and that it kept."""
+
+    looked: float = 0.0
+    block: int = -1
+    came: int = 0
+    kept: int = 0
+
+
+class Cleaner:
+    """One writer's share of the cleaning."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._marks: dict[int, _Mark] = {}  # by partition row
+
+    def step(self, topic: TopicRow, partition: int, rows: Sequence[Row], end: int, now: float) -> None:
+        """After `rows` were appended to a partition (its row id): do a bounded piece of what is due at `now` (unix
+        seconds)."""
+        if topic.retention_ms is None and not topic.compacted:
+            return
+        mark = self._marks.setdefault(partition, _Mark())
+        if topic.compacted:
+            mark.came += sum(len(value) for _, _, value, _ in rows if value is not None)
+        if end >> BLOCK_BITS == mark.block and abs(now - mark.looked) < _EVERY:
+            return
+        mark.looked, mark.block = now, end >> BLOCK_BITS
+        now_ms = round(now * 1000)
+        if topic.retention_ms is not None:
+            expire(self._file, partition, now_ms - topic.retention_ms)
+            return
+        kept = compact(self._file, partition, now_ms, heavy=mark.came > mark.kept + _HEAVY)
+        if kept is not None:
+            mark.came, mark.kept = 0, kept
+
+
+def expire(file: File, partition: int, horizon_ms: int) -> None:
+    """Remove up to two blocks at the head of a partition whose records are all older than the horizon."""
+    span = partition << (OFFSET_BITS - BLOCK_BITS), (partition + 1) << (OFFSET_BITS - BLOCK_BITS)
+
+    def head(db: sqlite3.Connection) -> list[tuple[int, int]]:
+        query = "SELECT id, newest FROM block WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return db.execute(query, (*span, _BLOCKS)).fetchall()
+
+    def remove(db: sqlite3.Connection) -> None:
+        for block, newest in head(db):
+            if newest >= horizon_ms:
+                return
+            records = block << BLOCK_BITS, (block + 1) << BLOCK_BITS
+            db.execute("DELETE FROM record WHERE id >= ? AND id < ?", records)
+            db.execute("DELETE FROM block WHERE id = ?", (block,))
+
+    if any(newest < horizon_ms for _, newest in file.read(head)[:1]):
+        file.write(remove)
+
+
+def compact(file: File, partition: int, now_ms: int, *, heavy: bool = False) -> int | None:
+    """Remove what is superseded, once as much was appended as the last pass kept: a constant cost per record. `heavy`:
+    so many bytes were. Returns how many bytes of values were kept; None when nothing was due.
+
+    Bytes count beside records, for many small tombstones would let many large values lie.
+    """
+    span = partition << OFFSET_BITS, (partition + 1) << OFFSET_BITS
+    query = "SELECT next, cleaned, kept FROM partition WHERE id = ?"
+    end, cleaned, kept = file.read(lambda db: db.execute(query, (partition,)).fetchone())
+    if end - cleaned <= kept + _SLACK and not heavy:
+        return None
+    records = file.read(lambda db: _keys(db, span, end, cleaned, now_ms - _TOMBSTONES_MS))
+    newest = {key: id for id, key, _, _ in records}
+    # Ascending, so that a tombstone goes after everything that it deletes.
+    doomed = [id for id, key, expired, _ in records if key is not None and (newest[key] != id or expired)]
+    for at in range(0, len(doomed), _SLICE):
+        _delete(file, doomed[at : at + _SLICE])
+    marks = (end, len(records) - len(doomed), partition)
+    file.write(lambda db: db.execute("UPDATE partition SET cleaned = ?, kept = ? WHERE id = ?", marks))
+    gone = set(doomed)
+    return sum(size for id, _, _, size in records if id not in gone)
+
+
+def _keys(
+    db: sqlite3.Connection, span: tuple[int, int], end: int, cleaned: int, horizon_ms: int
+) -> list[tuple[int, bytes | None, bool, int]]:
+    # A tombstone outlives the first pass that meets it, whatever its timestamp: live readers must get to see it.
+    query = (
+        "SELECT id, key, value IS NULL AND timestamp < ? AND id < ?, coalesce(length(value), 0) FROM record"
+        " WHERE id >= ? AND id < ? ORDER BY id"
+    )
+    return db.execute(query, (horizon_ms, span[0] | cleaned, span[0], span[0] | end)).fetchall()
+
+
+def _delete(file: File, ids: Sequence[int]) -> None:
+    file.write(lambda db: db.executemany("DELETE FROM record WHERE id = ?", [(id,) for id in ids]))

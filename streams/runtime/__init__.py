@@ -1,0 +1,1 @@
+"""The read-step-write-commit loop that drives every role."""

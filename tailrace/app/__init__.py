@@ -1,0 +1,1 @@
+"""The application: settings, roles, and the factory that connects a declaration to a log."""

@@ -1,0 +1,208 @@
+"""The roles: what `tailrace worker`, `joiner`, `retrainer` and `run` do until they are told to stop."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from tailrace.app.factory import (
+    build_joiner,
+    build_rekeyer,
+    build_worker,
+    code_digest,
+    configured_store,
+    create_topics,
+    open_configured_log,
+    signing_key,
+    trusted_keys,
+    watch_lag,
+)
+from tailrace.app.settings import Settings, as_environment
+from tailrace.app.supervisor import ROLES, Roles
+from tailrace.declaration.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from tailrace.monitoring.console.server import Console
+    from tailrace.monitoring.telemetry.metrics import Metrics
+    from tailrace.streams.runtime.runner import Runner
+
+_log = structlog.get_logger(__name__)
+
+
+def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+    """Score events until told to stop."""
+    import torch
+
+    torch.set_num_threads(1)  # a batch of a small network is quickest on one core, and the others have work
+    with _Role("worker", pipeline, settings) as role:
+        runner = build_worker(role.log, pipeline, settings, role.stack, role.metrics)
+        role.ready()
+        runner.run(stop)
+
+
+def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+    """Join predictions and labels until told to stop; re-key the labels first where the declaration says so."""
+    with _Role("joiner", pipeline, settings) as role:
+        runners = [build_joiner(role.log, pipeline, settings, role.metrics)]
+        if pipeline.label.rekey:
+            runners.append(build_rekeyer(role.log, pipeline, settings, role.metrics))
+        role.ready()
+        run_together(runners, stop)
+
+
+def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+    """Learn from examples and publish releases until told to stop.
+
+    Started by torchrun, it is so on rank 0; every other rank only takes part in training, and ends when rank 0 does.
+    """
+    from tailrace.monitoring.telemetry.retraining_observer import Retraining
+    from tailrace.retrain.control.observer import Observer
+    from tailrace.retrain.control.publisher import Publisher
+    from tailrace.retrain.control.retrainer import Retrainer
+    from tailrace.retrain.worker.client import Trainer
+    from tailrace.retrain.worker.torchrun import given_ranks
+
+    class Observed(Retraining, Observer):
+        """Metrics of a retrainer: the two packages do not know each other."""
+
+    with _Role("retrainer", pipeline, settings) as role:
+        key, plan = signing_key(settings), pipeline.training
+        loader = "tailrace.app.pipeline_file:load_pipeline"
+        ranks = given_ranks() or settings.retrainer.nproc
+        trainer = Trainer(loader, settings.pipeline, threads=plan.threads, nice=plan.nice, ranks=ranks)
+        twin = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
+        store = configured_store(settings)
+        models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
+        publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
+        role.stack.callback(publisher.close)
+        observed = Observed(role.metrics, ranks)
+        retrainer = Retrainer(
+            role.log,
+            pipeline,
+            publisher,
+            trainer,
+            twin=twin,
+            code_digest=code_digest(pipeline),
+            observer=observed,
+        )
+        watch_lag(role.metrics, role.log, f"{pipeline.name}.retrainer", [pipeline.topics.examples])
+        role.ready(lambda: observed.gpu_seconds)
+        retrainer.run(stop)
+
+
+def run_together(runners: list[Runner], stop: threading.Event) -> None:
+    """Run several loops, the first in this thread; when one fails all stop, and its error is raised."""
+    failures: list[BaseException] = []
+
+    def run(runner: Runner) -> None:
+        try:
+            runner.run(stop)
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(runner,)) for runner in runners[1:]]
+    for thread in threads:
+        thread.start()
+    run(runners[0])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+    """All roles as processes of their own, until told to stop. Raises RoleFailed.
+
+    Log, topics and keys are made before: what is wrong with them is then told once, not by each role.
+    """
+    from tailrace.app.console import following, maybe_served
+
+    with ExitStack() as stack:
+        log = open_configured_log(settings)
+        stack.callback(log.close)
+        create_topics(log, pipeline, settings)
+        signing_key(settings)
+        page = stack.enter_context(maybe_served(settings.console, elsewhere=True, tell=_tell))
+        roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
+        stack.enter_context(roles)
+        if page is not None:
+            stack.enter_context(following(page, log, pipeline, settings, lambda: metrics_urls(settings)))
+        roles.supervise(stop)
+
+
+def _tell(url: str, page: Console) -> None:
+    _log.info("console", url=url, writable=page.token is not None)
+
+
+def role_ports(settings: Settings) -> dict[str, int]:
+    """The monitoring port of each role on one machine: the configured one and the next two."""
+    first = settings.monitoring.port
+    return {role: first + n if first else 0 for n, role in enumerate(ROLES)}
+
+
+def metrics_urls(settings: Settings) -> dict[str, str]:
+    """Where each role of `tailrace run` serves its metrics on this machine; none where they take any free port, or
+    serve none."""
+    monitoring = settings.monitoring
+    if not monitoring.enabled:
+        return {}
+    host = monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where all interfaces are listened on
+    return {role: f"http://{host}:{port}/metrics" for role, port in role_ports(settings).items() if port}
+
+
+def spare_the_collector() -> None:
+    """Tell the garbage collector that what start-up made stays.
+
+    Else each full collection walks through torch's objects while events wait: a third of a worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+class _Role:
+    """What every role has: the log with the topics, metrics and their server; all closed at the end."""
+
+    def __init__(self, name: str, pipeline: Pipeline, settings: Settings) -> None:
+        self._name, self._pipeline, self._settings = name, pipeline, settings
+        self.stack = ExitStack()
+        self.metrics: Metrics | None = None
+
+    def __enter__(self) -> _Role:
+        with ExitStack() as stack:  # closes what was opened when something further down fails
+            self.log = open_configured_log(self._settings)
+            stack.callback(self.log.close)
+            create_topics(self.log, self._pipeline, self._settings)
+            if self._settings.monitoring.enabled:
+                self._serve_metrics(stack)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+        _log.info("stopped", role=self._name, pipeline=self._pipeline.name)
+
+    def ready(self, gpu_seconds: Callable[[], float] = lambda: 0.0) -> None:
+        """Say that the role begins, and let be seen what it uses. Joining serves learning alone: it is training."""
+        if self.metrics:
+            from tailrace.monitoring.telemetry.cost import Prices, Spending
+
+            prices = Prices(**self._settings.costs.model_dump())
+            phase: Literal["inference", "training"] = "inference" if self._name == "worker" else "training"
+            self.metrics.registry.register(Spending(phase, prices, gpu_seconds=gpu_seconds))
+        spare_the_collector()
+        _log.info("started", role=self._name, pipeline=self._pipeline.name, log=self._settings.log.url)
+
+    def _serve_metrics(self, stack: ExitStack) -> None:
+        from tailrace.monitoring.telemetry.http import serve
+        from tailrace.monitoring.telemetry.metrics import Metrics
+
+        self.metrics = Metrics()
+        monitoring = self._settings.monitoring
+        server = stack.enter_context(serve(self.metrics, monitoring.host, monitoring.port))
+        _log.info("metrics", url=f"http://{monitoring.host}:{server.port}/metrics")

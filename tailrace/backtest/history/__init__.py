@@ -1,0 +1,1 @@
+"""Recorded events and labels as arrays, read part by part."""

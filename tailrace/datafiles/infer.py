@@ -1,0 +1,238 @@
+"""Inferring a declaration from data (pure): what each column holds, what the label asks for, how late it comes.
+
+The rules are few and shown in the generated file, so that a wrong guess is seen and corrected in one line there.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, Literal, NamedTuple
+
+from tailrace.datafiles.read import Columns, instant
+from tailrace.declaration.task import LabelValue
+from tailrace.errors import BadData
+
+SAMPLE_ROWS = 200_000
+MOST_CLASSES = 50
+MOST_CODES = 40  # more distinct integers than this are amounts, not codes
+YEARS = range(1_800, 2_200)
+DEFAULT_WAIT = "1d"
+ROOM = 1.25  # how much longer than the slowest label seen the declaration waits
+_DISTINCT_KEPT = 100_000
+_CHUNK = 64  # rows whose columns are taken at once: they stay in the cache
+_WAITS = (
+    *((f"{n}m", n * 60) for n in (1, 2, 5, 10, 15, 30)),
+    *((f"{n}h", n * 3_600) for n in (1, 2, 3, 6, 12)),
+    *((f"{n}d", n * 86_400) for n in (1, 2, 3, 7, 14, 30, 60, 90, 180, 365)),
+)
+_BAD_NAME = re.compile(r'[\\"\x00-\x1f]')  # msgspec takes no field names with these
+_UNDECLARABLE = "its name holds a quote, a backslash or a control character"
+# Names that the generated class needs for itself: a field of that name would hide them from its annotations.
+_TAKEN = frozenset(("Category", "Event", "EventTime", "Flag", "Key", "Number", "Row", "None", "field"))
+
+FieldKind = Literal["number", "category", "flag"]
+
+
+class Field(NamedTuple):
+    """A feature: the Python name, the column's own name, its kind, whether values are missing, and a remark."""
+
+    name: str
+    column: str
+    kind: FieldKind
+    optional: bool
+    remark: str = ""
+
+
+class Target(NamedTuple):
+    """The label: its kind, the classes in order, and what to predict before anything was learned."""
+
+    kind: Literal["binary", "multiclass", "regression"]
+    classes: tuple[LabelValue, ...]
+    base_rate: float | tuple[float, ...]
+
+
+class Inferred(NamedTuple):
+    """All that a declaration needs. `left_out` maps columns to why they are no features; `wait` is a duration."""
+
+    fields: tuple[Field, ...]
+    left_out: Mapping[str, str]
+    target: Target
+    wait: str
+    columns: Columns
+    rows: int
+
+
+class _Profile:
+    """What was seen in one column: how many values, and which; of the label also how many of each."""
+
+    def __init__(self, *, counted: bool) -> None:
+        self.seen = 0
+        self.values: set[str] = set()
+        self.counts: Counter[str] | None = Counter() if counted else None  # takes three times as long
+
+    def add(self, values: Sequence[Any]) -> None:
+        """The column's next values. Once many different ones are known, only those count."""
+        self.seen += len(values)
+        texts = values if set(map(type, values)) == {str} else list(map(_text, values))
+        room = len(self.values) < _DISTINCT_KEPT
+        if self.counts is not None:
+            self.counts.update(texts if room else filter(self.values.__contains__, texts))
+        if room:
+            self.values.update(texts)
+
+    def all(self, test: Callable[[str], Any]) -> bool:
+        return all(map(test, self.values))
+
+
+def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[str] = ()) -> Inferred:
+    """Look at up to SAMPLE_ROWS rows; `columns.label` must be given. Raises BadData, naming column and fix."""
+    profiles: dict[str, _Profile] = {}
+    delays: list[float] = []
+    count = 0
+    sample = islice(rows, SAMPLE_ROWS)
+    while chunk := list(islice(sample, _CHUNK)):
+        for column in dict.fromkeys(chain.from_iterable(chunk)):
+            if column not in profiles:
+                profiles[column] = _Profile(counted=column == columns.label)
+            profiles[column].add([row[column] for row in chunk if column in row])
+        if columns.time and columns.label_time:
+            delays += _delays(chunk, columns.time, columns.label_time)
+        count += len(chunk)
+    _check(profiles, columns, drop, count)
+    target = _target(profiles[columns.label or ""], columns.label or "")
+    used = {name for name in columns if name}
+    fields, left_out = _features({c: p for c, p in profiles.items() if c not in used}, drop, count)
+    return Inferred(fields, left_out, target, _wait(delays), columns, count)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _delays(rows: Iterable[Mapping[str, Any]], time: str, label_time: str) -> list[float]:
+    return [_instant(row, label_time) - _instant(row, time) for row in rows if time in row and label_time in row]
+
+
+def _instant(row: Mapping[str, Any], column: str) -> float:
+    try:
+        return instant(row[column])
+    except ValueError:
+        raise BadData(f"{column!r} holds {row[column]!r}: a time is ISO 8601, unix seconds or milliseconds") from None
+
+
+def _check(profiles: Mapping[str, _Profile], columns: Columns, drop: Sequence[str], count: int) -> None:
+    if count == 0:
+        raise BadData("the file has no rows: give one with a header and some data")
+    for name in (*filter(None, columns), *drop):
+        if name not in profiles:
+            raise BadData(f"there is no column {name!r} with values; the columns are {', '.join(profiles)}")
+    for name in filter(None, (columns.id, columns.time)):
+        if _BAD_NAME.search(name):
+            raise BadData(f"{name!r} cannot be declared, {_UNDECLARABLE}: rename the column in the file")
+    if columns.id and len(profiles[columns.id].values) < min(profiles[columns.id].seen, _DISTINCT_KEPT):
+        raise BadData(f"{columns.id!r} is no id: its values repeat; leave --id out to number the rows")
+
+
+def _target(profile: _Profile, name: str) -> Target:
+    assert profile.counts is not None
+    values, total = profile.counts, profile.seen
+    numbers, whole = profile.all(_is_number), profile.all(_is_integer)
+    if len(values) < 2:
+        raise BadData(f"the label {name!r} is always {next(iter(values))!r}: there is nothing to learn")
+    if len(values) == 2 and set(values) <= _BINARY:
+        return Target("binary", (), round(sum(n for v, n in values.items() if v.lower() in _POSITIVE) / total, 4))
+    if len(values) <= MOST_CLASSES and (whole or not numbers):
+        ordered = sorted(values, key=int) if whole else sorted(values)
+        classes = tuple(int(v) if whole else v for v in ordered)
+        return Target("multiclass", classes, tuple(round(values[v] / total, 4) for v in ordered))
+    if not numbers:
+        raise BadData(f"the label {name!r} has {len(values)} different texts: {MOST_CLASSES} classes at most")
+    return Target("regression", (), round(sum(float(v) * n for v, n in values.items()) / sum(values.values()), 4))
+
+
+_POSITIVE = frozenset(("1", "true", "1.0", "yes", "y", "t"))
+_BINARY = frozenset((*_POSITIVE, "0", "false", "0.0", "no", "n", "f", "True", "False", "TRUE", "FALSE", "Yes", "No"))
+
+
+def _features(
+    profiles: Mapping[str, _Profile], drop: Sequence[str], count: int
+) -> tuple[tuple[Field, ...], dict[str, str]]:
+    fields: list[Field] = []
+    left_out: dict[str, str] = {}
+    for column, profile in profiles.items():
+        why = "--drop" if column in drop else _UNDECLARABLE if _BAD_NAME.search(column) else _useless(profile)
+        if why:
+            left_out[column] = why
+            continue
+        kind, remark = _kind(profile)
+        name = identifier(column, {field.name for field in fields})
+        fields.append(Field(name, column, kind, profile.seen < count, remark))
+    return tuple(fields), left_out
+
+
+def _useless(profile: _Profile) -> str:
+    """Why a column can be no feature; empty when it can."""
+    values = profile.values
+    if len(values) == 1:
+        return f"always {next(iter(values))[:40]!r}"
+    if profile.all(_is_number):
+        return ""
+    if profile.all(_is_time):
+        return "a further time"
+    return "text, nearly all different" if len(values) > profile.seen / 2 and len(values) > MOST_CODES else ""
+
+
+def _kind(profile: _Profile) -> tuple[FieldKind, str]:
+    values = profile.values
+    if {v.lower() for v in values} <= {"true", "false"}:
+        return "flag", ""
+    if not profile.all(_is_number):
+        return "category", f"{len(values):,} values"
+    if profile.all(_is_integer) and len(values) <= MOST_CODES:
+        codes = sorted(map(int, values))
+        dense = len(codes) > (codes[-1] - codes[0] + 1) / 2
+        if dense and codes[0] >= 0 and len(codes) > 2 and not (codes[0] in YEARS and codes[-1] in YEARS):
+            return "category", f"codes {codes[0]} to {codes[-1]}"
+    return "number", ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+
+
+def _is_time(text: str) -> bool:
+    try:
+        instant(text)
+    except ValueError:
+        return False
+    return True
+
+
+def identifier(column: str, taken: Container[str]) -> str:
+    """A Python name for a column; the column's own name wherever that can be one."""
+    name = re.sub(r"\W", "_", column, flags=re.ASCII).lstrip("_")
+    if not name or name[0].isdigit():
+        name = f"column_{name}"
+    while keyword.iskeyword(name) or name in _TAKEN or name in taken:
+        name += "_"
+    return name
+
+
+def _wait(delays: list[float]) -> str:
+    """A round duration that every label of the data keeps, with room for slower ones to come."""
+    if not delays:
+        return DEFAULT_WAIT
+    due = max(delays) * ROOM
+    return next((wait for wait, seconds in _WAITS if seconds >= due), _WAITS[-1][0])

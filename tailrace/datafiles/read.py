@@ -1,0 +1,261 @@
+"""Data files as streams: the rows of a CSV, JSON-lines or Parquet file become events, and labels that come when they
+were known.
+
+`rows` reads a file; `replay` (pure) turns rows into the records that producers would have written, in event-time order.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import heapq
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TextIO
+
+import msgspec
+
+from tailrace.declaration.event import to_seconds
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.declaration.task import Kind, LabelValue
+from tailrace.errors import BadData
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Out
+
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL"))
+"""Cells that hold no value."""
+
+
+class Columns(NamedTuple):
+    """Which columns of a file are what. Without `id` the row number is the id; without `label` there are no labels."""
+
+    id: str | None = None
+    time: str | None = None
+    label: str | None = None
+    label_time: str | None = None
+
+
+class Moment(NamedTuple):
+    """One record to write. `time`: unix seconds on the replayed clock, or the row number where rows have no time."""
+
+    time: float
+    kind: Literal["event", "label"]
+    out: Out
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .csv, .jsonl, .ndjson or .json file (.gz too) or of a .parquet one, cells without a value left
+    out. Raises BadData."""
+    kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    if kind not in ("csv", "jsonl", "ndjson", "json", "parquet"):
+        raise BadData(f"{path}: unknown kind of file; name it .csv or .jsonl (or either with .gz), or .parquet")
+    try:
+        if kind == "parquet":
+            yield from _parquet_rows(path)
+            return
+        with _open(path) as file:
+            yield from _csv_rows(file, path) if kind == "csv" else _json_rows(file, path)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadData(f"cannot read {str(path)!r} ({reason}): check the path and that the file is whole") from None
+
+
+def _open(path: Path) -> TextIO:
+    opener: Callable[..., TextIO] = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _csv_rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
+    reader = csv.reader(file)
+    names = [name.strip() for name in next(reader, [])]
+    if len(set(names)) != len(names) or "" in names:
+        raise BadData(
+            f"{path}: the first line must name every column, each name once; it reads {','.join(names)[:200]!r}"
+        )
+    for cells in reader:
+        if len(cells) != len(names):
+            if not cells:
+                continue
+            raise BadData(f"{path}, line {reader.line_num}: {len(cells)} cells, the header names {len(names)}")
+        yield {name: cell for name, cell in zip(names, cells, strict=True) if cell not in MISSING}
+
+
+def _json_rows(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    for number, line in enumerate(file, 1):
+        if line.isspace():
+            continue
+        try:
+            yield {name: value for name, value in decoder.decode(line).items() if value is not None}
+        except msgspec.DecodeError as error:
+            raise BadData(f"{path}, line {number}: not one JSON object ({error})") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise BadData(
+            f"{path}: reading Parquet needs pyarrow, which is not installed: pip install 'tailrace[parquet]'"
+        ) from None
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            names, columns = batch.schema.names, [_parquet_column(column) for column in batch.columns]
+            for cells in zip(*columns, strict=True):
+                yield {name: cell for name, cell in zip(names, cells, strict=True) if _has_value(cell)}
+    except ArrowException as error:
+        raise BadData(f"cannot read {str(path)!r} ({error}): check that it is a whole Parquet file") from None
+
+
+def _parquet_column(column: Any) -> list[Any]:
+    """Python values of a column; what JSON has no form for as text or as a float. Nanoseconds are cut off."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif pa.types.is_date(kind) or pa.types.is_time(kind):
+        column = column.cast(pa.string())
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _has_value(cell: Any) -> bool:
+    """Not null, NaN, or one of the words for neither."""
+    return cell is not None and cell == cell and not (isinstance(cell, str) and cell in MISSING)
+
+
+def instant(value: Any) -> float:
+    """Unix seconds of ISO 8601 text, a datetime, unix seconds or unix milliseconds. Raises ValueError."""
+    if isinstance(value, datetime):
+        return to_seconds(value)
+    if isinstance(value, str):
+        try:
+            return to_seconds(float(value))
+        except ValueError:
+            moment = datetime.fromisoformat(value.strip())
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return to_seconds(float(value))
+
+
+def replay(
+    rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns, *, label_delay: int = 0
+) -> Iterator[Moment]:
+    """The records that producers of these rows would have written, in the order of their times, which never run back.
+
+    Events come in the order of the rows. With a label-time column a label comes as soon as the clock, the largest event
+    time so far, has reached its time; without one it follows `label_delay` events after its own. Rows without a label,
+    or without its time, never get one. Record timestamps are event and label times; rows without times leave them to
+    the log. Raises BadData for a row that does not fit the declaration.
+    """
+    clock = float("-inf")
+    for moment in _merged(rows, _Encoder(pipeline, columns), columns.label_time is not None, label_delay):
+        clock = max(clock, moment.time)
+        yield moment if moment.time == clock else moment._replace(time=clock)
+
+
+def replay_labels(rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns) -> Iterator[Moment]:
+    """Labels of a file that holds nothing else, in its order; its columns are `id`, `label` and `time` unless said.
+
+    Raises BadData for a row without a label.
+    """
+    named = Columns(columns.id or "id", None, columns.label or "label", columns.label_time or "time")
+    timed, untimed = _Encoder(pipeline, named), _Encoder(pipeline, named._replace(label_time=None))
+    for number, row in enumerate(rows):
+        encoder = timed if named.label_time in row else untimed
+        try:
+            label = encoder.label(row, number, float(number))
+        except (ValueError, TypeError) as error:
+            raise BadData(f"row {number + 1} is no label: {error}; correct the row") from None
+        if label is None:
+            raise BadData(f"row {number + 1} has no {named.label!r}: name the label's column with --label")
+        yield label
+
+
+def _merged(rows: Iterable[Mapping[str, Any]], encoder: _Encoder, timed: bool, delay: int) -> Iterator[Moment]:
+    waiting: list[tuple[float, int, Moment]] = []  # labels by when they are due, a time or a row number
+    clock, newest = float("-inf"), None
+    for number, row in enumerate(rows):
+        try:
+            event = encoder.event(row, number)
+            label = encoder.label(row, number, event.time)
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            raise BadData(f"row {number + 1} does not fit the declaration: {error}; correct the row") from None
+        clock = max(clock, event.time)
+        while waiting and waiting[0][0] <= (clock if timed else number):
+            yield _released(heapq.heappop(waiting)[2], newest if not timed else None)
+        yield event
+        newest = event.out.timestamp
+        if label is not None:
+            heapq.heappush(waiting, (label.time if timed else number + delay + 0.5, number, label))
+    while waiting:
+        yield _released(heapq.heappop(waiting)[2], newest if not timed else None)
+
+
+def _released(label: Moment, timestamp: int | None) -> Moment:
+    """A label without a time of its own becomes known with the event before it."""
+    return label if timestamp is None else label._replace(out=msgspec.structs.replace(label.out, timestamp=timestamp))
+
+
+class _Encoder:
+    """Rows to records of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline, columns: Columns) -> None:
+        schema = pipeline.schema
+        wire = dict(zip(schema.event.__struct_fields__, schema.event.__struct_encode_fields__, strict=True))
+        self._event = schema.event
+        self._topics = pipeline.topics
+        self._columns = columns
+        self._id = wire[schema.id]
+        self._time = wire[schema.time] if schema.time else None
+        fields = pipeline.label.fields
+        self._names = tuple(fields.get(name, name) for name in ("id", "label", "time"))
+        self._kind, self._check_label = pipeline.task.kind, pipeline.task.target
+        self._classes = {str(value): value for value in pipeline.task.classes}
+
+    def event(self, row: Mapping[str, Any], number: int) -> Moment:
+        id = self._row_id(row, number)
+        named = {**row, self._id: id}
+        time = self._columns.time or self._time
+        if time is not None:
+            if time not in row:
+                raise ValueError(f"it has no {time!r}")
+            if self._time and time != self._time:
+                named[self._time] = row[time]
+        seconds = float(number) if time is None else instant(row[time])
+        value = encode(msgspec.convert(named, self._event, strict=False))
+        stamp = None if time is None else int(seconds * 1000)
+        return Moment(seconds, "event", Out(self._topics.events, id.encode(), value, timestamp=stamp))
+
+    def label(self, row: Mapping[str, Any], number: int, event_time: float) -> Moment | None:
+        value, known = self._columns.label, self._columns.label_time
+        if value is None or value not in row or (known is not None and known not in row):
+            return None
+        id = self._row_id(row, number)
+        name_id, name_label, name_time = self._names
+        label: dict[str, Any] = {name_id: id, name_label: self._label_value(row[value])}
+        self._check_label(label[name_label])
+        seconds, stamp = event_time, None
+        if known is not None:
+            label[name_time] = seconds = instant(row[known])
+            stamp = int(seconds * 1000)
+        return Moment(seconds, "label", Out(self._topics.labels, id.encode(), encode(label), timestamp=stamp))
+
+    def _row_id(self, row: Mapping[str, Any], number: int) -> str:
+        column = self._columns.id or (self._id if self._id in row else None)
+        if column is None:
+            return str(number)
+        if column not in row:
+            raise ValueError(f"it has no {column!r}, the id")
+        return str(row[column])
+
+    def _label_value(self, value: LabelValue) -> LabelValue:
+        if self._kind is Kind.MULTICLASS:
+            return self._classes.get(str(value), value)
+        if not isinstance(value, str):
+            return value
+        return float(value) if self._kind is Kind.REGRESSION else {"0": 0, "1": 1}.get(value, value)

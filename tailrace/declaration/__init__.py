@@ -1,0 +1,1 @@
+"""The declaration: what a user writes. Pure; imports neither numpy nor torch."""

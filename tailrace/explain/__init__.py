@@ -1,0 +1,1 @@
+"""Explanations: the history of one event and the description of a release."""

@@ -1,0 +1,269 @@
+"""What tests of a pipeline need: a log in a temporary directory, a clock that stands still, and the roles, run in the
+test's own process until nothing is left to do.
+
+    with Harness(pipeline) as kit:
+        kit.send({"id": "p1", "at": kit.clock.now, "country": "NL", "amount": 12.5})
+        kit.label("p1", True)
+        kit.run_until_idle()
+        assert [example.label for example in kit.examples()] == [True]
+
+The same on a real Kafka: `with kafka() as url, Harness(pipeline, url) as kit:`.
+
+Errors: NotIdle, NoKafka.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from tailrace.app.factory import (
+    build_joiner,
+    build_rekeyer,
+    build_worker,
+    code_digest,
+    create_topics,
+    join_labels,
+    open_configured_log,
+    signing_key,
+    trusted_keys,
+)
+from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings
+from tailrace.declaration.durations import seconds
+from tailrace.declaration.event import Event
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.declaration.task import LabelValue
+from tailrace.errors import TailraceError
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.releases.manifest import Golden, Manifest, alias_record, pack, release_records
+from tailrace.inference.releases.weights import serialise
+from tailrace.inference.serving.live_model import LiveModel
+from tailrace.retrain.control.model_topic import CHAMPION, Models
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.retrain.control.retrainer import Retrainer
+from tailrace.retrain.worker.inline import InProcess
+from tailrace.streams.join.rekey import is_drained
+from tailrace.streams.log.browse import scan
+from tailrace.streams.log.dead_letter_replay import Letter, letters
+from tailrace.streams.log.records import Example, Out, Prediction
+from tailrace.testing.kafka import NoKafka as NoKafka
+from tailrace.testing.kafka import kafka as kafka
+
+T = TypeVar("T")
+
+
+class NotIdle(TailraceError):
+    """Something was still left to do after all the patience; the message names the role."""
+
+
+class ManualClock:
+    """A clock that moves when it is told to. `now`: unix seconds; at first, unless given, what it is now."""
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, by: float | str) -> float:
+        """Move on by seconds, or by a duration such as "12h"; returns the new time."""
+        self.now += seconds(by)
+        return self.now
+
+
+class Harness:
+    """One pipeline on a log of its own; a context manager. Without `url` that is an embedded log in a temporary
+    directory.
+
+    Time is `clock`'s: records carry it, event times are held against it, triggers of `Training(clock="wall")` look at
+    it. Windows of labels close by event time, as they always do: a later event closes them, not the clock.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, url: str | None = None, *, partitions: int = 2, clock: ManualClock | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.clock = clock or ManualClock()
+        self._url, self._partitions = url, partitions
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Harness:
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tailrace-")))
+            self.settings = Settings(
+                log=LogSettings(url=self._url or f"sqlite:///{directory}/log.db", partitions=self._partitions),
+                keys=KeysSettings(directory=directory / "keys"),
+                monitoring=MonitoringSettings(enabled=False),
+            )
+            self.log = open_configured_log(self.settings)
+            stack.callback(self.log.close)
+            create_topics(self.log, self.pipeline, self.settings)
+            signing_key(self.settings)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # ---- what goes in
+
+    def send(self, *events: Event | Mapping[str, Any] | bytes) -> None:
+        """Append events: declared ones, dicts, or whatever bytes a producer may send."""
+        bodies = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
+        self._write([Out(self.pipeline.topics.events, None, body, timestamp=self._stamp) for body in bodies])
+
+    def label(self, id: str, label: LabelValue, at: float | None = None) -> None:
+        """Append the label of an event, known since `at` (unix seconds; the clock's now)."""
+        named = {"id": id, "label": label, "time": self.clock.now if at is None else at}
+        fields = self.pipeline.label.fields
+        body = msgspec.json.encode({fields.get(name, name): value for name, value in named.items()})
+        self._write([Out(self.pipeline.topics.labels, id.encode(), body, timestamp=self._stamp)])
+
+    def publish_untrained(self, seed: int = 0) -> int:
+        """Publish the declared model with fresh weights as the champion, so that it scores; returns its version."""
+        declared = self.pipeline
+        models = Models(self.log, declared.topics.models)
+        models.refresh()
+        version, topic = models.registry.latest + 1, declared.topics.models
+        spec = ModelSpec.of(declared)
+        manifest = Manifest(
+            version=version,
+            parent=models.champion,
+            created=self.clock.now,
+            trained_through=0.0,
+            examples=0,
+            code_digest=code_digest(declared),
+            seed=seed,
+            reason="untrained",
+            features=spec.features.digest,
+            task=declared.task,
+            golden=Golden(),
+        )
+        state = serialise(spec.build(seed).state_dict())
+        release = pack(manifest, state, signing_key(self.settings))
+        alias = alias_record(topic, CHAMPION, version, "test", "untrained", self.clock.now)
+        self._write([*release_records(release, topic), alias])
+        return version
+
+    # ---- what the roles do
+
+    def run_until_idle(self, patience: float = 60.0) -> None:
+        """Score, join and learn what is there: the worker, the joiner and the retrainer, one after the other, each
+        until nothing is left for it. Updates take as many labels as `Online(labels=...)` says; fewer wait for more.
+
+        Raises NotIdle after `patience` seconds, and whatever a role raises.
+        """
+        deadline = time.monotonic() + patience
+        topics = self.pipeline.topics
+        if self._left("worker", topics.events):
+            with ExitStack() as stack:
+                worker = build_worker(self.log, self.pipeline, self.settings, stack, clock=self.clock)
+                self._until(deadline, "worker", worker, lambda: worker.idle and not self._left("worker", topics.events))
+        if self.pipeline.label.rekey and self._left("rekeyer", topics.labels):
+            rekeyer = build_rekeyer(self.log, self.pipeline, self.settings)
+            self._until(deadline, "rekeyer", rekeyer, lambda: not self._left("rekeyer", topics.labels))
+        joined = (topics.predictions, join_labels(self.pipeline))
+        joiner = build_joiner(self.log, self.pipeline, self.settings)
+        self._until(deadline, "joiner", joiner, lambda: joiner.idle and not self._left("joiner", *joined))
+        self._learn(deadline)
+
+    def _learn(self, deadline: float) -> None:
+        key = signing_key(self.settings)
+        declared = self.pipeline
+        name = f"{declared.name}-retrainer"
+        publisher = Publisher(self.log, declared.topics.models, name, trusted_keys(self.settings), key)
+        try:
+            retrainer = Retrainer(
+                self.log,
+                declared,
+                publisher,
+                InProcess(ModelSpec.of(declared)),
+                twin=InProcess(ModelSpec.of(declared)) if declared.online else None,
+                code_digest=code_digest(declared),
+                clock=self.clock,
+            )
+            self._until(deadline, "retrainer", retrainer, lambda: retrainer.idle)
+        finally:
+            publisher.close()
+
+    def _left(self, role: str, *topics: str) -> bool:
+        return not all(is_drained(self.log, f"{self.pipeline.name}.{role}", topic) for topic in topics)
+
+    def _until(self, deadline: float, name: str, role: _Role, done: Callable[[], bool]) -> None:
+        """Run a role in a thread until it is done."""
+        stop, failures = threading.Event(), list[BaseException]()
+
+        def run() -> None:
+            try:
+                role.run(stop)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run, name=name)
+        thread.start()
+        try:
+            while thread.is_alive() and not done():
+                if time.monotonic() > deadline:
+                    raise NotIdle(f"the {name} still had something to do: give run_until_idle more patience")
+                thread.join(0.01)
+        finally:
+            stop.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    # ---- what came out
+
+    def predictions(self) -> list[Prediction]:
+        """All predictions, partition by partition."""
+        return self._values(self.pipeline.topics.predictions, Prediction)
+
+    def examples(self) -> list[Example]:
+        """All examples: predictions with their labels."""
+        return self._values(self.pipeline.topics.examples, Example)
+
+    def dead_letters(self) -> list[Letter]:
+        """What could not be used, each with its `reason` and `detail`."""
+        return list(letters(self.log, self.pipeline.read_topics()))
+
+    def releases(self) -> list[Manifest]:
+        """The releases that are kept, oldest first, verified."""
+        models = Models(self.log, self.pipeline.topics.models)
+        models.refresh()
+        trusted = trusted_keys(self.settings)
+        return [models.verified(version, trusted)[0] for version in sorted(models.registry.releases)]
+
+    def follow(self) -> LiveModel:
+        """The live model, to ask it by hand: `with kit.follow() as live: live.predict(events)`."""
+        return LiveModel.follow(self.log, self.pipeline, keys=trusted_keys(self.settings))
+
+    def _values(self, topic: str, kind: type[T]) -> list[T]:
+        decoder = msgspec.json.Decoder(kind)
+        return [decoder.decode(record.value or b"") for record in scan(self.log, topic)]
+
+    @property
+    def _stamp(self) -> int:
+        return int(self.clock.now * 1000)
+
+    def _write(self, records: Sequence[Out]) -> None:
+        writer = self.log.writer()
+        try:
+            writer.write(records)
+            writer.commit()
+            writer.flush()
+        finally:
+            writer.close()
+
+
+class _Role(Protocol):
+    def run(self, stop: threading.Event) -> None: ...
