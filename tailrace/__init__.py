@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tailrace.declaration.pipeline import Pipeline
     from tailrace.declaration.training import Training
     from tailrace.declaration.triggers import Age, Below, Drift, Labels, Schedule, Worthwhile
-    from tailrace.errors import DeclarationError
+    from tailrace.errors import DeclarationError, TailraceError
     from tailrace.inference.serving.live_model import LiveModel
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Recency",
     "Reservoir",
     "Schedule",
+    "TailraceError",
     "Training",
     "Vector",
     "Window",
@@ -51,15 +52,17 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "tailrace.inference.models.encoding": ("Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
-    "tailrace.inference.serving.live_model": ("LiveModel",),
-    "tailrace.retrain.control.promotion_gate": ("Gate",),
-    "tailrace.declaration.training": ("Training",),
+    "tailrace.declaration.data": ("History", "Recency", "Reservoir", "Window"),
+    "tailrace.declaration.event": ("Event", "EventTime", "Key"),
+    "tailrace.declaration.features": ("Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
+    "tailrace.declaration.gate": ("Gate",),
+    "tailrace.declaration.label": ("Label",),
     "tailrace.declaration.online": ("Online",),
-    "tailrace.retrain.selection.sampling": ("History", "Recency", "Reservoir", "Window"),
+    "tailrace.declaration.pipeline": ("Pipeline",),
+    "tailrace.declaration.training": ("Training",),
     "tailrace.declaration.triggers": ("Age", "Below", "Drift", "Labels", "Schedule", "Worthwhile"),
-    "tailrace.declaration.event": ("DeclarationError", "Event", "EventTime", "Key"),
-    "tailrace.declaration.pipeline": ("Label", "Pipeline"),
+    "tailrace.errors": ("DeclarationError", "TailraceError"),
+    "tailrace.inference.serving.live_model": ("LiveModel",),
 }
 
 

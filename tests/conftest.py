@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from prometheus_server import NO_PROMETHEUS, PROMETHEUS
+from support.prometheus_server import NO_PROMETHEUS, PROMETHEUS
 
 from tailrace.testing import NoKafka, kafka
 from tailrace.testing.kafka import KafkaCluster

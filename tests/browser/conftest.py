@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from watched import Watched
+from support.watched import Watched
 
 ARGUMENTS = [
     "--headless",

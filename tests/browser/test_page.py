@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
-from watched import RUN, TOKEN, Watched
+from support.watched import RUN, TOKEN, Watched
 
 pytestmark = pytest.mark.browser
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)

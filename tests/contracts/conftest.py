@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_helpers import Place
+from support.log_place import Place
 
 from tailrace.streams.log.sqlite.log import SqliteLog
 

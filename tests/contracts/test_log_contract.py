@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
+from support.log_place import Copier, Ear, Place, after, child, drain, numbered, until
 
 from tailrace.streams.log.base import (
     Aborted,

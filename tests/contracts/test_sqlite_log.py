@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from log_helpers import Copier, Ear, Place, after, child, drain, numbered, until
-from waiting import PATIENCE_S
+from support.log_place import Copier, Ear, Place, after, child, drain, numbered, until
+from support.waiting import PATIENCE_S
 
 from tailrace.streams.log.base import (
     Aborted,

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from support.waiting import until
 from torch import Tensor
-from waiting import until
 
 from tailrace.app.factory import create_topics, open_configured_log, signing_key
 from tailrace.app.pipeline_file import load_pipeline

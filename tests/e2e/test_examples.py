@@ -17,8 +17,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from ports import free_port
-from waiting import until
+from support.ports import free_port
+from support.waiting import until
 
 from benchmarks.peers.environment import NotInstallable, python_with
 from tailrace.app.pipeline_file import load_pipeline

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pipelines import ALL, EVENTS, START, World, x
+from support.world import ALL, EVENTS, START, World, x
 
 from tailrace.cli.main import run
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ports import free_port
-from waiting import until
+from support.ports import free_port
+from support.waiting import until
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 from tailrace.testing import Harness

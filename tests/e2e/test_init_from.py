@@ -16,7 +16,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from waiting import PATIENCE_S
+from support.waiting import PATIENCE_S
 
 from tailrace.streams.log.base import Log
 from tailrace.streams.log.browse import newest

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from waiting import until
+from support.waiting import until
 
 from tailrace.app.supervisor import ROLES
 from tailrace.inference.releases.signing import create_keys

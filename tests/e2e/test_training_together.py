@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ports import free_port
-from waiting import PATIENCE_S
+from support.ports import free_port
+from support.waiting import PATIENCE_S
 
 from tailrace.inference.releases.signing import create_keys
 from tailrace.retrain.control.reports import RunReport, read_report

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import Chaos, Complete, Read, Sender, audit, records
-from product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
+from support.chaos import Chaos, Complete, Read, Sender, audit, records
+from support.product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
 
 from tailrace.app.supervisor import ROLES
 from tailrace.streams.log.base import Log

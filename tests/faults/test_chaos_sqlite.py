@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import Chaos, Complete, Names, Role, Sender, audit, committed, records
+from support.chaos import Chaos, Complete, Names, Role, Sender, audit, committed, records
 
 from tailrace.streams.log.sqlite.log import SqliteLog
 
-CHILD = Path(__file__).parent / "chaos_child.py"
+CHILD = Path(__file__).parents[1] / "support/chaos_child.py"
 SEED = 20_240_501
 SECONDS = 12.0
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crash_child import PLACES, POLICY, runner
-from waiting import PATIENCE_S
+from support.crash_child import PLACES, POLICY, runner
+from support.waiting import PATIENCE_S
 
 from tailrace.streams.log.base import Committed, Topic, TopicPartition
 from tailrace.streams.log.codec import encode
@@ -24,7 +24,7 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 
 PARTITIONS = 2
 EVENTS = 120
-CHILD = Path(__file__).parent / "crash_child.py"
+CHILD = Path(__file__).parents[1] / "support/crash_child.py"
 Output = Counter[tuple[bytes | None, object]]  # (key, what it says) -> how often it is there
 
 
@@ -101,7 +101,7 @@ def lag(log: SqliteLog, group: str, topics: list[str]) -> int:
 
 def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
     """A child that must die at the place where it was told to."""
-    environment = os.environ | {"CRASH_AT": crash_at, "PYTHONPATH": str(CHILD.parents[2])}
+    environment = os.environ | {"CRASH_AT": crash_at, "PYTHONPATH": str(CHILD.parents[1])}
     child = subprocess.Popen([sys.executable, str(CHILD), str(path), kind], env=environment)
     try:
         assert child.wait(PATIENCE_S) == -signal.SIGKILL

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import PYTHONPATH, Sender, outcome, records
-from product import NAMES, WAIT, environment, role
-from waiting import PATIENCE_S, until
+from support.chaos import PYTHONPATH, Sender, outcome, records
+from support.product import NAMES, WAIT, environment, role
+from support.waiting import PATIENCE_S, until
 
 from tailrace.streams.log.base import TopicPartition
 from tailrace.streams.log.sqlite.log import SqliteLog

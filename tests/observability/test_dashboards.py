@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_server import ROOT, SHIPPED, promtool
+from support.prometheus_server import ROOT, SHIPPED, promtool
 
 from tailrace.monitoring.telemetry.dashboards import DASHBOARDS, build
 from tailrace.monitoring.telemetry.generate import generated

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
-from ports import free_port
-from prometheus_server import Prometheus, promtool, running, tool
-from waiting import until
+from support.ports import free_port
+from support.prometheus_server import Prometheus, promtool, running, tool
+from support.waiting import until
 
 from tailrace.app.factory import create_topics, signing_key
 from tailrace.app.pipeline_file import load_pipeline

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import retrain_pipeline as tiny
-from cli_helpers import Shell
-from lossy_log import LossyLog
-from retraining import EXAMPLES, MODELS, Running, Start
+from support import retrain_pipeline as tiny
+from support.lossy_log import LossyLog
+from support.retraining import EXAMPLES, MODELS, Running, Start
+from support.shell import Shell
 
 from tailrace import Pipeline
 from tailrace.inference.releases.storage import Store

@@ -1,0 +1,341 @@
+"""Chaos: roles as real processes, killed (SIGKILL) by a seeded schedule while events and labels arrive; then an audit.
+
+Nothing here knows which log it is, or what the roles run: a `Role` is a command and a way to see that it makes
+progress. So the same schedule serves the embedded log and Kafka, small stand-ins and the real commands.
+
+    sender = Sender(log, names, seed)
+    with Chaos(roles, directory) as chaos, sender:
+        chaos.strike(times=5, seed=seed)       each role, five times, whenever it has made progress again
+        sender.finish(seconds)
+        chaos.await_(Complete(log, names, sender.sent))
+    audit(partial(records, log), names, sender.sent)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple, Protocol
+
+import msgspec
+from support.waiting import PATIENCE_S
+
+from tailrace.declaration.task import LabelValue
+from tailrace.streams.log.base import Log, Topic, TopicPartition
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.dead_letters import dead_letter_topic
+from tailrace.streams.log.records import Label, Out, Record
+
+PYTHONPATH = str(Path(__file__).parents[1])
+QUIET = 20.0  # seconds of silence after which nothing more is expected
+WAIT = 5.0  # seconds of event time that the join waits for a label
+LATEST = 2.0  # seconds after its event that a label still arrives
+TICK = 0.02  # seconds between two writes of the sender
+
+
+class Names(NamedTuple):
+    """The topics of a pipeline, as they are called by default."""
+
+    events: str
+    predictions: str
+    labels: str
+    examples: str
+
+    @classmethod
+    def of(cls, pipeline: str) -> Names:
+        return cls(*(f"{pipeline}.{topic}" for topic in cls._fields))
+
+    def create(self, log: Log, partitions: int) -> None:
+        """The topics and their dead-letter topics."""
+        log.create([Topic(name, partitions) for name in self])
+        log.create([Topic(dead_letter_topic(name)) for name in self])
+
+
+class Role(NamedTuple):
+    """A process to be killed: how it is started, and a number that grows while it works."""
+
+    name: str
+    command: Sequence[str]
+    progress: Callable[[], int]
+
+
+class Chaos:
+    """The processes of all roles; a context manager that starts them, and drains them (SIGTERM) at the end.
+
+    What they print goes to `<directory>/<role>.log`.
+    """
+
+    def __init__(self, roles: Sequence[Role], directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._roles, self._directory = roles, directory
+        self._environment = os.environ | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: dict[str, IO[bytes]] = {}
+        self._marks = {role.name: role.progress() for role in roles}  # the progress when the process was started
+        self._begins: dict[str, int] = {}  # where in its log the process's own words begin
+
+    def __enter__(self) -> Chaos:
+        for role in self._roles:
+            self._logs[role.name] = (self._directory / f"{role.name}.log").open("wb")
+            self._start(role)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:  # before that SIGTERM would not drain it but end it
+                self.await_(lambda: all(map(self._has_started, self._running)))
+            for process in self._running.values():
+                process.terminate()
+            codes = {name: self._wait(process) for name, process in self._running.items()}
+        finally:
+            for process in self._running.values():
+                process.kill()
+                process.wait()
+            for log in self._logs.values():
+                log.close()
+        if kind is None:
+            assert set(codes.values()) == {0}, f"drained with exit codes {codes}{self.said()}"
+
+    def strike(self, times: int, seed: int, besides: Sequence[Callable[[], None]] = ()) -> None:
+        """Kill each role `times` times, each time a random moment after it has made progress; start it anew at once.
+
+        What shall happen `besides` happens in that order, at random places between the kills.
+        """
+        dice = random.Random(seed)
+        plan: list[Callable[[], None]] = [partial(self._kill, role, dice) for role in self._roles for _ in range(times)]
+        dice.shuffle(plan)
+        places = sorted(dice.choices(range(len(plan) + 1), k=len(besides)))
+        for place, deed in reversed([*zip(places, besides, strict=True)]):
+            plan.insert(place, deed)
+        for deed in plan:
+            deed()
+
+    def await_(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds; fails at once when a role ends by itself."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            ended = [name for name, process in self._running.items() if process.poll() is not None]
+            assert not ended, f"{ended} ended by themselves{self.said()}"
+            assert time.monotonic() < deadline, f"it did not come true within {PATIENCE_S:.0f} s{self.said()}"
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        """The last words of each role."""
+        texts = {role.name: (self._directory / f"{role.name}.log").read_text() for role in self._roles}
+        return "".join(f"\n--- {name}\n{text[-2_000:]}" for name, text in texts.items())
+
+    def _kill(self, role: Role, dice: random.Random) -> None:
+        self.await_(lambda: role.progress() > self._marks[role.name])
+        time.sleep(dice.uniform(0.0, 0.5))  # the moment is part of the schedule
+        process = self._running[role.name]
+        process.kill()
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, f"{role.name} had ended by itself{self.said()}"
+        self._marks[role.name] = role.progress()
+        self._start(role)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit code. A process that hangs has to say where."""
+        try:
+            return process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            return process.wait(PATIENCE_S)
+
+    def _has_started(self, name: str) -> bool:
+        """Whether the role has said so, which it does once it listens to signals."""
+        with (self._directory / f"{name}.log").open("rb") as log:
+            log.seek(self._begins[name])
+            return b"started" in log.read()
+
+    def _start(self, role: Role) -> None:
+        log = self._logs[role.name]
+        self._begins[role.name] = (self._directory / f"{role.name}.log").stat().st_size
+        self._running[role.name] = subprocess.Popen(role.command, env=self._environment, stdout=log, stderr=log)
+
+
+@dataclass
+class Sent:
+    """What was sent, and so what must come out."""
+
+    events: list[str] = field(default_factory=list)
+    labels: dict[str, LabelValue] = field(default_factory=dict)  # the one that must win, of ids that have one in time
+
+
+class Sender:
+    """Appends events and their labels at a rate, on a thread of its own; a context manager.
+
+    Of the labels a tenth is missing, a tenth comes twice (the second one conflicting), some come before their event,
+    some come too late to count, and some belong to no event at all.
+    """
+
+    def __init__(self, log: Log, names: Names, seed: int, *, wait: float = WAIT, rate: int = 5_000) -> None:
+        self.sent = Sent()
+        self._log, self._names, self._wait, self._rate = log, names, wait, rate
+        self._dice = random.Random(seed)
+        self._due: dict[int, list[Out]] = {}  # by tick
+        self._began = time.time()
+        self._finished = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        self._thread.join()
+
+    def finish(self, seconds: float) -> None:
+        """Go on until that many seconds have passed since the start; then send the labels that are due later, and
+        end."""
+        self._finished.wait(max(0.0, self._began + seconds - time.time()))
+        self._finished.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        writer = self._log.writer()
+        try:
+            for tick in self._ticks():
+                writer.write([*self._events(tick), *self._due.pop(tick, ())])
+                writer.commit()
+            writer.write([out for tick in sorted(self._due) for out in self._due[tick]])
+            writer.commit()
+            writer.flush()
+        except BaseException as error:
+            self._error = error
+        finally:
+            writer.close()
+
+    def _ticks(self) -> Iterator[int]:
+        tick = 0
+        while not self._finished.is_set():
+            yield tick
+            tick += 1
+            time.sleep(max(0.0, self._began + tick * TICK - time.time()))
+
+    def _events(self, tick: int) -> list[Out]:
+        """The events of a tick; puts their labels onto the agenda."""
+        outs: list[Out] = []
+        for number in range(int(self._rate * TICK)):
+            id, time = f"{tick}-{number}", self._began + tick * TICK
+            event = Out(self._names.events, None, encode({"id": id, "at": time, "x": number}))
+            early = self._dice.random() < 0.1
+            if early:
+                self._due.setdefault(tick + 1 + int(0.5 / TICK), []).append(event)
+            else:
+                outs.append(event)
+            self.sent.events.append(id)
+            self._label(id, time, tick, 1 if early else self._dice.randint(1, int(LATEST / TICK)))
+        return outs
+
+    def _label(self, id: str, time: float, tick: int, delay: int) -> None:
+        kind = self._dice.choices(("once", "twice", "none", "late", "orphan"), (75, 10, 10, 3, 2))[0]
+        if kind == "none":
+            return
+        value = self._dice.randint(0, 1)
+        if kind == "late":
+            delay += int(1.1 * self._wait / TICK)
+        known = time + delay * TICK
+        agenda = self._due.setdefault(tick + delay, [])
+        agenda.append(self._out(Label("no-" + id if kind == "orphan" else id, value, known)))
+        if kind in ("once", "twice"):
+            self.sent.labels[id] = value
+        if kind == "twice":
+            agenda.append(self._out(Label(id, 1 - value, known)))
+
+    def _out(self, label: Label) -> Out:
+        return Out(self._names.labels, label.id.encode(), encode(label))
+
+
+class Outcome(NamedTuple):
+    """How often each id has a prediction, how often it has an example with this label, and the dead letters."""
+
+    predictions: Counter[str]
+    examples: Counter[tuple[str, LabelValue]]
+    dead: int
+
+
+class Read(Protocol):
+    """Gives every committed record of a topic."""
+
+    def __call__(self, topic: str) -> Iterable[Record]: ...
+
+
+class _Said(msgspec.Struct):
+    id: str
+    label: LabelValue = ""
+
+
+class Complete:
+    """Are as many predictions and examples there as there must be, or has nothing more come for QUIET seconds?
+
+    Reads each record only once, as there are many.
+    """
+
+    def __init__(self, log: Log, names: Names, sent: Sent) -> None:
+        self._log = log
+        self._wanted = {names.predictions: len(sent.events), names.examples: len(sent.labels)}
+        self._counted: Counter[str] = Counter()
+        self._next: dict[TopicPartition, int] = {}
+        self._grew = time.monotonic()
+
+    def __call__(self) -> bool:
+        before = self._counted.total()
+        for topic in self._wanted:
+            self._count(topic)
+        if self._counted.total() > before:
+            self._grew = time.monotonic()
+        there = all(self._counted[topic] >= count for topic, count in self._wanted.items())
+        return there or time.monotonic() > self._grew + QUIET  # then the audit tells what is missing
+
+    def _count(self, topic: str) -> None:
+        for at, end in self._log.end_positions(topic).items():
+            if end > (start := self._next.get(at, 0)):
+                self._counted[topic] += sum(map(len, self._log.scan(at, start, end)))
+                self._next[at] = end
+
+
+def outcome(read: Read, names: Names) -> Outcome:
+    """What is in the log."""
+    decode = msgspec.json.Decoder(_Said).decode
+    predictions = Counter(decode(record.value or b"").id for record in read(names.predictions))
+    said = map(decode, (record.value or b"" for record in read(names.examples)))
+    examples = Counter((example.id, example.label) for example in said)
+    return Outcome(predictions, examples, sum(1 for name in names for _ in read(dead_letter_topic(name))))
+
+
+def audit(read: Read, names: Names, sent: Sent) -> None:
+    """Each event has one prediction; each id with a label in time one example, with its first label; no dead letter."""
+    found = outcome(read, names)
+    assert not (doubled := [id for id, count in found.predictions.items() if count > 1]), f"doubled: {doubled[:5]}"
+    assert not (lost := set(sent.events) - set(found.predictions)), f"{len(lost)} lost: {sorted(lost)[:5]}"
+    assert not (foreign := set(found.predictions) - set(sent.events)), f"never sent: {sorted(foreign)[:5]}"
+    assert not (doubled_pairs := [pair for pair, n in found.examples.items() if n > 1]), f"doubled: {doubled_pairs[:5]}"
+    wanted = set(sent.labels.items())
+    assert not (missing := wanted - set(found.examples)), f"{len(missing)} examples lost: {sorted(missing)[:5]}"
+    assert not (wrong := set(found.examples) - wanted), f"{len(wrong)} examples too many: {sorted(wrong)[:5]}"
+    assert found.dead == 0
+
+
+def records(log: Log, topic: str) -> Iterator[Record]:
+    """Every committed record of a topic."""
+    begin = log.begin_positions(topic)
+    for at, end in log.end_positions(topic).items():
+        for batch in log.scan(at, begin[at], end):
+            yield from batch
+
+
+def committed(log: Log, group: str, topic: str) -> int:
+    """How many records of a topic a group has dealt with: a measure of progress."""
+    return sum(found.offset for found in log.committed(group, [topic]).values())

@@ -1,0 +1,34 @@
+"""Shared by tests: the training loop and the training process: what they learn, that they repeat, and how they fail."""
+
+from __future__ import annotations
+
+from support import retrain_pipeline as tiny
+
+from tailrace.declaration.training import Training
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.retrain.selection.buffer import Row
+from tailrace.retrain.selection.examples import Intake
+from tailrace.retrain.worker.protocol import Job
+from tailrace.streams.log.codec import encode
+from tailrace.streams.log.records import Record
+
+
+def rows(count: int, start: int = 0) -> list[Row]:
+    made = tiny.examples(count, start)
+    records = [Record("e", 0, n, 0, None, encode(example)) for n, example in enumerate(made)]
+    return Intake(ModelSpec.of(tiny.pipeline).features, tiny.pipeline.task).rows(records)[0]
+
+
+def job(plan: Training = tiny.PLAN, champion: bytes | None = None, fresh: int = 300, seed: int = 1) -> Job:
+    """300 rows to train on and 100 held out."""
+    made = rows(400)
+    return Job(
+        features=[row.features for row in made],
+        derived=[row.derived for row in made],
+        targets=[row.target for row in made],
+        train=300,
+        fresh=fresh,
+        champion=champion,
+        plan=plan,
+        seed=seed,
+    )

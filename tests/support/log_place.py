@@ -1,0 +1,151 @@
+"""What the contract tests of the log share: small verbs over any log, and the smallest exactly-once step."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from support.waiting import PATIENCE_S
+
+from tailrace.streams.log.base import Aborted, Committed, Delivery, Log, Reader, Sharing, Topic, TopicPartition
+from tailrace.streams.log.records import Out, Record
+
+C = TypeVar("C")
+
+
+@dataclass
+class Place:
+    """A log to test, under names of its own; what is opened through it is closed with it."""
+
+    url: str
+    log: Log
+    prefix: str = field(default_factory=lambda: uuid4().hex[:8])
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def topic(self, name: str = "events", partitions: int = 1, **options: object) -> str:
+        """Create a topic and return its full name."""
+        full = f"{self.prefix}.{name}"
+        self.log.create([Topic(full, partitions, **options)])  # type: ignore[arg-type]
+        return full
+
+    def group(self, name: str = "group") -> str:
+        """A group name of this test's own."""
+        return f"{self.prefix}-{name}"
+
+    def kept(self, closable: C) -> C:
+        """Close it when the test ends."""
+        self.stack.callback(closable.close)  # type: ignore[attr-defined]
+        return closable
+
+    def put(self, topic: str, values: Iterable[bytes], partition: int | None = None) -> None:
+        """Make these values durable records, keyed by themselves."""
+        writer = self.log.writer()
+        writer.write([Out(topic, value, value, partition=partition) for value in values])
+        writer.commit()
+        writer.flush()
+        writer.close()
+
+    def values(self, topic: str) -> Counter[bytes | None]:
+        """Every committed value of a topic, and how often it is there."""
+        begin, end = self.log.begin_positions(topic), self.log.end_positions(topic)
+        return Counter(r.value for at in end for batch in self.log.scan(at, begin[at], end[at]) for r in batch)
+
+
+class Ear:
+    """A listener that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, frozenset[TopicPartition]]] = []
+        self.committed: dict[TopicPartition, Committed | None] = {}
+
+    def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
+        self.told.append(("assigned", frozenset(committed)))
+        self.committed.update(committed)
+
+    def revoking(self, partitions: frozenset[TopicPartition]) -> None:
+        self.told.append(("revoking", partitions))
+
+    def lost(self, partitions: frozenset[TopicPartition]) -> None:
+        self.told.append(("lost", partitions))
+
+    def heard(self, word: str) -> bool:
+        return any(word == said for said, _ in self.told)
+
+
+class Copier:
+    """The smallest exactly-once step: copies a topic into another; goes back to what is committed when it must."""
+
+    def __init__(self, log: Log, source: str, sink: str, group: str, name: str, size: int = 20) -> None:
+        self.ear, self._sink, self._size = Ear(), sink, size
+        self.reader = log.reader([source], group=group, instance=name, sharing=Sharing.SPREAD, listener=self.ear)
+        self.writer = log.writer(name, Delivery.EXACTLY_ONCE)
+
+    def step(self, timeout: float = 0.05) -> None:
+        batch = self.reader.read(self._size, timeout)
+        if not batch.records:
+            return
+        try:
+            self.writer.write([Out(self._sink, record.key, record.value) for record in batch.records])
+            self.writer.commit(after(batch.records), self.reader)
+            self.writer.flush()
+        except Aborted:
+            self.writer.abort()
+            self.reader.rewind()
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+
+@contextmanager
+def child(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs a script of this directory; killed at the end of the block."""
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": str(here.parent)}
+    command = [sys.executable, str(here / script), *arguments]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def after(records: Sequence[Record], metadata: str = "") -> dict[TopicPartition, Committed]:
+    """The positions behind these records."""
+    return {TopicPartition(r.topic, r.partition): Committed(r.offset + 1, metadata) for r in records}
+
+
+def drain(reader: Reader, count: int, size: int = 500) -> list[Record]:
+    """Read until `count` records have come."""
+    records: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(records) < count and time.monotonic() < deadline:
+        records += reader.read(size, 0.5).records
+    assert len(records) == count
+    return records
+
+
+def until(condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
+    """Take the steps in turn until the condition holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        for step in steps:
+            step()
+        if not steps:
+            time.sleep(0.002)
+
+
+def numbered(count: int, start: int = 0) -> list[bytes]:
+    """Distinct values."""
+    return [b"%06d" % number for number in range(start, start + count)]

@@ -1,0 +1,106 @@
+"""A retrainer in a thread, on the embedded log, with real training processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from support import retrain_pipeline as tiny
+from support.waiting import until
+
+from tailrace import Pipeline
+from tailrace.inference.releases.signing import SigningKey, TrustedKeys
+from tailrace.inference.releases.storage import Store
+from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.publisher import Publisher
+from tailrace.retrain.control.reports import RunReport
+from tailrace.retrain.control.retrainer import Retrainer
+from tailrace.retrain.control.updater import UpdateReport
+from tailrace.retrain.worker.client import Trainer
+from tailrace.streams.log.records import Example, Out
+from tailrace.streams.log.sqlite.log import SqliteLog
+
+KEY = SigningKey.generate()
+TRUSTED = TrustedKeys([KEY.public_pem()])
+MODELS, EXAMPLES, GROUP = "tiny.models", "tiny.examples", "tiny.retrainer"
+
+
+Start: TypeAlias = Callable[..., "Running"]
+
+
+class Recorder(Observer):
+    """Keeps the reports of a running retrainer."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
+        self._running.reports.append(report)
+
+    def updated(self, report: UpdateReport) -> None:
+        self._running.updates.append(report)
+
+
+class Running:
+    """A retrainer in a thread, with all that it owns."""
+
+    def __init__(self, log: SqliteLog, declared: Pipeline, name: str, store: Store | None = None) -> None:
+        self.reports: list[RunReport] = []
+        self.updates: list[UpdateReport] = []
+        self.error: BaseException | None = None
+        self.trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}")
+        self.twin = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
+        self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
+        self.retrainer = Retrainer(
+            log,
+            declared,
+            self.publisher,
+            self.trainer,
+            twin=self.twin,
+            code_digest="abc",
+            observer=Recorder(self),
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.retrainer.run(self._stop)
+        except BaseException as error:
+            self.error = error
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition, or fail after half a minute, or when it has ended with an error."""
+        until(condition, 30.0, self._fine)
+
+    def _fine(self) -> None:
+        assert self.error is None, self.error
+
+    def ended(self) -> None:
+        """Wait until it has stopped by itself."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop it; nothing happens the second time."""
+        self._stop.set()
+        self.ended()
+        self.publisher.close()
+
+
+def append(log: SqliteLog, some: Iterator[Example]) -> None:
+    write(log, tiny.records(EXAMPLES, some))
+
+
+def write(log: SqliteLog, records: list[Out]) -> None:
+    writer = log.writer()
+    writer.write(records)
+    writer.commit()
+    writer.flush()
+    writer.close()
+
+
+def committed(log: SqliteLog) -> int:
+    return sum(position.offset for position in log.committed(GROUP, [EXAMPLES]).values())

@@ -1,0 +1,132 @@
+"""The doctor: each thing that can be wrong is found, and its fix is named."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.shell import TOML, Shell
+
+from tailrace.app.doctor import Check, exit_code
+from tailrace.app.pipeline_file import load_pipeline
+from tailrace.errors import Exit
+from tailrace.inference.releases.signing import create_keys
+from tailrace.streams.log.base import Topic
+from tailrace.streams.log.records import Out
+from tailrace.streams.log.topology import topology
+
+
+def examine(shell: Shell, *flags: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code, and the findings by their names."""
+    done = shell("doctor", "--json", *flags)
+    return done.code, {check["check"]: check for check in done.data}
+
+
+def create(shell: Shell, **partitions: int) -> None:
+    """The pipeline's topics, some with other numbers of partitions."""
+    log = shell.log()
+    log.create([Topic(f"small.{name}", count) for name, count in partitions.items()])
+    log.create(topology(load_pipeline("pipeline.py"), 2))
+    log.close()
+
+
+def test_a_sound_place(shell: Shell) -> None:
+    """With keys and topics in place every check is ok, and the exit code 0."""
+    create_keys(Path(".tailrace/keys"))
+    create(shell)
+    code, found = examine(shell)
+    assert (code, {check["state"] for check in found.values()}) == (0, {"ok"})
+    expected = ["python", "torch", "device", "disk", "keys", "pipeline", "log", "topics", "partitions", "clock"]
+    assert list(found) == expected
+
+
+def test_an_empty_place(shell: Shell) -> None:
+    """What `run` will make by itself is a warning, not a failure."""
+    code, found = examine(shell)
+    assert code == 0
+    assert {name for name, check in found.items() if check["state"] == "warning"} == {"keys", "topics"}
+    done = shell("doctor")
+    assert "fix: they are made by `tailrace run`" in done.out
+    assert "0 failed, 2 warnings" in done.error
+
+
+@pytest.mark.parametrize(("url", "state", "code"), [("memory://models", "ok", 0), ("nosuch://x", "unreachable", 4)])
+def test_the_store_of_large_weights(shell: Shell, url: str, state: str, code: int) -> None:
+    """Where one is configured, it must answer; the retrainer asks it too, before it trains anything."""
+    (shell.directory / "tailrace.toml").write_text(f'{TOML}[releases]\nstore = "{url}"\n')
+    ended, found = examine(shell)
+    assert (ended, found["store"]["state"]) == (code, state)
+    if code:
+        done = shell("retrainer")
+        assert (done.code, "cannot reach nosuch://x" in done.error) == (code, True)
+
+
+def test_unequal_partitions(shell: Shell) -> None:
+    """Predictions and labels with different numbers of partitions cannot be joined."""
+    create(shell, labels=3)
+    code, found = examine(shell)
+    assert (code, found["partitions"]["state"]) == (1, "failed")
+    assert "small.predictions 2, small.labels 3" in found["partitions"]["finding"]
+    assert "rekey=True" in found["partitions"]["fix"]
+
+
+def test_a_key_that_others_may_read(shell: Shell) -> None:
+    """Permissions of the signing key are checked, and the command that mends them is named."""
+    create_keys(Path(".tailrace/keys"))
+    Path(".tailrace/keys/signing.pem").chmod(0o640)
+    code, found = examine(shell)
+    assert (code, found["keys"]["state"]) == (1, "failed")
+    assert "chmod 600" in found["keys"]["finding"]
+
+
+def test_a_signing_key_that_is_not_trusted(shell: Shell) -> None:
+    """A retrainer whose own key is not trusted would publish in vain."""
+    key = create_keys(Path(".tailrace/keys"))
+    Path(f".tailrace/keys/trusted/{key.key_id}.pub").unlink()
+    assert "is not trusted" in examine(shell)[1]["keys"]["finding"]
+
+
+def test_a_clock_that_differs(shell: Shell) -> None:
+    """A record from the future tells that two clocks differ."""
+    create(shell)
+    log = shell.log()
+    writer = log.writer()
+    writer.write([Out("small.models", b"x", b"{}", timestamp=int((time.time() + 3600) * 1000))])
+    writer.commit()
+    writer.flush()
+    writer.close()
+    log.close()
+    code, found = examine(shell)
+    assert (code, found["clock"]["state"]) == (1, "failed")
+    assert "NTP" in found["clock"]["fix"]
+
+
+def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
+    """The log is still looked at when the pipeline file cannot be used."""
+    (shell.directory / "pipeline.py").write_text("x = (")
+    code, found = examine(shell)
+    assert (code, found["pipeline"]["state"], found["log"]["state"]) == (1, "failed", "ok")
+
+
+def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No broker is exit code 4, and the fix says what to look at."""
+    monkeypatch.setattr("tailrace.streams.log.kafka.client.PATIENCE", 0.5)
+    code, found = examine(shell, "--log", "kafka://127.0.0.1:1")
+    assert (code, found["log"]["state"]) == (4, "unreachable")
+    assert "127.0.0.1:1" in found["log"]["finding"]
+
+
+def test_a_wrong_address(shell: Shell) -> None:
+    """An address that cannot be understood is a failed check."""
+    code, found = examine(shell, "--log", "foo://x")
+    assert (code, found["log"]["state"]) == (1, "failed")
+
+
+def test_exit_codes() -> None:
+    """Unreachable wins over failed; warnings are no failure."""
+    ok, warning, failed = Check("a", "ok", ""), Check("b", "warning", ""), Check("c", "failed", "")
+    assert exit_code([ok, warning]) is Exit.OK
+    assert exit_code([ok, failed]) is Exit.FAILED
+    assert exit_code([failed, Check("d", "unreachable", "")]) is Exit.UNREACHABLE
