@@ -1,62 +1,22 @@
-"""From what a retrainer reports to metrics. It is `control.observer.Observer`, which it may not import."""
+"""Metrics of a retrainer, from what it reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from prometheus_client import Gauge
 
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import count_malformed
+from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
 _SHOWN = 20  # features by name
 _OTHER = "other"
-_TRIGGERS = {  # reasons hold numbers, which would be too many labels: words by which they tell each trigger
-    "schedule ": "schedule",
-    "champion is ": "age",
-    "loss rose": "drift",
-    "shifted: ": "drift",
-    "(should be ": "below",
-    "a run saves ": "worthwhile",
-    "new labels (every": "labels",
-}
 
 
-class Run(Protocol):
-    """What is asked of the report of a retraining run: see `tailrace.retrain.control.reports.RunReport`."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def total_s(self) -> float: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-
-
-class Update(Protocol):
-    """What is asked of the report of an online update: see `tailrace.retrain.control.updater.UpdateReport`."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def labels(self) -> int: ...
-    @property
-    def loss(self) -> float: ...
-    @property
-    def total_s(self) -> float: ...
-
-
-class Retraining:
+class RetrainingObserver(Observer):
     """What a retrainer reports. `ranks`: how many GPUs, where there are any, train together."""
 
     def __init__(self, metrics: Metrics | None, ranks: int = 1) -> None:
@@ -107,11 +67,10 @@ class Retraining:
         self._retrain.progress.set(step / steps)
         self._retrain.loss.set(loss)
 
-    def ran(self, report: Run, stages: Mapping[str, float]) -> None:
+    def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
         """See `Observer`."""
         retrain = self._retrain
-        trigger = next((name for words, name in _TRIGGERS.items() if words in report.reason), "other")
-        retrain.runs.labels(trigger, report.outcome).inc()
+        retrain.runs.labels(report.trigger, report.outcome).inc()
         retrain.seconds.observe(report.total_s)
         retrain.rows.inc(report.examples)
         for stage, seconds in stages.items():
@@ -121,7 +80,7 @@ class Retraining:
         if report.outcome == "published":
             retrain.last_success.set(report.at)
 
-    def updated(self, report: Update) -> None:
+    def updated(self, report: UpdateReport) -> None:
         """See `Observer`."""
         self._retrain.updates.labels(report.outcome).inc()
         self._retrain.update_seconds.observe(report.total_s)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tailrace.retrain.control.drift import Level
-from tailrace.retrain.control.reports import RunReport
-from tailrace.retrain.control.updater import UpdateReport
+from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
 

@@ -21,7 +21,7 @@ from tailrace.declaration.task import Kind
 from tailrace.inference.models.losses import Scores, Targets, losses
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class GateResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate said.
 
     `candidate` and `champion` are mean losses (accuracy: the error rate), `difference` is candidate minus champion with
@@ -39,7 +39,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
 
 
-def compare(gate: Gate, kind: Kind, candidate: Scores, champion: Scores | None, targets: Targets) -> Verdict:
+def compare(gate: Gate, kind: Kind, candidate: Scores, champion: Scores | None, targets: Targets) -> GateResult:
     """Compare scores [n, outputs] (probabilities; the value for regression) on targets [n].
 
     `champion` None: there is none yet, the candidate passes when its scores are finite.
@@ -47,26 +47,26 @@ def compare(gate: Gate, kind: Kind, candidate: Scores, champion: Scores | None, 
     metric = gate.metric_for(kind)
     count = len(targets)
     if not np.isfinite(candidate).all():
-        return Verdict(passed=False, reason="the candidate's scores are not finite", metric=metric, examples=count)
+        return GateResult(passed=False, reason="the candidate's scores are not finite", metric=metric, examples=count)
     loss = losses(metric, kind, candidate, targets)
     mean = float(loss.mean()) if count else None
     if champion is None:
-        return Verdict(passed=True, reason="there is no champion yet", metric=metric, examples=count, candidate=mean)
+        return GateResult(passed=True, reason="there is no champion yet", metric=metric, examples=count, candidate=mean)
     if count < gate.min_examples:
         reason = f"only {count} examples to judge by, {gate.min_examples} are needed"
-        return Verdict(passed=False, reason=reason, metric=metric, examples=count, candidate=mean)
+        return GateResult(passed=False, reason=reason, metric=metric, examples=count, candidate=mean)
     return _compare(gate.confidence, metric, loss, losses(metric, kind, champion, targets))
 
 
 def _compare(
     confidence: float, metric: Metric, candidate: NDArray[np.float64], champion: NDArray[np.float64]
-) -> Verdict:
+) -> GateResult:
     paired = candidate - champion
     difference = float(paired.mean())
     spread = NormalDist().inv_cdf((1 + confidence) / 2) * float(paired.std(ddof=1)) / math.sqrt(len(paired))
     low, high = difference - spread, difference + spread
     word = "worse" if low > 0 else "better" if high < 0 else "as good within noise"
-    return Verdict(
+    return GateResult(
         passed=low <= 0,
         reason=f"{metric} {candidate.mean():.4f} against {champion.mean():.4f} on {len(paired):,} examples: {word}",
         metric=metric,

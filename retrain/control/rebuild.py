@@ -18,10 +18,10 @@ from typing import NamedTuple
 import msgspec
 import torch
 
+from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.online import Online
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.training import Training
-from tailrace.declaration.triggers import Facts
 from tailrace.errors import TailraceError
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Manifest, Range
@@ -110,7 +110,7 @@ class Rebuilder:
         recorded = self._declared.replace(
             training=plan, online=msgspec.convert(facts["online"], Online | None) or False
         )
-        run = runs.run_of("", now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
+        run = runs.run_of(Due("", ""), now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
         rows = [*run.selection.train, *run.selection.holdout]
         job = runs.job(run, recorded, base, [row.features for row in rows], [row.derived for row in rows])
         report(0, 0)

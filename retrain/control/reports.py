@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.promotion_gate import GateResult
 from tailrace.streams.log.records import Out, Record
 
 KEY = b"run/latest"
@@ -23,6 +23,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["published", "refused", "failed"]
     reason: str
     detail: str
+    trigger: str = "other"
+    """The kind of trigger that was due: schedule, labels, age, drift, below, worthwhile; of a user's own, its word."""
     parent: int
     since: float
     at: float
@@ -34,8 +36,21 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     warm: bool = False
     device: str = ""
     version: int | None = None
-    gate: Verdict | None = None
+    gate: GateResult | None = None
     considered: dict[int, int] = {}
+
+
+class UpdateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One update. `outcome`: published, refused by the guard, failed, or overtaken by a run or an operator. Seconds:
+    `seconds` of learning, `total_s` from its begin to the end."""
+
+    outcome: str
+    detail: str
+    labels: int
+    version: int | None
+    loss: float
+    seconds: float
+    total_s: float
 
 
 def run_record(topic: str, report: RunReport) -> Out:

@@ -26,14 +26,15 @@ from typing import Literal, NamedTuple
 import msgspec
 import structlog
 
+from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.gate import Gate
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.declaration.triggers import Facts, first_due
+from tailrace.declaration.triggers import first_due
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Refused
 from tailrace.retrain.control.label_feed import Sight
 from tailrace.retrain.control.observer import Observer
-from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.promotion_gate import GateResult
 from tailrace.retrain.control.publisher import Overtaken, Publisher
 from tailrace.retrain.control.reports import RunReport
 from tailrace.retrain.control.run import Champion, Run, job_of, judge, manifest_of, run_of
@@ -220,11 +221,11 @@ class Retrainer:
         if not self._refilled or len(self._buffer) < self._declared.training.min_examples:
             return
         facts = self._sight.facts()
-        reason = first_due(self._declared.retrain, facts)
-        if reason is not None:
-            self._begin(pool, reason, facts)
+        due = first_due(self._declared.retrain, facts)
+        if due is not None:
+            self._begin(pool, due, facts)
 
-    def _begin(self, pool: ThreadPoolExecutor, reason: str, facts: Facts) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, due: Due, facts: Facts) -> None:
         began, plan = time.perf_counter(), self._declared.training
         champion = self._champion()
         seen = (
@@ -239,13 +240,13 @@ class Retrainer:
         )
         selection = divided(chosen, seen, plan, self._declared.online)
         if not selection.train:
-            logger.warning("no run: no example is mature yet", reason=reason, examples=len(self._buffer))
+            logger.warning("no run: no example is mature yet", reason=due.reason, examples=len(self._buffer))
             self._sight.watch.began(facts)
             return
         warm = champion.fits(self._declared) and plan.start == "warm" and self._refresher is None
-        run = run_of(reason, facts, champion, selection, plan.seed + champion.version, self._declared, warm=warm)
+        run = run_of(due, facts, champion, selection, plan.seed + champion.version, self._declared, warm=warm)
         job = job_of(run, self._declared)
-        logger.info("retraining started", reason=reason, examples=job.train, fresh=job.fresh)
+        logger.info("retraining started", reason=due.reason, examples=job.train, fresh=job.fresh)
         self._publisher.pinned = {champion.version}
         future = pool.submit(self._trainer.train, job, self._tell)
         moved = self._refresher.moved if self._refresher else 0
@@ -338,12 +339,13 @@ class Retrainer:
         outcome: Literal["published", "refused", "failed"],
         detail: str,
         candidate: Candidate | None = None,
-        verdict: Verdict | None = None,
+        verdict: GateResult | None = None,
     ) -> RunReport:
         run = pending.run
         return RunReport(
             outcome=outcome,
-            reason=run.reason,
+            reason=run.due.reason,
+            trigger=run.due.kind,
             detail=detail,
             parent=run.champion.version,
             since=run.facts.now,
@@ -372,7 +374,7 @@ def _committed(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, 
     return {tp: Committed(offset) for tp, offset in positions.items()}
 
 
-def _judged(run: Run, candidate: Candidate, declared: Pipeline) -> Verdict:
+def _judged(run: Run, candidate: Candidate, declared: Pipeline) -> GateResult:
     """The gate's verdict. Raises TrainingFailed for scores that it cannot judge: a user's module may give any."""
     try:
         return judge(run, candidate, declared)

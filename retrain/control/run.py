@@ -8,12 +8,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.declaration.triggers import Facts
 from tailrace.inference.models.losses import Scores
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
-from tailrace.retrain.control.promotion_gate import Verdict, compare
+from tailrace.retrain.control.promotion_gate import GateResult, compare
 from tailrace.retrain.selection.buffer import Selection, ranges_of
 from tailrace.retrain.selection.weights import weigh
 from tailrace.retrain.worker.protocol import Candidate, Job, Learned
@@ -40,9 +40,9 @@ class Champion(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run was started with. `reason`: the trigger's words; `selection`: see `selection.split`."""
+    """What a run was started with. `due`: the trigger's answer; `selection`: see `selection.split`."""
 
-    reason: str
+    due: Due
     facts: Facts
     champion: Champion
     selection: Selection
@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
 
 def run_of(
-    reason: str, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
+    due: Due, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
 ) -> Run:
     """A run on what is `divided`; `warm`: it starts from the champion's weights."""
     wait = None if declared.policy.implicit is None else declared.policy.wait  # after it, silence means a label
     weighed = weigh(selection, declared.task, declared.training, warm=warm, wait=wait)
     weights = None if weighed.weights is None else weighed.weights.tolist()
-    return Run(reason, facts, champion, weighed.selection, seed, len(selection.train), weights, weighed.prior)
+    return Run(due, facts, champion, weighed.selection, seed, len(selection.train), weights, weighed.prior)
 
 
 def job_of(run: Run, declared: Pipeline) -> Job:
@@ -99,7 +99,7 @@ def job(
     )
 
 
-def judge(run: Run, candidate: Candidate, declared: Pipeline) -> Verdict:
+def judge(run: Run, candidate: Candidate, declared: Pipeline) -> GateResult:
     """The gate's verdict on the holdout.
 
     A champion that is no module of today's (the base rate, other features, another network), or has learned the holdout
@@ -123,7 +123,7 @@ def judge(run: Run, candidate: Candidate, declared: Pipeline) -> Verdict:
 
 
 def manifest_of(
-    run: Run, candidate: Candidate, verdict: Verdict, declared: Pipeline, code_digest: str, now: float
+    run: Run, candidate: Candidate, verdict: GateResult, declared: Pipeline, code_digest: str, now: float
 ) -> Manifest:
     """The release's account of itself; the publisher adds its version, size, digest and signature."""
     topic, selection = declared.topics.examples, run.selection
@@ -141,7 +141,7 @@ def manifest_of(
         examples=len(learned),
         code_digest=code_digest,
         seed=run.seed,
-        reason=run.reason,
+        reason=run.due.reason,
         features=ModelSpec.of(declared).features.digest,
         task=declared.task,
         golden=candidate.golden,

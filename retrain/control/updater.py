@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import msgspec
 import numpy as np
 import structlog
 
@@ -24,6 +23,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.releases.manifest import Manifest, Refused
 from tailrace.inference.releases.storage import StoreUnreachable
 from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.retrain.control.reports import UpdateReport
 from tailrace.retrain.control.run import Champion, update_manifest
 from tailrace.retrain.online.chain import Update, Updater
 from tailrace.retrain.online.guard import harm
@@ -35,19 +35,6 @@ from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, Topi
 _REST_S = (0.1, 60.0)  # first and longest pause after failures
 
 logger = structlog.get_logger("tailrace.retrainer")
-
-
-class UpdateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One update. `outcome`: published, refused by the guard, failed, or overtaken by a run or an operator. Seconds:
-    `seconds` of learning, `total_s` from its begin to the end."""
-
-    outcome: str
-    detail: str
-    labels: int
-    version: int | None
-    loss: float
-    seconds: float
-    total_s: float
 
 
 def said(update: Update, state: bytes | None, plan: Online) -> list[Begin | Learn]:

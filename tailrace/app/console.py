@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from tailrace.inference.models.spec import ModelSpec
 from tailrace.monitoring.telemetry.http import PortTaken
 
 if TYPE_CHECKING:
@@ -120,6 +119,7 @@ def _about(console: Console, pipeline: Pipeline, settings: Settings) -> dict[str
 
 
 def _subject(pipeline: Pipeline) -> Subject:
+    from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.loader import base_rate_serving
     from tailrace.monitoring.console.page import Names, Subject
     from tailrace.streams.log.dead_letters import dead_letter_topic
@@ -138,6 +138,7 @@ def _subject(pipeline: Pipeline) -> Subject:
 
 
 def _lent(pipeline: Pipeline) -> Lent:
+    from tailrace.inference.models.spec import ModelSpec
     from tailrace.monitoring.console.input_drift import Shifts
     from tailrace.monitoring.console.next_run import upcoming
     from tailrace.monitoring.console.page import Lent
@@ -163,6 +164,7 @@ def _lent(pipeline: Pipeline) -> Lent:
 def _loader(pipeline: Pipeline, settings: Settings) -> Loader | None:
     """None where no key is trusted: then no release is loaded, and all else is shown."""
     from tailrace.app.factory import trusted_keys
+    from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.releases.signing import BadKey
     from tailrace.inference.serving.loader import Loader
 

@@ -17,7 +17,6 @@ from tailrace.app.settings import Settings
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadSetting
-from tailrace.inference.models.spec import ModelSpec
 from tailrace.streams.log.base import Delivery, Log, Sharing, Unreachable
 from tailrace.streams.log.topology import topology
 
@@ -167,6 +166,7 @@ def build_worker(
     clock: Callable[[], float] = time.time,
 ) -> Runner:
     """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
+    from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.scoring import ScoreStep
     from tailrace.monitoring.telemetry.observers import Inference
     from tailrace.streams.runtime.batch_size import BatchSize

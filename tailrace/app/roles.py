@@ -60,14 +60,13 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
 
     Started by torchrun, it is so on rank 0; every other rank only takes part in training, and ends when rank 0 does.
     """
-    from tailrace.monitoring.telemetry.retraining_observer import Retraining
-    from tailrace.retrain.control.observer import Observer
+    from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver
     from tailrace.retrain.control.publisher import Publisher
     from tailrace.retrain.control.retrainer import Retrainer
     from tailrace.retrain.worker.client import Trainer
     from tailrace.retrain.worker.torchrun import given_ranks
 
-    class Observed(Retraining, Observer):
+    class Observed(RetrainingObserver):
         """Metrics of a retrainer: the two packages do not know each other."""
 
     with _Role("retrainer", pipeline, settings) as role:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from tailrace.backtest.history.growing import Growing, extended
 from tailrace.backtest.policy import Policy
 from tailrace.backtest.result import Drift, Retraining
+from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.gate import Gate
 from tailrace.declaration.online import Online
-from tailrace.declaration.triggers import Facts, first_due
+from tailrace.declaration.triggers import first_due
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state, serialise
@@ -255,15 +256,15 @@ class Simulation:
         if self._run is not None or len(self._buffer) < self._pipeline.training.min_examples:
             return
         facts = self._watch.facts(now)
-        reason = first_due(self._pipeline.retrain, facts)
-        if reason is not None:
-            self._begin_run(reason, facts, known)
+        due = first_due(self._pipeline.retrain, facts)
+        if due is not None:
+            self._begin_run(due, facts, known)
 
-    def _begin_run(self, reason: str, facts: Facts, known: int) -> None:
+    def _begin_run(self, due: Due, facts: Facts, known: int) -> None:
         pipeline, began = self._pipeline, time.perf_counter()
         plan, drift = pipeline.training, facts.drift
         if drift is not None and (drift.loss or drift.features):
-            self._drifts.append(Drift(at=facts.now, what=reason))
+            self._drifts.append(Drift(at=facts.now, what=due.reason))
         seen = {} if pipeline.online else {0: self._seen}
         chosen = self._buffer.select(
             seen, plan, now=facts.now, through=self._through, changed=drift.changed if drift else None
@@ -277,7 +278,7 @@ class Simulation:
             selection = selection._replace(train=[self._served(row) for row in selection.train])
         selection = selection._replace(holdout=[self._served(row) for row in selection.holdout])
         champion = None if self._weights is None else serialise(self._weights)
-        run = run_of(reason, facts, Champion(self._champion), selection, self._seed(), pipeline, warm=warm)
+        run = run_of(due, facts, Champion(self._champion), selection, self._seed(), pipeline, warm=warm)
         told = job(run, pipeline, champion, [], [])
         inputs, _ = self._arrays([*run.selection.train, *run.selection.holdout])
         candidate, failure, steps = None, "", 0
@@ -297,7 +298,7 @@ class Simulation:
         self._watch.ended(at - run.facts.now)
         examples = len(run.selection.train)
         said = Retraining(
-            at=run.facts.now, reason=run.reason, seconds=seconds, examples=examples, gate=failure, released=False
+            at=run.facts.now, reason=run.due.reason, seconds=seconds, examples=examples, gate=failure, released=False
         )
         self._retrainings.append(said)
         if candidate is None:

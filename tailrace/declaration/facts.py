@@ -80,3 +80,10 @@ class Facts(NamedTuple):
     """What the last run took, in seconds from its trigger to its end."""
     events: float | None = None
     """Events scored since the last run was started, labelled or not."""
+
+
+class Due(NamedTuple):
+    """A trigger's answer that a run is due. `kind`: the trigger's, such as "schedule"; `reason`: for people."""
+
+    kind: str
+    reason: str

@@ -16,8 +16,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from tailrace.declaration.durations import seconds, words
-from tailrace.declaration.facts import Facts as Facts
-from tailrace.declaration.facts import Live
+from tailrace.declaration.facts import Due, Facts, Live
 from tailrace.declaration.gate import Metric
 from tailrace.declaration.validation import check_field
 from tailrace.errors import DeclarationError
@@ -29,8 +28,8 @@ _CERTAINTY = 3.0  # standard errors: a figure that is looked at all the time mus
 class Trigger(Protocol):
     """Decides whether a run is due."""
 
-    def due(self, facts: Facts) -> str | None:
-        """The reason in words, with numbers; None when no run is due."""
+    def due(self, facts: Facts) -> Due | None:
+        """The kind of trigger and the reason in words, with numbers; None when no run is due."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -48,14 +47,14 @@ class Schedule(msgspec.Struct, frozen=True):
             hint = 'write five fields, such as "0 * * * *" for every full hour'
             raise DeclarationError(f"Schedule({self.cron!r}) is no cron expression ({error}): {hint}") from None
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when an instant lies in (since, now]."""
         if facts.labels < 1 or facts.now <= facts.since:
             return None
         instant = self._instant(facts.since)
         if instant is None or instant.timestamp() > facts.now:
             return None
-        return f"schedule {self.cron!r}, due {instant:%Y-%m-%d %H:%M} UTC, {facts.labels:,} new labels"
+        return Due("schedule", f"schedule {self.cron!r}, due {instant:%Y-%m-%d %H:%M} UTC, {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
         """When it is due, given labels."""
@@ -75,9 +74,11 @@ class Labels(msgspec.Struct, frozen=True):
         if self.count < 1:
             raise DeclarationError(f"Labels({self.count}): the number of labels must be at least 1")
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when `count` labels have come since the last run."""
-        return f"{facts.labels:,} new labels (every {self.count:,})" if facts.labels >= self.count else None
+        if facts.labels < self.count:
+            return None
+        return Due("labels", f"{facts.labels:,} new labels (every {self.count:,})")
 
 
 class Age(msgspec.Struct, frozen=True):
@@ -92,7 +93,7 @@ class Age(msgspec.Struct, frozen=True):
         if not 0 < seconds(self.duration) < float("inf"):
             raise DeclarationError(f"Age({self.duration!r}): the age must be above 0")
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when the champion, and the last run, are `duration` old."""
         if facts.labels < 1 or facts.created is None:
             return None
@@ -100,7 +101,7 @@ class Age(msgspec.Struct, frozen=True):
         if facts.now - max(facts.created, facts.since) < oldest:
             return None
         age = words(facts.now - facts.created)
-        return f"champion is {age} old (at most {words(oldest)}), {facts.labels:,} new labels"
+        return Due("age", f"champion is {age} old (at most {words(oldest)}), {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
         """When it is due, given labels."""
@@ -134,21 +135,22 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         for name, (good, range_) in fine.items():
             check_field(self, name, good, range_)
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when something has drifted since the last run, or to follow up a rise of the loss."""
         drift = facts.drift
         if facts.labels < 1 or drift is None:
             return None
         if drift.loss is not None:
             rise = drift.loss
-            return f"loss rose from {rise.before:.4f} to {rise.after:.4f}, {rise.labels:,} labels ago"
+            return Due("drift", f"loss rose from {rise.before:.4f} to {rise.after:.4f}, {rise.labels:,} labels ago")
         if drift.features:
             most = max(drift.features, key=lambda change: change.statistic)
             others = f" and {len(drift.features) - 1} more" if len(drift.features) > 1 else ""
-            return f"{most.what}{others} shifted: stability index {most.statistic:.2f} (at most {most.threshold:.2f})"
+            shift = f"{most.what}{others} shifted"
+            return Due("drift", f"{shift}: stability index {most.statistic:.2f} (at most {most.threshold:.2f})")
         if drift.changed is None or not 0 < 2 * drift.learned <= min(drift.changed, self.settle):
             return None
-        return f"{drift.changed:,} labels since the loss rose, {drift.learned:,} at the last run"
+        return Due("drift", f"{drift.changed:,} labels since the loss rose, {drift.learned:,} at the last run")
 
 
 class Below(msgspec.Struct, frozen=True):
@@ -173,7 +175,7 @@ class Below(msgspec.Struct, frozen=True):
         if self.over < 2:
             raise DeclarationError(f"Below(over={self.over!r}): it must be at least 2 labels")
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when `over` labels have been measured and are worse than the reference."""
         live = live_of(facts, self.metric, self.over)
         if facts.labels < 1 or live is None or live.labels < self.over:
@@ -186,7 +188,7 @@ class Below(msgspec.Struct, frozen=True):
         if not worse or reference is None:
             return None
         found, wanted = self._loss(live.mean), self._loss(reference)
-        return f"{self.metric} {found:.4f} over {live.labels:,} labels (should be {wanted:.4f})"
+        return Due("below", f"{self.metric} {found:.4f} over {live.labels:,} labels (should be {wanted:.4f})")
 
     def _loss(self, value: float) -> float:
         """A metric's value as a loss, and back."""
@@ -221,7 +223,7 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
         if self.metric not in METRICS:
             raise DeclarationError(f"Worthwhile(metric={self.metric!r}): the metrics are {', '.join(METRICS)}")
 
-    def due(self, facts: Facts) -> str | None:
+    def due(self, facts: Facts) -> Due | None:
         """Due when what staleness has cost since the last run exceeds what a run costs."""
         live = live_of(facts, self.metric, 0)
         if facts.labels < 1 or live is None:
@@ -231,7 +233,8 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
         cost = (self.first_s if facts.run_s is None else facts.run_s) * self.price / 3600
         if not saved > cost:
             return None
-        return f"a run saves {saved:.4g} and costs {cost:.4g}: {self.metric} {live.mean:.4f}, was {live.reference:.4f}"
+        loss = f"{self.metric} {live.mean:.4f}, was {live.reference:.4f}"
+        return Due("worthwhile", f"a run saves {saved:.4g} and costs {cost:.4g}: {loss}")
 
 
 def live_of(facts: Facts, metric: str, over: int) -> Live | None:
@@ -245,6 +248,6 @@ def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
     return min((time for time in timed if time is not None and math.isfinite(time)), default=None)
 
 
-def first_due(triggers: Sequence[Trigger], facts: Facts) -> str | None:
-    """The reason of the first trigger, in declared order, that is due."""
-    return next((reason for trigger in triggers if (reason := trigger.due(facts)) is not None), None)
+def first_due(triggers: Sequence[Trigger], facts: Facts) -> Due | None:
+    """The answer of the first trigger, in declared order, that is due."""
+    return next((due for trigger in triggers if (due := trigger.due(facts)) is not None), None)

@@ -27,6 +27,7 @@ NAMES = {
     "Recency",
     "Reservoir",
     "Schedule",
+    "TailraceError",
     "Training",
     "Vector",
     "Window",

@@ -14,9 +14,8 @@ from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import Store
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.publisher import Publisher
-from tailrace.retrain.control.reports import RunReport
+from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.retrain.control.retrainer import Retrainer
-from tailrace.retrain.control.updater import UpdateReport
 from tailrace.retrain.worker.client import Trainer
 from tailrace.streams.log.records import Example, Out
 from tailrace.streams.log.sqlite.log import SqliteLog

@@ -30,7 +30,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert policy.name == "hourly"
     assert policy.pipeline.online == Online(labels=20)
     assert policy.pipeline.retrain == (Schedule("0 * * * *"), Labels(500), Drift(effect=0.2), Age("6h"))
-    assert (policy.pipeline.training.window, policy.training.start) == (9000, "scratch")
+    assert (policy.pipeline.training.window, policy.pipeline.training.start) == (9000, "scratch")
     assert policy.pipeline.training.epochs == BASE.pipeline.training.epochs
     assert policy.pipeline.gate.confidence == 0.9
     assert policy.settings()["online"] == "labels=20"
@@ -40,7 +40,7 @@ def test_online_can_be_switched_on_and_off() -> None:
     """`true` is the usual rhythm, `false` none; what is not named stays."""
     assert changed(BASE, {"online": True}, "x").pipeline.online == Online()
     assert changed(Policy.of(tiny.online), {"online": False, "retrain": [{"labels": 5}]}, "x").pipeline.online is None
-    assert changed(BASE, {}, "x").retrain == BASE.retrain
+    assert changed(BASE, {}, "x").pipeline.retrain == BASE.pipeline.retrain
     assert changed(BASE, {"name": "mine"}, "x").name == "mine"
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tailrace.declaration.facts import Change, DriftSignals, Live
+from tailrace.declaration.facts import Change, DriftSignals, Due, Live
 from tailrace.declaration.triggers import (
     Age,
     Below,
@@ -30,15 +30,15 @@ def at(text: str) -> float:
 def test_labels_are_due_at_their_count_and_say_so() -> None:
     """A label trigger is silent one label early and names the numbers when due."""
     assert Labels(2_000).due(Facts(now=0, since=0, labels=1_999)) is None
-    assert Labels(2_000).due(Facts(now=0, since=0, labels=2_345)) == "2,345 new labels (every 2,000)"
+    assert Labels(2_000).due(Facts(now=0, since=0, labels=2_345)) == Due("labels", "2,345 new labels (every 2,000)")
 
 
 def test_a_schedule_is_due_at_its_instant() -> None:
     """A schedule is silent before its instant, due at it, and names it."""
     since = at("2024-05-01T10:20:00")
     assert Schedule("0 * * * *").due(Facts(at("2024-05-01T10:59:59"), since, 5)) is None
-    reason = Schedule("0 * * * *").due(Facts(at("2024-05-01T11:00:00"), since, 5))
-    assert reason == "schedule '0 * * * *', due 2024-05-01 11:00 UTC, 5 new labels"
+    due = Schedule("0 * * * *").due(Facts(at("2024-05-01T11:00:00"), since, 5))
+    assert due == Due("schedule", "schedule '0 * * * *', due 2024-05-01 11:00 UTC, 5 new labels")
 
 
 def test_a_late_check_makes_up_for_the_missed_instant() -> None:
@@ -70,7 +70,7 @@ def test_the_first_declared_trigger_gives_the_reason() -> None:
     """Of several due triggers the first declared one is named; of none, none."""
     facts = Facts(at("2024-05-01T13:30:00"), at("2024-05-01T12:30:00"), 10)
     assert first_due((Schedule("0 * * * *"), Labels(5)), facts) == Schedule("0 * * * *").due(facts)
-    assert first_due((Labels(11), Labels(10)), facts) == "10 new labels (every 10)"
+    assert first_due((Labels(11), Labels(10)), facts) == Due("labels", "10 new labels (every 10)")
     assert first_due((Labels(11),), facts) is None
 
 
@@ -80,7 +80,9 @@ HOUR = 3600.0
 def test_an_old_champion_is_replaced_and_its_age_told() -> None:
     """Age is silent while the champion is young, and names its age when it is not."""
     assert Age("6h").due(Facts(6 * HOUR - 1, 0, 9, created=0)) is None
-    assert Age("6h").due(Facts(9 * HOUR, 0, 9, created=0)) == "champion is 9 h old (at most 6 h), 9 new labels"
+    assert Age("6h").due(Facts(9 * HOUR, 0, 9, created=0)) == Due(
+        "age", "champion is 9 h old (at most 6 h), 9 new labels"
+    )
     assert Age("6h").due(Facts(9 * HOUR, 0, 9)) is None, "of release 0 nobody knows the age"
 
 
@@ -95,9 +97,9 @@ def test_drift_says_what_has_drifted() -> None:
     rise = Change("loss", 0.3, 0.2, 412, before=0.31, after=0.61)
     shifts = (Change("wind", 0.4, 0.25, 1_000), Change("hour", 0.9, 0.25, 1_000))
     both = Facts(0, 0, 5, drift=DriftSignals(rise, shifts, changed=412))
-    assert Drift().due(both) == "loss rose from 0.3100 to 0.6100, 412 labels ago"
+    assert Drift().due(both) == Due("drift", "loss rose from 0.3100 to 0.6100, 412 labels ago")
     shifted = Facts(0, 0, 5, drift=DriftSignals(None, shifts))
-    assert Drift().due(shifted) == "hour and 1 more shifted: stability index 0.90 (at most 0.25)"
+    assert Drift().due(shifted) == Due("drift", "hour and 1 more shifted: stability index 0.90 (at most 0.25)")
     assert Drift().due(Facts(0, 0, 5, drift=DriftSignals())) is None
 
 
@@ -119,7 +121,9 @@ def live(mean: float, labels: int = 2_000, over: int = 2_000, **more: float) -> 
 def test_a_metric_below_a_number_is_due() -> None:
     """Accuracy below the given share is due once enough labels were measured, and speaks in the metric's own sense."""
     low = Below("accuracy", 0.9)
-    assert low.due(Facts(0, 0, 5, live=live(0.12))) == "accuracy 0.8800 over 2,000 labels (should be 0.9000)"
+    assert low.due(Facts(0, 0, 5, live=live(0.12))) == Due(
+        "below", "accuracy 0.8800 over 2,000 labels (should be 0.9000)"
+    )
     assert low.due(Facts(0, 0, 5, live=live(0.08))) is None
     assert low.due(Facts(0, 0, 5, live=live(0.12, labels=1_999))) is None
     assert Below("log_loss", 0.9).due(Facts(0, 0, 5, live=live(0.12))) is None, "another metric was measured"
@@ -138,7 +142,7 @@ def test_a_run_is_worth_it_when_it_saves_more_than_it_costs() -> None:
     staleness = (Live("log_loss", 0, 10_000, 0.7, 0.0, 0.5),)
     facts = Facts(0, 0, 10_000, live=staleness, run_s=HOUR)
     worth = Worthwhile(value=0.01, price=15).due(facts)
-    assert worth == "a run saves 20 and costs 15: log_loss 0.7000, was 0.5000"
+    assert worth == Due("worthwhile", "a run saves 20 and costs 15: log_loss 0.7000, was 0.5000")
     assert Worthwhile(value=0.01, price=25).due(facts) is None
     assert Worthwhile(value=0.01, price=25).due(facts._replace(events=20_000.0)) is not None, (
         "events without labels count"

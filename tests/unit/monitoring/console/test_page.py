@@ -20,7 +20,7 @@ from tailrace.monitoring.console.page import Flow, View, Waiting
 from tailrace.monitoring.console.quality import POINTS, Quality
 from tailrace.monitoring.console.tail import ROWS
 from tailrace.monitoring.console.verdict import Signs, verdict
-from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.promotion_gate import GateResult
 from tailrace.retrain.control.reports import RunReport, run_record
 from tailrace.streams.log.codec import Malformed
 from tailrace.streams.log.dead_letters import dead_letter
@@ -39,7 +39,7 @@ def written(*outs: Out, start: int = 0, at: float = NOW) -> list[Record]:
 
 
 def report(version: int | None, reason: str = "150 new labels (every 150)") -> Out:
-    gate = Verdict(passed=bool(version), reason="log_loss 0.5 against 0.6", metric="log_loss", examples=50)
+    gate = GateResult(passed=bool(version), reason="log_loss 0.5 against 0.6", metric="log_loss", examples=50)
     outcome = "published" if version else "refused"
     return run_record(
         "models",

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -17,7 +17,8 @@ from tailrace.monitoring.telemetry.histogram import Tally
 from tailrace.monitoring.telemetry.lag import LagCollector, Reached
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 from tailrace.monitoring.telemetry.observers import Inference, Joining, RunnerObserver
-from tailrace.monitoring.telemetry.retraining_observer import Retraining, foremost
+from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver, foremost
+from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch, Committed, Topic, TopicPartition
 from tailrace.streams.log.codec import Malformed
@@ -53,16 +54,17 @@ class Step:
         return 70.0
 
 
-class Report(NamedTuple):
-    """A run's report as `Retraining` sees it."""
+def run_report(outcome: Literal["published", "refused", "failed"], trigger: str, at: float = 1_000.0) -> RunReport:
+    """The report of a run of two seconds on a GPU."""
+    return RunReport(
+        outcome=outcome, reason="", trigger=trigger, detail="", parent=0, since=0.0, at=at, examples=300, fresh=300,
+        total_s=2.0, seconds=0.5, device="cuda",
+    )  # fmt: skip
 
-    outcome: str
-    reason: str
-    total_s: float = 2.0
-    seconds: float = 0.5
-    at: float = 1_000.0
-    examples: int = 300
-    device: str = "cuda"
+
+def update_report(outcome: Literal["published", "refused"]) -> UpdateReport:
+    """The report of an online update of fifty labels."""
+    return UpdateReport(outcome=outcome, detail="", labels=50, version=None, loss=0.6, seconds=0.05, total_s=0.1)
 
 
 @pytest.fixture
@@ -223,9 +225,9 @@ def test_join_is_observed(metrics: Metrics) -> None:
 
 def test_runs_are_observed(metrics: Metrics) -> None:
     """Runs are counted by one word for their trigger; only a published release counts as success."""
-    observer = Retraining(metrics)
-    observer.ran(Report("published", "2,000 new labels (every 2,000)", at=1_000.0), {"train": 0.5, "gate": 0.1})
-    observer.ran(Report("refused", "schedule '0 * * * *', due 12:00, 3 new labels", at=2_000.0), {"train": 0.5})
+    observer = RetrainingObserver(metrics)
+    observer.ran(run_report("published", "labels", at=1_000.0), {"train": 0.5, "gate": 0.1})
+    observer.ran(run_report("refused", "schedule", at=2_000.0), {"train": 0.5})
     assert value(metrics, "tailrace_retrain_runs_total", trigger="labels", outcome="published") == 1
     assert value(metrics, "tailrace_retrain_runs_total", trigger="schedule", outcome="refused") == 1
     assert value(metrics, "tailrace_retrain_seconds_sum") == 4.0
@@ -237,7 +239,7 @@ def test_runs_are_observed(metrics: Metrics) -> None:
 
 def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
     """Examples and those that are none, quality, what waits, drift: the features nearest their thresholds by name."""
-    observer = Retraining(metrics)
+    observer = RetrainingObserver(metrics)
     letter = Malformed(Record("examples", 0, 7, 0, None, b"?"), "unfit", "")
     observer.taken(9, [letter])
     observer.measured({"examples": 9.0, "log_loss": 0.5, "accuracy": 0.75, "calibration_error": 0.1})
@@ -314,47 +316,16 @@ def test_health_is_silence_too_long() -> None:
 
 
 def test_runs_and_updates_are_observed(metrics: Metrics) -> None:
-    """Runs by the trigger that their reason tells, their progress; updates by outcome, and what they learned."""
-    observer = Retraining(metrics)
-    for reason, trigger in [
-        ("schedule '0 * * * *', due 2026-01-01 10:00 UTC, 5 new labels", "schedule"),
-        ("2,004 new labels (every 2,000)", "labels"),
-        ("champion is 7 h old (at most 6 h), 12 new labels", "age"),
-        ("loss rose from 0.3000 to 0.5000, 250 labels ago", "drift"),
-        ("amount and 2 more shifted: stability index 0.60 (at most 0.25)", "drift"),
-        ("400 labels since the loss rose, 200 at the last run", "drift"),
-        ("log_loss 0.5000 over 2,000 labels (should be 0.4000)", "below"),
-        ("a run saves 3 and costs 1: log_loss 0.5000, was 0.4000", "worthwhile"),
-    ]:
-        before = value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") or 0
-        observer.ran(Ran(reason), {})
-        assert value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") == before + 1, reason
+    """Runs are counted by their trigger, updates by outcome; progress, loss and labels are set."""
+    observer = RetrainingObserver(metrics)
+    for trigger in ("schedule", "labels", "age", "drift", "below", "worthwhile", "other"):
+        observer.ran(run_report("refused", trigger), {})
+        assert value(metrics, "tailrace_retrain_runs_total", trigger=trigger, outcome="refused") == 1
     observer.progressed(30, 120, 0.5)
     assert value(metrics, "tailrace_retrain_progress_ratio") == 0.25
     assert value(metrics, "tailrace_retrain_loss") == 0.5
-    observer.updated(Updated("published"))
-    observer.updated(Updated("refused"))
+    observer.updated(update_report("published"))
+    observer.updated(update_report("refused"))
     assert value(metrics, "tailrace_updates_total", outcome="published") == 1
     assert value(metrics, "tailrace_updated_labels_total") == 50
     assert value(metrics, "tailrace_update_seconds_count") == 2
-
-
-class Ran(NamedTuple):
-    """A run that the gate refused."""
-
-    reason: str
-    outcome: str = "refused"
-    total_s: float = 1.0
-    seconds: float = 0.5
-    at: float = 0.0
-    examples: int = 0
-    device: str = "cpu"
-
-
-class Updated(NamedTuple):
-    """An online update of fifty labels."""
-
-    outcome: str
-    labels: int = 50
-    total_s: float = 0.1
-    loss: float = 0.6

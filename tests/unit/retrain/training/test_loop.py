@@ -26,7 +26,7 @@ from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state
-from tailrace.retrain.control.promotion_gate import Verdict
+from tailrace.retrain.control.promotion_gate import GateResult
 from tailrace.retrain.control.run import Champion, Run, judge
 from tailrace.retrain.selection.buffer import Row, Selection
 from tailrace.retrain.training.batches import ages
@@ -248,7 +248,7 @@ def test_scores_of_other_classes_are_not_compared(trainer: Trainer) -> None:
     other = [msgspec.structs.replace(row, scores=[0.2, 0.3, 0.5]) for row in made[300:340]]
     candidate = trainer.train(job())
 
-    def judged(version: int, holdout: list[Row]) -> Verdict:
+    def judged(version: int, holdout: list[Row]) -> GateResult:
         run = Run("by hand", Facts(0.0, 0.0, 0), Champion(version), Selection(made[:300], 300, holdout, {}), seed=1)
         return judge(run, candidate, tiny.pipeline)
 
