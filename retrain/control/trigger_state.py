@@ -1,6 +1,6 @@
 """From examples and runs to facts (deterministic): the same object serves the live retrainer and a backtest.
 
-    take(examples) ... facts(now) -> a trigger is due -> began(facts) -> take ... -> ended(seconds), published(...)
+    take(examples) ... facts(now) -> a trigger is due -> run_started(facts) -> take ... -> run_ended(seconds), published(...)
 
 Nothing here reads a clock, and what is measured does not depend on how examples were batched.
 """
@@ -23,7 +23,7 @@ from tailrace.inference.models.losses import Scores, Targets, losses
 from tailrace.retrain.control.drift import DriftMonitor, Losses
 
 
-class Watch:
+class TriggerState:
     """What the declared triggers need to know, and no more: without them nothing is watched.
 
     `metric` is that of losses given without a name. `since`: when the last run was started; infinite: the first label
@@ -137,7 +137,7 @@ class Watch:
             events=self._events,
         )
 
-    def began(self, facts: Facts) -> None:
+    def run_started(self, facts: Facts) -> None:
         """A run was started with these facts: what they tell is considered."""
         self._labels, self._since = 0, facts.now
         self._events = None if self._events is None else 0
@@ -146,7 +146,7 @@ class Watch:
         for window in self._live:
             window.clear()
 
-    def ended(self, seconds: float) -> None:
+    def run_ended(self, seconds: float) -> None:
         """A run has ended, whatever came of it; `seconds` from its trigger."""
         self._run_s = seconds
 
