@@ -30,6 +30,7 @@ from tailrace.retrain.online.guard import harm
 from tailrace.retrain.selection.buffer import Row
 from tailrace.retrain.worker.client import TrainingFailed, Trains
 from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
 
 _REST_S = (0.1, 60.0)  # first and longest pause after failures
@@ -75,7 +76,7 @@ class Refresher:
         self._trained_through = -math.inf
         self._again = False  # the chunk under way killed a twin before
         self._unfit: int | None = None  # the release whose weights the declared module does not take
-        self._pause = 0.0  # seconds of rest after the last failure
+        self._backoff = Backoff(*_REST_S)
         self._resumes = -math.inf  # when that rest is over
         self.newest: int | None = None
         """The release that this process published last."""
@@ -173,7 +174,8 @@ class Refresher:
             self.newest = version
             self._trained_through = draft.trained_through
             self._tell("published", "", len(rows), version, learned)
-            self._again, self._pause = False, 0.0
+            self._again = False
+            self._backoff.reset()
 
     def _drafted(self, learned: Learned, rows: list[Row]) -> Manifest:
         """Raises Overtaken, and Refused for an update that does harm."""
@@ -207,9 +209,7 @@ class Refresher:
         self._tell(outcome, detail, labels)
 
     def _rest(self) -> None:
-        first, longest = _REST_S
-        self._pause = min(max(first, 2 * self._pause), longest)
-        self._resumes = self._clock() + self._pause
+        self._resumes = self._clock() + self._backoff.pause()
 
     def _tell(
         self, outcome: str, detail: str, labels: int, version: int | None = None, learned: Learned | None = None
