@@ -26,8 +26,8 @@ from tailrace.retrain.control.run import update_manifest
 from tailrace.retrain.online.chain import Update
 from tailrace.retrain.worker.client import TrainingFailed, Trains
 from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
-from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
 from tailrace.streams.log.backoff import Backoff
+from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
 
 logger = structlog.get_logger("tailrace.retrainer")
 

@@ -38,9 +38,9 @@ from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.selection.examples import Intake
 from tailrace.retrain.worker.client import TrainingFailed, Trains
 from tailrace.retrain.worker.protocol import Candidate, Progress
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Batch, Committed, Log, Reader, TooLarge, TopicMissing, TopicPartition
 from tailrace.streams.log.codec import Malformed
-from tailrace.streams.log.backoff import Backoff
 
 _READ = 5_000
 _PAUSE_S = 0.1
@@ -66,6 +66,10 @@ class Retrainer:
     trained in `trainer`'s process, online updates in `updates`'s. `code_digest` goes into each manifest; `clock` gives
     unix seconds; `observer` is informed of every step. `malformed` counts unusable examples.
     """
+
+    _core: RetrainingCore
+    _feed: LabelFeed
+    _updates: OnlineUpdates | None = None
 
     def __init__(
         self,
@@ -160,7 +164,6 @@ class Retrainer:
             self._declared, triggers, learned={tp.partition: at for tp, at in committed.items()}
         )
         self._feed = LabelFeed(self._declared, triggers, self._observer, self._clock)
-        self._updates: OnlineUpdates | None = None
         if self._updates_trainer is not None:
             self._updates = OnlineUpdates(
                 self._declared,
@@ -256,7 +259,7 @@ class Retrainer:
         self._training = _Training(started, future, {"select": time.perf_counter() - started})
         assert self._core.run is not None
         self._considered = self._core.run.considered
-        self._feed.tell_waiting()
+        self._feed.report_waiting()
 
     def _report_progress(self, progress: Progress) -> None:
         logger.debug("retraining", step=progress.step, steps=progress.steps, loss=round(progress.loss, 4))
@@ -295,7 +298,7 @@ class Retrainer:
             **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
         )
         self._observer.ran(report, training.stages)
-        self._feed.tell_waiting()
+        self._feed.report_waiting()
 
     def _conclude(self, training: _Training, reader: Reader) -> RunReport:
         """Judge the candidate and write the result of the run, in one transaction with its positions."""
@@ -318,9 +321,7 @@ class Retrainer:
         except Exception as error:
             raise TrainingFailed("error", f"the gate cannot judge it: {type(error).__name__}: {error}") from error
 
-    def _write_result(
-        self, training: _Training, candidate: Candidate, result: RunResult, reader: Reader
-    ) -> RunReport:
+    def _write_result(self, training: _Training, candidate: Candidate, result: RunResult, reader: Reader) -> RunReport:
         gate, detail = result.gate, result.gate.reason
         if gate.passed:
             report = self._report(training, "published", gate.reason, candidate, result)

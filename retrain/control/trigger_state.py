@@ -1,8 +1,10 @@
-"""From examples and runs to facts (deterministic): the same object serves the live retrainer and a backtest.
+"""Facts that triggers look at, kept up to date from examples and runs (deterministic).
 
-    take(examples) ... facts(now) -> a trigger is due -> run_started(facts) -> take ... -> run_ended(seconds), published(...)
+    take(examples) ... facts(now) -> a trigger is due -> run_started(facts) -> take ... -> run_ended(seconds),
+    published(...)
 
-Nothing here reads a clock, and what is measured does not depend on how examples were batched.
+The same class serves the live retrainer and a backtest. Nothing here reads a clock, and the figures do not depend on
+how examples were batched.
 """
 
 from __future__ import annotations

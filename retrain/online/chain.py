@@ -147,9 +147,9 @@ class UpdatePlanner:
         return again
 
     def restart(self, learned: Mapping[int, int]) -> None:
-        """A release that has learned the rows below `learned` (partition -> offset), and no others, became the champion.
+        """Start again from a new champion, which has learned the rows below `learned` (partition -> offset) and no others.
 
-        The update under way will fail.
+        The update under way will be overtaken.
         """
         rows = [*self._replayed, *self._waiting]
         self._replayed, self._waiting = [], deque()

@@ -2,8 +2,8 @@
 
     labels --> updates, runs --> releases, each in force when its training would have ended --> scores
 
-`retrain.control.core` decides, as it does in the live retrainer; the same code learns, judges and scores. Training takes
-no time here but is charged to the simulated clock at a stated rate, so a backtest repeats exactly on any machine.
+`retrain.control.core` decides, as it does in the live retrainer; the same code learns, judges and scores. Training
+takes no time here but is charged to the simulated clock at a stated rate, so a backtest repeats exactly on any machine.
 Importing this module imports torch.
 """
 
