@@ -49,14 +49,14 @@ class Running:
         self.updates: list[UpdateReport] = []
         self.error: BaseException | None = None
         self.trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}")
-        self.twin = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
+        self.update_trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
         self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
         self.retrainer = Retrainer(
             log,
             declared,
             self.publisher,
             self.trainer,
-            twin=self.twin,
+            updates=self.update_trainer,
             code_digest="abc",
             observer=Recorder(self),
         )
