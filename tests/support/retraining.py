@@ -48,8 +48,8 @@ class Running:
         self.reports: list[RunReport] = []
         self.updates: list[UpdateReport] = []
         self.error: BaseException | None = None
-        self.trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}")
-        self.twin = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
+        self.trainer = Trainer(tiny.LOADER, f"support.retrain_pipeline:{name}")
+        self.twin = Trainer(tiny.LOADER, f"support.retrain_pipeline:{name}") if declared.online else None
         self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
         self.retrainer = Retrainer(
             log,
