@@ -85,7 +85,7 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
     def crash(report: RunReport, stages: Mapping[str, float]) -> None:
         raise InterruptedError
 
-    running = start(tiny.lengthy, "lengthy")
+    running = start(tiny.lengthy, "lengthy", process=True)
     running.retrainer._observer.ran = crash  # type: ignore[method-assign]
     append(log, tiny.examples(400))
     running.until(lambda: running.retrainer.training)
@@ -96,7 +96,7 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
     assert isinstance(running.error, InterruptedError)
     run = newest(log)
     assert (run.updates, sum(part.end - part.start for part in run.ranges), committed(log)) == (None, 400, 400)
-    successor = start(tiny.lengthy, "lengthy")
+    successor = start(tiny.lengthy, "lengthy", process=True)
     successor.until(lambda: learned(successor) == 100)
     successor.close()
     made = newest(log)
@@ -129,7 +129,7 @@ def test_after_a_change_of_the_declaration_all_is_learned_anew(log: SqliteLog, s
 def test_a_module_that_raises_stops_nothing(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Updates by a user's module fail while it raises, and succeed in a new process when it does not any more."""
     monkeypatch.setenv("MOOD", "raise")
-    running = start(tiny.raising, "raising")
+    running = start(tiny.raising, "raising", process=True)
     append(log, tiny.examples(60))
     running.until(lambda: len(running.updates) == 1)
     assert running.updates[0].outcome == "failed"
