@@ -12,7 +12,7 @@ from tailrace.monitoring.telemetry.dashboards import DASHBOARDS, build
 from tailrace.monitoring.telemetry.definitions import Defined
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _HEAD = """# Metrics
 
 Each role serves its own at `/metrics`, in Prometheus' text format; `monitoring.host` and `monitoring.port` say where.

@@ -91,12 +91,18 @@ class Drift(Group):
         super().__init__(registry)
         self.score = self._gauge(
             "tailrace_drift_score",
-            "Stability index of a feature (the 20 nearest their thresholds; other: the most of the rest), or rise of "
-            "the loss (feature=loss).",
+            "Population stability index of a feature, in nats: the 20 nearest to their thresholds, and the nearest of "
+            "the remaining ones as (other).",
             "feature",
         )
         self.threshold = self._gauge(
-            "tailrace_drift_threshold", "What the score of a feature, or the loss, must pass to be drift.", "feature"
+            "tailrace_drift_threshold", "Score of a feature above which it is signalled as drift.", "feature"
+        )
+        self.loss_score = self._gauge(
+            "tailrace_drift_loss_score", "Rise of the live loss at the clearest change point, in units of the loss."
+        )
+        self.loss_threshold = self._gauge(
+            "tailrace_drift_loss_threshold", "Rise of the live loss above which it is signalled as drift."
         )
         self.detections = self._counter(
             "tailrace_drift_detections_total", "Times that drift was signalled, by kind.", kind=("loss", "inputs")

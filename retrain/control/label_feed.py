@@ -42,8 +42,8 @@ class Sight:
         watch.see(task.kind, scores, targets, lambda: inputs.take(told), max(times), oldest_label_time=min(times))
         self._quality.take(scores, targets)
         self._observer.measured(self._quality.figures())
-        if watch.monitor is not None:
-            self._observer.drifted(watch.monitor.levels, watch.monitor.detections)
+        if (monitor := watch.monitor) is not None:
+            self._observer.drifted(monitor.levels, monitor.loss_level, monitor.detections)
         self.tell_waiting()
 
     def facts(self) -> Facts:

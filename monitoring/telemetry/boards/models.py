@@ -127,9 +127,12 @@ ROWS = (
         "Drift",
         (
             Panel(
-                "Nearness to drift", "Score of each feature, and of the loss, by its threshold: above 1 is drift.",
+                "Nearness to drift", "Score of each feature and of the loss divided by its threshold; drift above 1.",
                 "percentunit",
-                (("max by (feature) (tailrace_drift_score / (tailrace_drift_threshold > 0))", "{{feature}}"),),
+                (
+                    ("max by (feature) (tailrace_drift_score / (tailrace_drift_threshold > 0))", "{{feature}}"),
+                    ("max(tailrace_drift_loss_score / (tailrace_drift_loss_threshold > 0))", "loss (not a feature)"),
+                ),
                 width=12, least=None,
             ),
             Panel(

@@ -18,6 +18,7 @@ from tailrace.monitoring.telemetry.lag import LagCollector, Reached
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 from tailrace.monitoring.telemetry.observers import Inference, Joining, RunnerObserver
 from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver, foremost
+from tailrace.retrain.control.drift import Level
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch, Committed, Topic, TopicPartition
@@ -27,6 +28,7 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 
 UNITS = ("_seconds", "_bytes", "_records", "_info", "_total", "_ratio", "_loss", "_error", "_labels", "_examples")
 DIMENSIONLESS = {"tailrace_drift_score", "tailrace_drift_threshold"}
+LOSS_UNITS = {"tailrace_drift_loss_score", "tailrace_drift_loss_threshold"}  # of the metric that the trigger watches
 
 
 class Step:
@@ -87,7 +89,7 @@ def test_names_end_in_units_and_have_help(metrics: Metrics) -> None:
     assert len({defined.meaning for defined in ours}) == len({defined.name for defined in ours}) == len(ours)
     for defined in ours:
         name = defined.name
-        assert name.endswith(UNITS) or name in DIMENSIONLESS, name
+        assert name.endswith(UNITS) or name in DIMENSIONLESS | LOSS_UNITS, name
         assert re.fullmatch(r"[a-z_]+", name), name
         assert name.endswith("_total") == (defined.kind == "counter"), name
         assert defined.meaning.endswith("."), name
@@ -244,9 +246,9 @@ def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
     observer.taken(9, [letter])
     observer.measured({"examples": 9.0, "log_loss": 0.5, "accuracy": 0.75, "calibration_error": 0.1})
     observer.watched(3, 1_500.0)
-    levels = {f"f{n:02}": (n / 100, 0.25) for n in range(30)} | {"loss": (-0.1, 0.2)}
-    observer.drifted(levels, {"loss": 1, "inputs": 2})
-    observer.drifted({"f00": (0.5, 0.25)} | levels | {"f00": (0.5, 0.25)}, {"loss": 1, "inputs": 5})
+    levels = {f"f{n:02}": Level(n / 100, 0.25) for n in range(30)}
+    observer.drifted(levels, Level(-0.1, 0.2), {"loss": 1, "inputs": 2})
+    observer.drifted(levels | {"f00": Level(0.5, 0.25)}, Level(-0.1, 0.2), {"loss": 1, "inputs": 5})
     assert value(metrics, "tailrace_examples_total") == 9
     assert value(metrics, "tailrace_dead_letters_total", reason="unfit") == 1
     assert value(metrics, "tailrace_quality_accuracy_ratio", role="champion") == 0.75
@@ -255,9 +257,24 @@ def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
     assert value(metrics, "tailrace_drift_detections_total", kind="inputs") == 5
     assert value(metrics, "tailrace_drift_score", feature="f00") == 0.5
     assert value(metrics, "tailrace_drift_score", feature="f10") is None
-    assert value(metrics, "tailrace_drift_score", feature="other") == 0.1
-    assert value(metrics, "tailrace_drift_threshold", feature="loss") == 0.2
-    assert len(foremost(levels)) == 22
+    assert value(metrics, "tailrace_drift_score", feature="(other)") == 0.1
+    assert value(metrics, "tailrace_drift_loss_score") == -0.1
+    assert value(metrics, "tailrace_drift_loss_threshold") == 0.2
+    assert len(foremost(levels)) == 21
+
+
+def test_features_named_loss_and_other_have_their_own_series(metrics: Metrics) -> None:
+    """Features named `loss` and `other` collide neither with the loss of the model nor with the remaining features."""
+    observer = RetrainingObserver(metrics)
+    levels = {f"f{n:02}": Level(n / 100, 0.25) for n in range(30)}
+    observer.drifted(
+        levels | {"loss": Level(0.4, 0.25), "other": Level(0.5, 0.25)}, Level(0.01, 0.02), {"loss": 0, "inputs": 2}
+    )
+    assert value(metrics, "tailrace_drift_score", feature="loss") == 0.4
+    assert value(metrics, "tailrace_drift_score", feature="other") == 0.5
+    assert value(metrics, "tailrace_drift_score", feature="(other)") == 0.11
+    assert value(metrics, "tailrace_drift_loss_score") == 0.01
+    assert value(metrics, "tailrace_drift_loss_threshold") == 0.02
 
 
 def test_observers_need_no_metrics() -> None:
