@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from tailrace.monitoring.telemetry.definitions import WAITS, Group
+from tailrace.monitoring.telemetry.definitions import WAITS, MetricGroup
 
 _RUNS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 RUN_STAGES = ("select", "train", "gate", "publish")
@@ -13,7 +13,7 @@ RUN_OUTCOMES = ("published", "refused", "failed")
 UPDATE_OUTCOMES = ("published", "refused", "failed", "overtaken")
 
 
-class Retrain(Group):
+class RetrainingMetrics(MetricGroup):
     """Examples become releases."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -62,7 +62,7 @@ class Retrain(Group):
         )
 
 
-class Quality(Group):
+class QualityMetrics(MetricGroup):
     """Served scores against the labels that came back, over the newest of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -84,7 +84,7 @@ class Quality(Group):
         )
 
 
-class Drift(Group):
+class DriftMetrics(MetricGroup):
     """How unlike its past the world is."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

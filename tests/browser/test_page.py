@@ -1,4 +1,4 @@
-"""The console in a real browser, looking at a real pipeline."""
+"""The console in a real browser, on a running pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(browser: Browser, watched: Watched) -> Iterator[Page]:
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.set_default_timeout(PATIENCE_MS)
     page.goto(watched.url)
-    expect(page.locator(".flow")).to_contain_text("in all")
+    expect(page.locator(".flow")).to_contain_text("in total")
     yield page
     context.close()
     refused = [text for text in complaints if "401" not in text]  # what is refused on purpose is logged by the browser
@@ -64,8 +64,8 @@ def test_a_pipeline_is_seen_learning(page: Page, watched: Watched) -> None:
     expect(entry).to_contain_text(f"Retrained: release {second}")
     expect(entry).to_contain_text(re.compile(r"because of \d+ new labels \(every 150\)"))
     expect(entry).to_contain_text("gate passed")
-    expect(page.locator(".verdict")).to_contain_text(f"healthy: v{second} live for")
-    expect(page.locator(".verdict")).to_contain_text("next retraining after")
+    expect(page.locator(".status")).to_contain_text(f"healthy: v{second} live for")
+    expect(page.locator(".status")).to_contain_text("next retraining after")
     expect(page.locator(".panel.quality .legend")).to_contain_text(re.compile(r"live model \d\.\d{4} nats"))
     expect(page.locator(".panel.quality canvas")).to_be_visible()
 
@@ -73,9 +73,9 @@ def test_a_pipeline_is_seen_learning(page: Page, watched: Watched) -> None:
 def test_masked_fields_never_reach_the_page(page: Page, watched: Watched) -> None:
     """A masked field is hidden in events and in dead letters, by the server."""
     watched.send(5, bad=1)
-    expect(page.locator(".panel.letters tbody tr").first).to_contain_text("wrong_shape")
-    page.locator(".panel.letters summary").first.click()
-    expect(page.locator(".panel.letters pre").first).to_contain_text('"owner":"•••"')
+    expect(page.locator(".panel.dead-letters tbody tr").first).to_contain_text("wrong_shape")
+    page.locator(".panel.dead-letters summary").first.click()
+    expect(page.locator(".panel.dead-letters pre").first).to_contain_text('"owner":"•••"')
     expect(page.locator(".panel.tail tbody tr").first).to_contain_text("owner •••")
     assert "Ms Nobody" not in page.content()
     assert "Ms Nobody" not in page.request.get(f"{watched.url}api/state").text()
@@ -96,7 +96,7 @@ def test_a_rollback_needs_the_token(page: Page, watched: Watched) -> None:
     page.wait_for_timeout(1_500)  # the page is drawn again each second: what was typed stays
     expect(dialog.get_by_label("Reason")).to_have_value("seen in a test")
     dialog.get_by_role("button", name="Roll back").click()
-    expect(page.locator("#told")).to_have_text(re.compile(rf"champion: {champion} -> \d+"))
+    expect(page.locator("#result")).to_have_text(re.compile(rf"champion: {champion} -> \d+"))
     expect(page.locator(".panel.timeline li.operator").first).to_contain_text("seen in a test")
     watched.send(5)
     expect(page.locator("#serving")).not_to_have_text(f"v{champion}")
@@ -110,7 +110,7 @@ def test_dead_letters_are_replayed(page: Page, watched: Watched) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Token").fill(TOKEN)
     dialog.get_by_role("button", name="Replay").click()
-    expect(page.locator("#told")).to_have_text(re.compile(r"\d+ replayed"))
+    expect(page.locator("#result")).to_have_text(re.compile(r"\d+ replayed"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -120,7 +120,7 @@ def test_everybody_can_read_it(page: Page, watched: Watched, scheme: str, viewpo
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size(viewport)
     watched.send(5, bad=1)
-    expect(page.locator(".panel.letters details").first).to_be_visible()
+    expect(page.locator(".panel.dead-letters details").first).to_be_visible()
     expect(page.locator(".panel.tail tbody tr").first).to_be_visible()
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -142,7 +142,7 @@ def test_everything_is_reached_with_the_keyboard(page: Page, watched: Watched) -
     watched.send(5, bad=1)
     button = page.get_by_role("button", name=re.compile("Replay"))
     expect(button).to_be_visible()
-    page.get_by_role("button", name="Hold").click()  # so that rows stand still
+    page.get_by_role("button", name="Pause").click()  # so that rows stand still
     parts = "[...document.querySelectorAll('button, .scroll, summary')]"
     due = page.evaluate(f"{parts}.length")
     reached = set[int]()

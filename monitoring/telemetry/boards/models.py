@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace.monitoring.telemetry.panels import Panel, Row, mean, quantile, quantiles, rate
+from tailrace.monitoring.telemetry.panels import Panel, PanelRow, mean, quantile, quantiles, rate
 
 _STALENESS = (
     'max(tailrace_last_event_timestamp_seconds{component="worker"}) '
@@ -10,7 +10,7 @@ _STALENESS = (
 )
 
 ROWS = (
-    Row(
+    PanelRow(
         "Quality of what was served, by the newest 2,000 labels",
         (
             Panel(
@@ -27,7 +27,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Releases",
         (
             Panel(
@@ -64,7 +64,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Online updates",
         (
             Panel(
@@ -85,7 +85,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Runs",
         (
             Panel(
@@ -123,7 +123,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Drift",
         (
             Panel(

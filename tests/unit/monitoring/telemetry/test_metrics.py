@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from tailrace.inference.serving.scoring import Scored
 from tailrace.monitoring.telemetry.health import Health
-from tailrace.monitoring.telemetry.histogram import Tally
+from tailrace.monitoring.telemetry.histogram import BatchHistogram
 from tailrace.monitoring.telemetry.lag import LagCollector, Reached
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
-from tailrace.monitoring.telemetry.observers import Inference, Joining, RunnerObserver
+from tailrace.monitoring.telemetry.observers import JoinerObserver, RunnerObserver, WorkerObserver
 from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver, foremost
 from tailrace.retrain.control.drift import Level
 from tailrace.retrain.control.reports import RunReport, UpdateReport
@@ -32,7 +32,7 @@ LOSS_UNITS = {"tailrace_drift_loss_score", "tailrace_drift_loss_threshold"}  # o
 
 
 class Step:
-    """A join step as `Joining` sees it."""
+    """A join step as `JoinerObserver` sees it."""
 
     def __init__(self) -> None:
         self.counts = Counts()
@@ -121,7 +121,7 @@ def test_runner_is_observed(metrics: Metrics) -> None:
 
 def test_scoring_is_observed(metrics: Metrics) -> None:
     """Outcomes, reasons and stages of a batch are counted; a commit tells the time from the newest event to itself."""
-    observer = Inference(metrics, clock=lambda: 50.25)
+    observer = WorkerObserver(metrics, clock=lambda: 50.25)
     letter = Malformed(Record("events", 0, 7, 0, None, b"?"), "invalid_json", "")
     observer.took(Batch([letter.record] * 100))
     observer.scored(Scored(1, 98, [letter, letter], 0.1, 0.2, 0.3, 0.4, [50.0, 49.25]))
@@ -141,7 +141,7 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
 
 def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
     """Of a large batch few times are looked at, each for as many as it stands for; an aborted one is not counted."""
-    observer = Inference(metrics, clock=lambda: 50.0)
+    observer = WorkerObserver(metrics, clock=lambda: 50.0)
     observer.scored(Scored(1, 320, [], 0.1, 0.2, 0.3, 0.4, [48.0] * 160 + [49.0] * 160))
     observer.committed(0.0)
     observer.scored(Scored(1, 1, [], 0.1, 0.2, 0.3, 0.4, [20.0]))
@@ -154,7 +154,7 @@ def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
 
 def test_a_tally_is_a_histogram(metrics: Metrics) -> None:
     """Values at a bound belong below it; buckets accumulate; no values are no trouble."""
-    tally = Tally("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
+    tally = BatchHistogram("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
     tally.observe([])
     tally.observe([0.5, 1.0, 10.0, 11.0])
     tally.observe([5.0], weight=3)
@@ -193,7 +193,7 @@ def test_restoring_is_not_judged(metrics: Metrics) -> None:
 
 def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
     """The champion's release is the only one shown; pauses and refusals are counted."""
-    observer = Inference(metrics)
+    observer = WorkerObserver(metrics)
     assert value(metrics, "tailrace_model_info", role="champion", release="0") == 1
     observer.swapped(0, 7, 0.001, 0.5, 1_234.0)
     observer.refused(8, "bad_signature")
@@ -210,7 +210,7 @@ def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
 def test_join_is_observed(metrics: Metrics) -> None:
     """Each commit adds what the join has counted since the last one."""
     step = Step()
-    observer = Joining(metrics, step)
+    observer = JoinerObserver(metrics, step)
     for _ in range(2):
         step.counts.matched += 5
         step.counts.late += 1
@@ -279,9 +279,9 @@ def test_features_named_loss_and_other_have_their_own_series(metrics: Metrics) -
 
 def test_observers_need_no_metrics() -> None:
     """Without metrics the same calls are made, and nobody is told."""
-    observer = Inference(None)
+    observer = WorkerObserver(None)
     observer.batch(1, 1, 0.1)
-    assert Inference(None) is not observer
+    assert WorkerObserver(None) is not observer
 
 
 def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> None:
