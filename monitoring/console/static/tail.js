@@ -21,7 +21,7 @@ export function Tail({ tail, label, kind }) {
         </tr>`)}</tbody>
       </table><//>` : html`<${Empty}>No prediction yet.<//>`}
     <//>
-    <${Panel} area="labels" title="Newest labels" note="with their predictions">
+    <${Panel} area="labels" title="Labels" note="newest first, with their predictions">
       ${labelled.length ? html`<${Scroll} label="Newest labels"><table>
         <caption class="unseen">Newest labels with their predictions</caption>
         <thead><tr><th scope="col">id</th><th scope="col">prediction</th><th scope="col">label</th><th scope="col">delay</th></tr></thead>
