@@ -109,10 +109,10 @@ def test_runs_and_updates_go_together() -> None:
 def test_an_abrupt_change_is_seen_and_learned() -> None:
     """The label turns round: the drift trigger says so, the run learns from what came since, and accuracy is back."""
     plan = msgspec.structs.replace(tiny.PLAN, min_examples=100)
-    base = Policy("base", tiny.online.replace(online=False, training=plan))
+    base = tiny.online.replace(online=False, training=plan)
     some = stream(4_000, flip_at=2_000)
-    alone = simulate(msgspec.structs.replace(base, retrain=(Labels(1_500),)), some)
-    helped = simulate(msgspec.structs.replace(base, retrain=(Labels(1_500), Drift())), some)
+    alone = simulate(Policy("alone", base.replace(retrain=(Labels(1_500),))), some)
+    helped = simulate(Policy("helped", base.replace(retrain=(Labels(1_500), Drift()))), some)
     assert helped.drifts
     assert any("loss rose" in run.reason for run in helped.retrainings)
     after = slice(2_000, 3_000)
