@@ -63,11 +63,11 @@ def test_a_lost_answer_costs_and_doubles_no_label(
 
 def test_a_second_retrainer_goes_on_where_it_fences_the_first(log: SqliteLog, start: Start) -> None:
     """The first one ends with its next update; that one's labels are learned by the second one, and by nobody else."""
-    first = start(tiny.online, "online")
+    first = start(tiny.online, "online", process=True)
     append(log, tiny.examples(100))
     first.until(lambda: learned(first) == 100)
     before = newest(log).version
-    second = start(tiny.online, "online")
+    second = start(tiny.online, "online", process=True)
     append(log, tiny.examples(100, start=100))
     first.ended()
     second.until(lambda: learned(second) == 100)
