@@ -40,7 +40,7 @@ def page(browser: Browser, watched: Watched) -> Iterator[Page]:
 
 def learn(page: Page, watched: Watched) -> int:
     """One more run's worth of labels; the version that serves then."""
-    version = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
+    version: int = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
     watched.send(RUN + 10)
     expect(page.locator(".panel.timeline li.run").first).to_contain_text(f"Retrained: release {version}")
     watched.send(5)

@@ -40,11 +40,11 @@ def written(*outs: Out, start: int = 0, at: float = NOW) -> list[Record]:
 
 def report(version: int | None, reason: str = "150 new labels (every 150)") -> Out:
     gate = GateResult(passed=bool(version), reason="log_loss 0.5 against 0.6", metric="log_loss", examples=50)
-    outcome = "published" if version else "refused"
     return run_record(
         "models",
         RunReport(
-            outcome=outcome, reason=reason, detail="", parent=0, since=0.0, at=0.0, examples=120, fresh=120,
+            outcome="published" if version else "refused",
+            reason=reason, detail="", parent=0, since=0.0, at=0.0, examples=120, fresh=120,
             total_s=2.5, version=version, gate=gate, considered={0: 150},
         ),
     )  # fmt: skip

@@ -55,8 +55,8 @@ def assert_same(one: Candidate, other: Candidate) -> None:
     """Losses and scores agree to 1e-4."""
     assert [step for step, _ in one.losses] == [step for step, _ in other.losses]
     np.testing.assert_allclose([loss for _, loss in one.losses], [loss for _, loss in other.losses], rtol=0, atol=1e-4)
-    scores = [np.frombuffer(candidate.scores, np.float32) for candidate in (one, other)]
-    np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+    scores, others = (np.frombuffer(candidate.scores, np.float32) for candidate in (one, other))
+    np.testing.assert_allclose(scores, others, rtol=0, atol=1e-4)
 
 
 @pytest.mark.long
