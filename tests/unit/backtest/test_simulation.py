@@ -8,7 +8,8 @@ import pytest
 import torch
 from support import retrain_pipeline as tiny
 
-from tailrace.backtest.history.arrays import Arrival, Stream
+from tailrace.backtest.history.arrays import Stream
+from tailrace.backtest.history.parts import Arrival
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy, changed
 from tailrace.backtest.simulation import Rates, Result, Simulation
@@ -109,10 +110,10 @@ def test_runs_and_updates_go_together() -> None:
 def test_an_abrupt_change_is_seen_and_learned() -> None:
     """The label turns round: the drift trigger says so, the run learns from what came since, and accuracy is back."""
     plan = msgspec.structs.replace(tiny.PLAN, min_examples=100)
-    base = tiny.online.replace(online=False, training=plan)
+    base = ONLINE.pipeline.replace(online=False, training=plan)
     some = stream(4_000, flip_at=2_000)
-    alone = simulate(Policy("alone", base.replace(retrain=(Labels(1_500),))), some)
-    helped = simulate(Policy("helped", base.replace(retrain=(Labels(1_500), Drift()))), some)
+    alone = simulate(Policy.of(base.replace(retrain=[Labels(1_500)])), some)
+    helped = simulate(Policy.of(base.replace(retrain=[Labels(1_500), Drift()])), some)
     assert helped.drifts
     assert any("loss rose" in run.reason for run in helped.retrainings)
     after = slice(2_000, 3_000)

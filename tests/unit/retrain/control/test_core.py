@@ -194,7 +194,9 @@ def test_nothing_starts_before_the_window_is_read_again() -> None:
     feed(core, 60, start=60)
     assert core.refilled
     assert core.update_due(1_000.0)
-    assert [r.offset for r in core.start_update(1_000.0).rows] == list(range(50, 120)), "fresh weights learn what is replayed"
+    assert [r.offset for r in core.start_update(1_000.0).rows] == list(range(50, 120)), (
+        "fresh weights learn what is replayed"
+    )
 
 
 def test_a_run_that_updates_have_overtaken_still_replaces_the_newest_of_them() -> None:
