@@ -20,12 +20,14 @@ from tailrace.monitoring.console.page import Flow, Names, View
 from tailrace.monitoring.console.sections import Board
 from tailrace.monitoring.telemetry.lag import LagCollector
 from tailrace.streams.log.base import Log, LogError, Reader, TopicMissing, TopicPartition
+from tailrace.streams.log.record_count import RecordCount
 from tailrace.streams.log.records import Record
 
 _READ, _READ_LARGE = 2_000, 64  # records at a time; of models and dead letters, which may be large
 _LATE = 10_000  # records of a partition behind which the newest are skipped to
 _PAST, _PAST_EXAMPLES, _PAST_LETTERS = 64, 4_000, 2_000  # records from before the console began
 _LEAST_S, _SHOW_S, _UNSEEN_S, _RETRY_S = 0.1, 0.5, 3.0, 1.0  # between reads, boards, boards nobody sees, attempts
+_COUNTED = ("events", "predictions", "labels", "examples")
 _log = structlog.get_logger(__name__)
 
 
@@ -51,6 +53,7 @@ class Follower:
         self._groups, self._loader, self._freeze_after = groups, loader, freeze_after
         self._stop = threading.Event()
         self._positions: dict[TopicPartition, int] = {}
+        self._counts = RecordCount(log, [getattr(names, word) for word in _COUNTED])
         self._shown = 0.0
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
 
@@ -62,6 +65,7 @@ class Follower:
         """Stop; what was seen stays on the board."""
         self._stop.set()
         self._thread.join()
+        self._counts.close()
 
     def _run(self) -> None:
         """Nothing that happens here may end it: the page tells, and we try again."""
@@ -118,16 +122,18 @@ class Follower:
 
     def _look(self, flowing: Reader, now: float) -> None:
         """Where the log stands; and skip what we are too late for."""
-        names, ends = self._names, dict[str, int]()
-        for word in ("events", "predictions", "labels", "examples"):
-            positions = self._log.end_positions(getattr(names, word))
-            ends[word] = sum(positions.values())
-            if word in ("predictions", "examples"):
-                late = {at: end - _PAST for at, end in positions.items() if end - self._positions[at] > _LATE}
-                flowing.seek(late)
-                self._positions |= late
+        names = self._names
+        for topic in (names.predictions, names.examples):
+            positions = self._log.end_positions(topic)
+            late = {at: end - _PAST for at, end in positions.items() if end - self._positions[at] > _LATE}
+            flowing.seek(late)
+            self._positions |= late
         lags = {role: self._lag(group, topics) for role, (group, topics) in self._groups.items()}
-        self._view.flows(Flow(ends, lags), now)
+        totals = self._counts.look()
+        ends = {word: totals[getattr(names, word)] for word in _COUNTED}
+        run = self._view.history.last_run
+        labels = self._counts.between(names.examples, run.considered if run else {})
+        self._view.flows(Flow(ends, lags, labels), now)
 
     def _lag(self, group: str, topics: Sequence[str]) -> int | None:
         families = LagCollector(self._log, group, topics).collect()

@@ -84,10 +84,11 @@ class Lent(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Where the log stands: the sum of each topic's end positions, and how far each role is behind (None: unknown)."""
+    """Records in each topic, lag of each role in records (None: unknown), and labels that the last run did not see."""
 
     ends: Mapping[str, int]
     lags: Mapping[str, int | None]
+    new_labels: int | None = None
 
 
 class View:
@@ -211,7 +212,7 @@ class View:
         history, flow = self.history, self._flows[-1][1] if self._flows else Flow({}, {})
         age = None if history.champion_since is None else max(0.0, now - history.champion_since)
         considered = sum(history.last_run.considered.values()) if history.last_run else 0
-        labels = max(0, flow.ends.get("examples", 0) - considered)
+        labels = max(0, flow.ends.get("examples", 0) - considered) if flow.new_labels is None else flow.new_labels
         waiting = Waiting(history.last_run, labels, history.champion_since, now, self.clock)
         signs = Signs(
             problem=self.problem,

@@ -202,7 +202,8 @@ class Retrainer:
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         self._at_end -= {TopicPartition(record.topic, record.partition) for record in batch.records}
-        self._at_end |= batch.at_end
+        self._at_end |= batch.at_end.keys()
+        self._positions |= batch.at_end  # behind control records too
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count them, and say so once a batch: after a change of the declaration they may be the whole window."""

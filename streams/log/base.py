@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -105,15 +106,16 @@ Positions: TypeAlias = Mapping[TopicPartition, Committed]
 
 
 class Batch(NamedTuple):
-    """What one read returned.
+    """Records that one read returned.
 
-    `at_end` holds the partitions at whose end the reader stood when it had taken these records: nothing more was there
-    to read at that moment. It may omit a partition that is at its end (a later read says so), never name one that is
-    not. A reader that reads topics TOGETHER names a silent partition anew when others have moved on.
+    `at_end` maps each partition whose end the reader has reached to the position there: no record was left to read at
+    that moment, and the control records of Kafka transactions lie below the position too. A partition at its end may
+    be missing (a later read names it); a partition that is not at its end is never named. A reader that reads topics
+    TOGETHER names a silent partition again after others have moved on.
     """
 
     records: list[Record]
-    at_end: frozenset[TopicPartition] = frozenset()
+    at_end: Mapping[TopicPartition, int] = MappingProxyType({})
 
 
 class Topic(msgspec.Struct, frozen=True):

@@ -167,20 +167,23 @@ class KafkaReader:
         return [message for message in messages if _at(message) not in self._moved]
 
     def _with_events(self, messages: list[Message]) -> Batch:
-        at_end: set[TopicPartition] = set()
+        at_end: dict[TopicPartition, int] = {}
         kept: list[Message] = []
         for message in messages:
             error = message.error()
             if error is None:
                 kept.append(message)
-                at_end -= {_at(message)} if self._cooperative else at_end  # TOGETHER: all may have grown since
+                if self._cooperative:
+                    at_end.pop(_at(message), None)
+                else:
+                    at_end.clear()  # TOGETHER: all may have grown since
             elif error.code() == KafkaError._PARTITION_EOF:
-                at_end.add(_at(message))
+                at_end[_at(message)] = message.offset() or 0
                 if not self._cooperative:
                     self._ends[_at(message)] = message.offset() or 0
             else:
                 self._judge(message, error)
-        return Batch(_records(kept), frozenset(at_end))
+        return Batch(_records(kept), at_end)
 
     def _ask_again(self) -> None:
         """librdkafka names the end of a partition once; those that have been silent since are made to tell anew."""

@@ -172,7 +172,7 @@ class SqliteReader:
             positions[at] = found[-1].offset + 1 if len(found) == share else ends[at]
             records += found
         self._positions |= positions
-        return Batch(records, frozenset(at for at, position in self._positions.items() if position >= ends[at]))
+        return Batch(records, {at: position for at, position in self._positions.items() if position >= ends[at]})
 
     def _nap(self, version: int, deadline: float) -> None:
         """Sleep until something was committed, a heartbeat is due, or the deadline has come.
