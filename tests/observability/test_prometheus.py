@@ -8,7 +8,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 from support.ports import free_port
@@ -89,7 +90,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScrapedRun]:
         trickle = _Trickle(log, declared)
         until(lambda: prometheus.query(f"sum(tailrace_examples_total) >= {EVENTS - 2}"), 120.0, roles.check)
         until(lambda: prometheus.query('sum(tailrace_retrain_runs_total{outcome="published"}) > 0'), 120.0, roles.check)
-        until(lambda: trickle.send() or prometheus.query("tailrace_swap_pause_seconds_count > 0"), check=roles.check)
+
+        def swapped() -> bool:
+            trickle.send()
+            return bool(prometheus.query("tailrace_swap_pause_seconds_count > 0"))
+
+        until(swapped, check=roles.check)
         logs = {role: (directory / f"{role}.log").read_text() for role in ROLES}
         yield ScrapedRun(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)), logs)
 
@@ -97,7 +103,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScrapedRun]:
 def _send(log: Log, declared: Pipeline) -> None:
     """Send labels first, so that no window closes before they are read; with two malformed events and a late label."""
     start, topics, writer = time.time() - 0.2 * EVENTS, declared.topics, log.writer()
-    events = [{"id": str(n), "at": start + 0.2 * n, "x": (n * 37 % 100 - 49.5) / 50} for n in range(EVENTS)]
+    events: list[dict[str, Any]] = [
+        {"id": str(n), "at": start + 0.2 * n, "x": (n * 37 % 100 - 49.5) / 50} for n in range(EVENTS)
+    ]
     labels = [{"id": event["id"], "label": event["x"] > 0.2, "time": event["at"] + 5} for event in events]
     labels[1]["time"] += 3_600
     outs = [Out(topics.labels, str(label["id"]).encode(), json.dumps(label).encode()) for label in labels]
@@ -163,7 +171,7 @@ def test_rules_evaluate_and_record(live: ScrapedRun) -> None:
     assert (len(recorded), len(alerts)) == (9, 10)
     until(lambda: all(rule["health"] == "ok" for rule in live.prometheus.rules()))
     for name in recorded:
-        until(lambda name=name: live.prometheus.query(name))
+        until(partial(live.prometheus.query, name))
     assert not [rule["lastError"] for rule in live.prometheus.rules() if rule.get("lastError")]
     until(lambda: live.prometheus.query('ALERTS{alertname="TailraceDeadLetters",alertstate="firing"}'))
     assert not live.prometheus.query('ALERTS{alertname="TailraceTargetDown",alertstate="firing"}')
