@@ -74,15 +74,15 @@ class ConsolePage:
             self._began = now
         topics = self._pipeline.topics
         for topic, group in groupby(sorted(records, key=_topic), key=_topic):
-            found = list(group)
+            part = list(group)
             if topic == topics.predictions:
-                self._take_predictions(found, now)
+                self._take_predictions(part, now)
             elif topic == topics.examples:
-                self._take_examples(found)
+                self._take_examples(part)
             elif topic == topics.models:
-                self._take_models(found)
+                self._take_models(part)
             else:
-                self._dead_letters.take(found)
+                self._dead_letters.take(part)
 
     def take_log_state(self, state: LogState, now: float) -> None:
         """Note the state of the log at `now`."""

@@ -48,6 +48,9 @@ class RetrainingMetrics(MetricGroup):
             "tailrace_retrain_waiting_labels", "Labels that the last run did not consider."
         )
         self.examples = self._counter("tailrace_examples_total", "Examples that the retrainer has read.")
+        self._define_updates()
+
+    def _define_updates(self) -> None:
         self.updates = self._counter(
             "tailrace_updates_total",
             "Online updates by outcome: published, refused, failed, overtaken.",

@@ -151,8 +151,8 @@ def test_the_page_is_accessible(page: Page, watched: WatchedPipeline, scheme: st
     watched.send(5, bad=1)
     expect(page.locator(".panel.dead-letters details").first).to_be_visible()
     expect(page.locator(".panel.tail tbody tr").first).to_be_visible()
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -162,8 +162,8 @@ def test_the_dialog_is_accessible(page: Page, watched: WatchedPipeline) -> None:
     page.get_by_role("button", name="Replay wrong_shape").click()
     page.get_by_role("dialog").get_by_role("button", name="Replay").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
 
 
 def test_the_keyboard_reaches_everything(page: Page, watched: WatchedPipeline) -> None:

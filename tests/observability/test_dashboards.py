@@ -28,10 +28,10 @@ def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
 def names() -> set[str]:
     """Names of all series that a role can serve."""
     groups = [group.defined for group in Metrics().groups().values()]
-    found = set()
+    series = set[str]()
     for metric in (metric for metrics in (COLLECTED, *groups) for metric in metrics):
-        found |= {metric.name} if metric.kind != "histogram" else {f"{metric.name}_{end}" for end in _PARTS}
-    return found
+        series |= {metric.name} if metric.kind != "histogram" else {f"{metric.name}_{end}" for end in _PARTS}
+    return series
 
 
 _PARTS = ("bucket", "sum", "count")

@@ -207,9 +207,9 @@ def test_training_and_inference_are_compared(live: ScrapedRun, capsys: pytest.Ca
     """`tailrace compare` measures both sides, names the source of each energy figure, and prints a table."""
     options = [part for url in live.urls for part in ("--url", url)]
     assert run(["compare", "--json", *options]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found.keys() == comparison(live.urls).keys() == {"inference", "training"}
-    for side in found.values():
+    compared = json.loads(capsys.readouterr().out)
+    assert compared.keys() == comparison(live.urls).keys() == {"inference", "training"}
+    for side in compared.values():
         assert side["purpose"]
         assert side["compute"]["cpu_seconds"] > 0
         assert 0 < side["latency"]["p50_s"] <= side["latency"]["p99_s"]
@@ -218,15 +218,15 @@ def test_training_and_inference_are_compared(live: ScrapedRun, capsys: pytest.Ca
         assert set(side["energy"]["sources"]) <= {"rapl", "nvml", "estimate"}
         assert side["cost"]["EUR"] > 0
         assert int(side["hardware"][0]["cores"]) >= 1
-    inference, training = found["inference"], found["training"]
+    inference, training = compared["inference"], compared["training"]
     assert inference["data"]["events"] > EVENTS
     assert inference["data"]["dead_letters"] == 2
     assert training["data"]["examples"] >= EVENTS - 2
     assert training["run_latency"]["p50_s"] > 0
     assert inference["per_million_predictions"]["joules"] > 0
     assert training["per_retraining"]["cost"]["EUR"] > 0
-    assert len(list(rows(found))) >= 10
-    assert len(sentences(found)) == 2
+    assert len(list(rows(compared))) >= 10
+    assert len(sentences(compared)) == 2
     assert run(["compare", *options]) == 0
     printed = capsys.readouterr().out
     assert "J per retraining" in printed

@@ -27,10 +27,10 @@ SHIPPED = ROOT / "monitoring" / "prometheus"
 
 def tool(name: str) -> str:
     """The path of `prometheus` or `promtool`; skips the test where there is none."""
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         pytest.skip(f"{NO_PROMETHEUS}: {PROMETHEUS}")
-    return found
+    return path
 
 
 def promtool(*arguments: str | Path, given: str | None = None) -> None:
@@ -48,8 +48,8 @@ class PrometheusClient:
 
     def query(self, expression: str) -> list[float]:
         """Current finite values of an expression."""
-        found = self.get("/api/v1/query", query=expression)["result"]
-        values = [float(series["value"][1]) for series in found]
+        result = self.get("/api/v1/query", query=expression)["result"]
+        values = [float(series["value"][1]) for series in result]
         return [value for value in values if math.isfinite(value)]
 
     def rules(self) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ class PrometheusClient:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
     def ready(self) -> bool:
-        """Whether the server answers and is ready."""
+        """True once the server answers and is ready."""
         try:
             with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)

@@ -158,8 +158,8 @@ def test_a_batch_histogram_is_a_histogram(metrics: Metrics) -> None:
     tally.observe([])
     tally.observe([0.5, 1.0, 10.0, 11.0])
     tally.observe([5.0], weight=3)
-    found = [value(metrics, "tailrace_waits_seconds_bucket", le=le) for le in ("1.0", "10.0", "+Inf")]
-    assert found == [2, 6, 7]
+    buckets = [value(metrics, "tailrace_waits_seconds_bucket", le=le) for le in ("1.0", "10.0", "+Inf")]
+    assert buckets == [2, 6, 7]
     assert value(metrics, "tailrace_waits_seconds_sum") == 37.5
 
 
