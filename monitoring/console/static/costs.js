@@ -10,7 +10,7 @@ export function Costs({ costs }) {
   const roles = costs?.roles?.length ? `measured by ${costs.roles.join(", ")}` : "no role serves metrics yet";
   const rows = [
     ["done", (p, name) => p.done == null ? none : html`${count(p.done)} <span class="soft">${name === "inference" ? "predictions" : "releases"}</span>`],
-    ["processor time", (p) => (p.cpu_s == null ? none : duration(p.cpu_s))],
+    ["CPU time", (p) => (p.cpu_s == null ? none : duration(p.cpu_s))],
     ["GPU time", (p) => (p.gpu_s == null ? none : p.gpu_s ? duration(p.gpu_s) : "0 s")],
     ["energy", (p) => (p.joules == null ? none : energy(p.joules))],
     ["energy each", (p, name) => (p.joules_each == null ? none : each(p.joules_each, name, energy))],
