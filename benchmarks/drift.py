@@ -108,12 +108,12 @@ def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Se
         end = start + len(targets)
         watch.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
         facts = watch.facts(float(end))
-        reason = first_due(triggers, facts)
-        if reason is not None:
+        due = first_due(triggers, facts)
+        if due is not None:
             watch.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
             watch.published(float(end), {})
-        yield Served(end, facts, reason, module)
+        yield Served(end, facts, due and due.reason, module)
 
 
 def _since(facts: Facts, end: int) -> int:
