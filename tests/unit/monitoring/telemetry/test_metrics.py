@@ -304,12 +304,12 @@ def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> N
 
     assert shown("tailrace_lag_records") == [2, 0]
     assert shown("tailrace_lag_seconds") == [None, 0]
-    reached.took(Batch([Record("events", 0, 3, 40_000, None, b"{}")], frozenset()))
+    reached.took(Batch([Record("events", 0, 3, 40_000, None, b"{}")]))
     assert shown("tailrace_lag_seconds") == [60, 0]
-    reached.took(Batch([], frozenset({TopicPartition("events", 0)})))
+    reached.took(Batch([], {TopicPartition("events", 0): 5}))
     now = 110.0
     assert shown("tailrace_lag_seconds") == [10, 0]
-    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")], frozenset()))  # an old record that was replayed
+    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")]))  # an old record that was replayed
     now = 130.0
     assert shown("tailrace_lag_seconds") == [30, 0]
     reached.forget()
