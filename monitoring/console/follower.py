@@ -30,8 +30,8 @@ _SKIP_BEYOND = 10_000  # records of a partition behind which the follower skips 
 _PAST, _PAST_EXAMPLES, _PAST_DEAD_LETTERS = 64, 4_000, 2_000  # records from before the console began
 _PAUSE_S = 0.1  # shortest pause between reads
 _UPDATE_S, _UPDATE_UNSEEN_S = 0.5, 3.0  # between updates of the page, with and without a viewer
-_COUNTED = ("events", "predictions", "labels", "examples")
 _RETRY_S = 1.0  # between attempts to read a log that failed
+_COUNTED = ("events", "predictions", "labels", "examples")  # topics whose records the page counts, by field of `Topics`
 _log = structlog.get_logger(__name__)
 
 
@@ -134,11 +134,11 @@ class ConsoleFollower:
             skipped = {tp: end - _PAST for tp, end in ends.items() if end - self._positions[tp] > _SKIP_BEYOND}
             flowing.seek(skipped)
             self._positions |= skipped
-        lags = {role: self._lag(group, names) for role, (group, names) in self._groups.items()}
-        records = self._counts.look()
-        counts = {name: records[getattr(topics, name)] for name in _COUNTED}
+        lags = {role: self._lag(group, read) for role, (group, read) in self._groups.items()}
+        totals = self._counts.look()
         last = self._page.history.last_run
         new_labels = self._counts.between(topics.examples, last.considered if last else {})
+        counts = {name: totals[getattr(topics, name)] for name in _COUNTED}
         self._page.take_log_state(LogState(counts, lags, new_labels), now)
 
     def _lag(self, group: str, topics: Sequence[str]) -> int | None:

@@ -35,14 +35,14 @@ _topic, _timestamp = attrgetter("topic"), attrgetter("timestamp")
 
 
 class LogState(NamedTuple):
-    """State of the log: records of each topic by its name in `Topics`, and the lag of each role in records.
-
-    A lag of None is unknown. `new_labels`: examples that the last run has not considered.
-    """
+    """State of the log at one time."""
 
     counts: Mapping[str, int]
+    """Records in each topic, by the topic's name in `Topics`."""
     lags: Mapping[str, int | None]
+    """Lag of each role in records; None: unknown."""
     new_labels: int = 0
+    """Examples that the last run did not consider."""
 
 
 class ConsolePage:
@@ -78,15 +78,15 @@ class ConsolePage:
             self._began = now
         topics = self._pipeline.topics
         for topic, group in groupby(sorted(records, key=_topic), key=_topic):
-            found = list(group)
+            part = list(group)
             if topic == topics.predictions:
-                self._take_predictions(found, now)
+                self._take_predictions(part, now)
             elif topic == topics.examples:
-                self._take_examples(found)
+                self._take_examples(part)
             elif topic == topics.models:
-                self._take_models(found)
+                self._take_models(part)
             else:
-                self._dead_letters.take(found)
+                self._dead_letters.take(part)
 
     def take_log_state(self, state: LogState, now: float) -> None:
         """Note the state of the log at `now`."""
@@ -209,9 +209,9 @@ class ConsolePage:
     def facts(self, labels: int, now: float) -> Facts:
         """The facts of the triggers, as far as the log gives them, on the declared clock (wall or event).
 
-        `labels`: examples that the last run has not considered. The retrainer alone knows the figures of Drift, Below
-        and Worthwhile. Before the first run a schedule counts from `now` on the wall clock, as the retrainer's start
-        is unknown.
+        `labels`: examples that the last run did not consider. The retrainer alone knows the measurements of Drift,
+        Below and Worthwhile. Before the first run a schedule on the wall clock counts from `now`, as the retrainer's
+        start is unknown.
         """
         last, published = self.history.last_run, self.history.last_published
         if self._pipeline.training.clock == "wall":

@@ -228,8 +228,9 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
     observed = JoinerObserver(metrics, step)
-    watch_lag(metrics, log, config.group, config.topics, observed.reached)
-    return Runner(log, step, config, observer=observed)
+    runner = Runner(log, step, config, observer=observed)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    return runner
 
 
 def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:

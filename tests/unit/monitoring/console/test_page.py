@@ -106,7 +106,7 @@ def test_swaps_are_seen_in_predictions() -> None:
 
 
 def test_rates_and_labels_since_the_last_run() -> None:
-    """Rates cover the last seconds; labels that a run considered do not count for the next one."""
+    """Rates cover the last seconds; the next run waits for the labels that the last one did not consider."""
     page = ConsolePage(PIPELINE)
     page.take(written(run_report(None)), NOW)
     page.take(records("predictions", prediction(1)), NOW + 18)
@@ -145,7 +145,7 @@ def test_the_chart_runs_in_event_time() -> None:
 
 
 def test_marks_from_before_the_console_stand_at_the_newest_event_of_their_release() -> None:
-    """Of records that are older than the console, the event time is taken from the manifest."""
+    """Records older than the console get their event time from the manifests."""
     page = ConsolePage(PIPELINE)
     old = written(*release(1, trained_through=700.0), run_report(None), at=NOW - HOUR)
     page.take(records("examples", example(5)), NOW)
