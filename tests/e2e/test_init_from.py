@@ -144,3 +144,17 @@ def test_a_data_file_becomes_a_pipeline_that_learns(place: Place, roles: subproc
     _, errors = roles.communicate(timeout=PATIENCE_S)
     assert roles.returncode == 0, errors
     assert "error" not in {json.loads(line)["level"] for line in errors.splitlines()}
+
+
+def test_the_sample_file_works_as_the_readme_types_it(tmp_path: Path) -> None:
+    """`demo --sample`, `init --from`, the generated test, `send` and `backtest` run on the sample as documented."""
+    shell = Place(tmp_path)
+    shell.run("demo", "--sample", "flights.csv")
+    shell.run("init", "--from", "flights.csv", "--label", "late", "--time", "scheduled", "--label-time", "landed")
+    assert "1 passed" in shell.run("-q", "-p", "no:cacheprovider", "test_pipeline.py", module="pytest")
+    sent = shell.json("send", "flights.csv")
+    assert (sent["events"], sent["labels"]) == (5_000, 4_949)
+    (tmp_path / "daily.toml").write_text('retrain = [{ schedule = "0 5 * * *" }]\n')
+    outcome = shell.json("backtest", "--data", "flights.csv", "--policy", "daily.toml", "--limit", "1000")
+    assert [entry["name"] for entry in outcome["policies"]] == ["declared", "daily"]
+    assert outcome["events"] == 1_000
