@@ -76,7 +76,7 @@ class Quality(Group):
         )
         self.calibration_error = self._gauge(
             "tailrace_quality_calibration_error_ratio",
-            "Expected calibration error: how far probabilities lie from what happened, over ten bins, 0 to 1.",
+            "Expected calibration error: how far probabilities lie from what happened, over 15 bins, 0 to 1.",
             "role",
         )
         self.squared_error = self._gauge(
