@@ -16,7 +16,6 @@ networks.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -78,16 +77,22 @@ class ManualGradientModule(OnlineModule):
     half_lives: Sequence[float]
     """Replay half-life of each network, in examples of age; infinite: all ages are equally likely."""
 
-    @abstractmethod
     def encode(self, numbers: Tensor, categories: Tensor) -> tuple[Tensor, ...]:
         """Encode rows for `descend`: numbers [m, b, F], categories [m, b, C] -> tensors [m, b, ...].
 
         The rows of several steps are encoded at once, without gradients.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def descend(self, encoded: Sequence[Tensor], loss_gradient: LossGradient) -> None:
         """Set the gradient of each parameter for one step on the rows `encoded`, the tensors [m, b, ...] of `encode`.
 
         `loss_gradient` takes the outputs [m, b, outputs] of the networks.
         """
+        raise NotImplementedError
+
+
+def member_outputs(module: nn.Module, numbers: Tensor, categories: Tensor) -> Tensor:
+    """Raw outputs to train on: [n, members, outputs] of an ensemble, else [n, outputs]."""
+    outputs: Tensor = (module.members if isinstance(module, OnlineModule) else module)(numbers, categories)
+    return outputs

@@ -15,6 +15,7 @@ from tailrace.declaration.event import Event
 from tailrace.declaration.task import Task
 from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import target_array
 from tailrace.inference.serving.loader import Serving
 from tailrace.monitoring.console.dead_letters import Letters
 from tailrace.monitoring.console.history import History, ReadReport, Run
@@ -182,7 +183,7 @@ class View:
         scores = np.array([e.scores for e in examples], np.float32)
         if scores.shape != (len(examples), task.outputs):
             raise ValueError(f"scores {scores.shape} do not fit")
-        targets = np.array([task.target(e.label) for e in examples], np.float32)
+        targets = target_array([task.target(e.label) for e in examples], task)
         return ModelSpec.of(self._subject).features.encode(events), scores, targets
 
     def _tick(self, time: float) -> None:

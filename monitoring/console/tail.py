@@ -86,7 +86,7 @@ class Tail:
         """Whether the likeliest answer was the true one; None where there is no such thing."""
         kind, scores = self._task.kind, example.scores
         if kind is Kind.BINARY:
-            return (scores[0] >= 0.5) == bool(self._task.target(example.label))
+            return (scores[0] >= 0.5) == bool(self._task.number(example.label))
         if kind is Kind.MULTICLASS:
-            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.target(example.label))
+            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.number(example.label))
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tailrace.backtest.result import Figures, Window
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.losses import losses
-from tailrace.inference.models.multilabel import unpacked
+from tailrace.inference.models.targets import labelled
 
 BINS = 15  # of the calibration error, as in Guo et al., 2017
 
@@ -31,7 +31,7 @@ class Prequential(msgspec.Struct, frozen=True):
     windows: int = 50
 
     def figures(self, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
-        """Figures of scores [n, outputs] as served; targets [n], NaN where no label ever came."""
+        """Figures of scores [n, outputs] as served; targets [n], or [n, labels], NaN where no label ever came."""
         return figures(self.task, *_labelled(scores[self.score_from :], targets[self.score_from :]))
 
     def curve(
@@ -55,7 +55,7 @@ class Prequential(msgspec.Struct, frozen=True):
 
 
 def figures(task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
-    """Figures of scores [n, outputs] as served on targets [n], all of them known.
+    """Figures of scores [n, outputs] as served on targets [n], or [n, labels], all of them known.
 
     What has no meaning is None: all of them on no rows, or when a score is not finite; kappa and AUC where there is one
     class only; R2 where the targets do not vary.
@@ -87,8 +87,7 @@ def figures(task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32
 
 def _multilabel(found: Figures, task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
     """The means of the labels' own; of AUC and kappa, of those that have one."""
-    flags = unpacked(targets, task.outputs)
-    each = [figures(Task(Kind.BINARY), scores[:, [k]], flags[:, k]) for k in range(task.outputs)]
+    each = [figures(Task(Kind.BINARY), scores[:, [k]], targets[:, k]) for k in range(task.outputs)]
     for name in ("accuracy", "log_loss", "kappa", "auc", "calibration_error"):
         known = [value for one in each if (value := getattr(one, name)) is not None]
         setattr(found, name, sum(known) / len(known) if known else None)
@@ -139,7 +138,7 @@ def _regression(found: Figures, given: Floats, truth: Floats) -> None:
 def _labelled(
     scores: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    known = ~np.isnan(targets)
+    known = labelled(targets)
     return scores[known], targets[known]
 
 

@@ -71,7 +71,12 @@ def _reading(subject: Subject, asked: Asked, settings: Settings, delay: Delay) -
     pipeline = subject.pipeline
     features = ModelSpec.of(pipeline).features
     if delay == Delay() and (subject.text or subject.reference):
-        return Growing(parts_apart(subject, asked, settings), features.optional, features.buckets)
+        return Growing(
+            parts_apart(subject, asked, settings),
+            features.optional,
+            features.buckets,
+            subject.pipeline.task.target_shape,
+        )
     with uncollected():
         found = moments(pipeline, asked, settings, delay)
         return history(found, pipeline, dicts=asked.baselines).delayed(delay).known()

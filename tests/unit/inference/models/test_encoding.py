@@ -129,7 +129,7 @@ def test_derived_values_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("rows", [[[1.0]], [[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0], [1.0, 2.0, 3.0, 4.0]]])
 def test_a_vector_of_the_wrong_length_is_refused(rows: list[list[float]]) -> None:
     """The error names the field; lengths that only add up are caught too."""
-    with pytest.raises(ValueError, match="history: 3 numbers are due"):
+    with pytest.raises(ValueError, match="history: expected 3 numbers"):
         Features.of(Flight).encode([flight(history=row) for row in rows])
 
 

@@ -81,7 +81,7 @@ def test_what_does_not_fit_costs_only_itself() -> None:
     assert [row.offset for row in rows] == [0, 6]
     found = {bad.record.offset: (bad.reason, bad.detail) for bad in malformed}
     assert [found[offset][0] for offset in range(1, 6)] == ["unfit"] * 4 + ["invalid_json"]
-    said = ("required field `y`", "v: 2 numbers are due", "ZeroDivisionError", "neither true nor false")
+    said = ("required field `y`", "v: expected 2 numbers", "ZeroDivisionError", "neither true nor false")
     for offset, words in enumerate(said, 1):
         assert words in found[offset][1]
 
