@@ -30,6 +30,9 @@ from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
 from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
 
+PAUSES_S = (0.1, 60.0)
+"""First and longest pause after failures, in seconds."""
+
 logger = structlog.get_logger("tailrace.retrainer")
 
 
@@ -77,7 +80,7 @@ class OnlineUpdates:
         self._plan, self._topic = declared.online, declared.topics.examples
         self._under_way: _UnderWay | None = None
         self._passed: UpdateResult | None = None  # guarded, not yet published
-        self._backoff = Backoff(0.1, 60.0)
+        self._backoff = Backoff(*PAUSES_S)
         self._resumes = -math.inf
 
     def tend(self, pool: ThreadPoolExecutor, reader: Reader) -> None:

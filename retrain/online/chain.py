@@ -147,7 +147,7 @@ class UpdatePlanner:
         return again
 
     def restart(self, learned: Mapping[int, int]) -> None:
-        """Start again from a new champion, which has learned the rows below `learned` (partition -> offset) and no others.
+        """Start again from a new champion, which has learned the rows below `learned` (partition -> offset) alone.
 
         The update under way will be overtaken.
         """

@@ -47,9 +47,8 @@ def candidate_of(spec: ModelSpec, job: Job, inputs: Inputs, report: Report, grou
     scores = None if champion is None else score(champion, held, task)
     start = _start(spec, job, champion)
     trained = learn(spec, job, inputs, start, report, group)
-    held_scores = (
-        _prequential_scores(spec, job, inputs, start.module) if job.online else score(start.module, held, task)
-    )
+    module = start.module
+    held_scores = _prequential_scores(spec, job, inputs, module) if job.online else score(module, held, task)
     return Candidate(
         state=serialise(module.state_dict()),
         warm=start.warm,

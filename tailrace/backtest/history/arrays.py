@@ -48,9 +48,10 @@ class Delay(NamedTuple):
 class Stream:
     """n events in the order in which they are scored, and the labels that came.
 
-    `times`: unix seconds (or row numbers) [n], never running back. `targets` [n], or [n, labels]: NaN where no label ever
-    came. `arrivals`: in the order in which labels became known; position n: after the last event. `optional` and
-    `buckets` say of the columns of `inputs` what `models.encoding.Features` does. Plain data: it travels between processes.
+    `times`: unix seconds (or row numbers) [n], never running back. `targets` [n], or [n, labels]: NaN where no label
+    ever came. `arrivals`: in the order in which labels became known; position n: after the last event. `optional` and
+    `buckets` say of the columns of `inputs` what `models.encoding.Features` does. Plain data: it travels between
+    processes.
     """
 
     ids: list[str]
