@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -88,8 +88,10 @@ def run_all(
     # Spawned: a fork of a process with torch's threads may hang. The slowest, which stand last, begin first.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent, max_tasks_per_child=1)
     with pool:
-        running = {pool.submit(run, name, stream, task, seed): name for name in reversed(chosen)}
+        running: dict[Future[Ran], str] = {}
         try:
+            for name in reversed(chosen):
+                running[pool.submit(run, name, stream, task, seed)] = name
             for done in as_completed(running):
                 yield running[done], done.result()
         finally:

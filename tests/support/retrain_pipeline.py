@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.streams.log.records import Example, Out, Source
 
 LOADER = "tailrace.app.pipeline_file:load_pipeline"
@@ -29,7 +30,7 @@ class Reading(Event, kw_only=True):
     colour: Category
 
 
-class Stubborn(nn.Module):
+class Stubborn(OnlineModule):
     """A network that misbehaves when the environment says so."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.targets import targets_of
 
 _ROOM = 4_096  # events at first
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """An iterator of parts that holds a process or a file."""
+
+    def close(self) -> None:
+        """Free it."""
 
 
 class Growing:
@@ -91,6 +99,11 @@ class Growing:
         while self._more():
             pass
         return self.events
+
+    def close(self) -> None:
+        """Stop reading: end the process that reads the parts, if there is one."""
+        if isinstance(self._parts, Closeable):
+            self._parts.close()
 
     def _more(self) -> bool:
         part = next(self._parts, None)
