@@ -71,6 +71,19 @@ class Idle(Stubborn):
         self.idle = nn.Linear(3, 3)
 
 
+class Normalised(nn.Module):
+    """A network with BatchNorm, which cannot train on one row alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Logits from `x` alone."""
+        logits: Tensor = self.layers(numbers[:, :1])
+        return logits
+
+
 class Raising(nn.Module):
     """A network without any hook, which raises when the environment says so."""
 
@@ -118,6 +131,9 @@ odd = Pipeline(
 )
 idle = Pipeline(
     "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Idle
+)
+normalised = Pipeline(
+    "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Normalised
 )
 swayed = Pipeline(
     "tiny",

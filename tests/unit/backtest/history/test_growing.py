@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def asked(tmp_path: Path) -> Asked:
 def test_another_process_reads_the_same(asked: Asked) -> None:
     """Parts that come from another process are those that this one reads."""
     subject = inferred(asked)
-    features = subject.pipeline.features
+    features = ModelSpec.of(subject.pipeline).features
     apart = whole(Growing(PartsReader(subject, asked, Settings()), features.optional, features.buckets))
     here = history(asking.moments(subject.pipeline, asked, Settings(), Delay()), subject.pipeline, dicts=False)
     assert (apart.ids, apart.arrivals) == (here.ids, here.arrivals)
@@ -116,6 +117,21 @@ def test_what_reading_raises_is_raised_here(asked: Asked) -> None:
     with pytest.raises(BadData, match="row 2001"):
         found.extend(coming)
     assert sum(len(part.ids) for part in found) > 1_500
+
+
+def test_closing_a_history_ends_its_reader(asked: Asked) -> None:
+    """The process that reads ends with the history, read or not; closing again does nothing."""
+    subject = inferred(asked)
+    reader = PartsReader(subject, asked, Settings())
+    growing = Growing(
+        reader, ModelSpec.of(subject.pipeline).features.optional, ModelSpec.of(subject.pipeline).features.buckets
+    )
+    assert growing.some()
+    (child,) = active_children()
+    growing.close()
+    growing.close()
+    assert not child.is_alive()
+    assert active_children() == []
 
 
 def test_a_reader_that_dies_is_told(asked: Asked, tmp_path: Path) -> None:
