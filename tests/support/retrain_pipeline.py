@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.streams.log.records import Example, Out, Source
 
 LOADER = "tailrace.app.pipeline_file:load_pipeline"
@@ -29,7 +30,7 @@ class Reading(Event, kw_only=True):
     colour: Category
 
 
-class Stubborn(nn.Module):
+class Stubborn(OnlineModule):
     """A network that misbehaves when the environment says so."""
 
     def __init__(self) -> None:
@@ -68,6 +69,19 @@ class Idle(Stubborn):
     def __init__(self) -> None:
         super().__init__()
         self.idle = nn.Linear(3, 3)
+
+
+class Normalised(nn.Module):
+    """A network with BatchNorm, which cannot train on one row alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Logits from `x` alone."""
+        logits: Tensor = self.layers(numbers[:, :1])
+        return logits
 
 
 class Raising(nn.Module):
@@ -117,6 +131,9 @@ odd = Pipeline(
 )
 idle = Pipeline(
     "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Idle
+)
+normalised = Pipeline(
+    "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Normalised
 )
 swayed = Pipeline(
     "tiny",
