@@ -57,14 +57,14 @@ class Running:
         self.updates: list[UpdateReport] = []
         self.error: BaseException | None = None
         self.trainer = self._trainer(declared, name, process)
-        self.twin = self._trainer(declared, name, process) if declared.online else None
+        self.update_trainer = self._trainer(declared, name, process) if declared.online else None
         self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
         self.retrainer = Retrainer(
             log,
             declared,
             self.publisher,
             self.trainer,
-            twin=self.twin,
+            updates=self.update_trainer,
             code_digest="abc",
             observer=Recorder(self),
         )

@@ -51,9 +51,9 @@ def test_a_twin_that_is_killed_begins_again_from_the_champion(log: SqliteLog, st
     append(log, tiny.examples(100))
     running.until(lambda: learned(running) == 100)
     champion = Models(log, MODELS).champion
-    assert isinstance(running.twin, Trainer)
-    assert running.twin.pid is not None
-    os.kill(running.twin.pid, signal.SIGKILL)
+    assert isinstance(running.update_trainer, Trainer)
+    assert running.update_trainer.pid is not None
+    os.kill(running.update_trainer.pid, signal.SIGKILL)
     append(log, tiny.examples(100, start=100))
     running.until(lambda: learned(running) == 200)
     running.close()
