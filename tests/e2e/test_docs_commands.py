@@ -76,7 +76,8 @@ def commands(page: Path) -> list[Command]:
 
 def reason(command: Command) -> str | None:
     """The reason for not running a command; None if it runs."""
-    return next((why for prefix, why in ELSEWHERE.items() if command.text.startswith(prefix)), None)
+    program = re.sub(r"^(?:[A-Z_]+=\S+ )*", "", command.text)
+    return next((why for prefix, why in ELSEWHERE.items() if program.startswith(prefix)), None)
 
 
 class Terminal:
