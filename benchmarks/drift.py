@@ -29,7 +29,7 @@ from tailrace.declaration.triggers import Drift, Labels, Trigger, first_due
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.tabular.network import TabularNetwork
-from tailrace.retrain.control.trigger_state import Watch
+from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.training.loop import score, train
 
 WINDOW, EVERY, CHUNK = 5_000, 5_000, 50
@@ -100,7 +100,7 @@ class Served(NamedTuple):
 
 def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Served]:
     """Predict, learn the labels, retrain when a trigger says so; one label a second."""
-    watch = Watch(triggers, since=0.0, created=0.0, names=stream.names)
+    watch = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     module = _trained(stream, 0, WINDOW, seed)
     for start in range(WINDOW, len(stream.targets), CHUNK):
         now = slice(start, start + CHUNK)
@@ -110,7 +110,7 @@ def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Se
         facts = watch.facts(float(end))
         reason = first_due(triggers, facts)
         if reason is not None:
-            watch.began(facts)
+            watch.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
             watch.published(float(end), {})
         yield Served(end, facts, reason, module)
@@ -205,7 +205,7 @@ def alarms(kind: str, seed: int, labels: int, *, learning: bool) -> tuple[int, i
     trained = (300, 600, 1_200, 2_500, WINDOW) if learning else (WINDOW,)
     models = [_trained(stream, 0, count, seed) for count in trained]
     triggers, runs = (Drift(),), 0
-    watch = Watch(triggers, since=0.0, created=0.0, names=stream.names)
+    watch = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     for n, start in enumerate(range(WINDOW, WINDOW + labels, 1_000)):
         rows = slice(start, start + 1_000)
         inputs, targets = stream.inputs.take(rows), stream.targets[rows]
@@ -214,7 +214,7 @@ def alarms(kind: str, seed: int, labels: int, *, learning: bool) -> tuple[int, i
         facts = watch.facts(float(start))
         if first_due(triggers, facts) is not None:
             runs += 1
-            watch.began(facts)
+            watch.run_started(facts)
     return runs, labels
 
 

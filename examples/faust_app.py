@@ -11,10 +11,10 @@ import os
 import faust
 from pipeline import pipeline
 
-import tailrace.contrib.faust.attach
+import tailrace.contrib.faust
 
 app = faust.App("payments-app", broker=os.environ.get("LOG", "kafka://localhost:9092"))
-tailrace.contrib.faust.attach.attach(app, pipeline)
+tailrace.contrib.faust.attach(app, pipeline)
 
 
 @app.agent(app.topic(pipeline.topics.predictions, value_serializer="raw"))
