@@ -21,7 +21,7 @@ from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
-from tailrace.inference.serving.loader import Serving, base_rate_serving, scorer
+from tailrace.inference.serving.loader import Loader, Serving, base_rate_serving, scorer
 from tailrace.inference.serving.scoring import Scored, ScoreStep
 from tailrace.streams.log.base import Batch, Topic
 from tailrace.streams.log.codec import encode
@@ -225,7 +225,8 @@ def test_a_live_model_fits_the_step(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic("flights.models", compacted=True)])
     features = Features.of(Flight)
-    with LiveModel(log, "flights.models", ModelSpec(features, Task(Kind.BINARY)), trusted=TrustedKeys([])) as live:
+    loader = Loader(ModelSpec(features, Task(Kind.BINARY)), trusted=TrustedKeys([]))
+    with LiveModel(log, "flights.models", loader) as live:
         scoring = ScoreStep(schema_of(Flight), features, live, PREDICTIONS, clock=lambda: NOW)
         (out,) = scoring(batch(Flight(id="a", at=NOW, distance=1.0)))
     log.close()
