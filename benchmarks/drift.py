@@ -108,8 +108,9 @@ def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Se
         end = start + len(targets)
         watch.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
         facts = watch.facts(float(end))
-        reason = first_due(triggers, facts)
-        if reason is not None:
+        due = first_due(triggers, facts)
+        reason = None if due is None else due.reason
+        if due is not None:
             watch.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
             watch.published(float(end), {})
