@@ -14,7 +14,6 @@ import msgspec
 
 from benchmarks.harness import Row, at_most, embedded
 from benchmarks.workload import PARTITIONS, Reading, Source, pipeline
-from tailrace import Labels
 from tailrace.app.factory import create_topics, signing_key
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
 from tailrace.app.supervisor import Roles
@@ -24,6 +23,7 @@ from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Label as LabelRecord
 from tailrace.streams.log.records import Out, Prediction, Record
 from tailrace.streams.log.url import open_log
+from tailrace.triggers import Labels
 
 GROUP = "freshness"
 LABELS = 500  # a run each time so many have come

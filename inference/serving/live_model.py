@@ -156,7 +156,7 @@ class LiveModel:
         return live
 
     def start(self) -> None:
-        """Follow the alias, and wait for the current release for at most `patience` seconds. A second call does nothing.
+        """Follow the alias, and wait for the current release for at most `patience` seconds. Idempotent.
 
         Imports torch here, because an import in the background would delay the scoring thread.
         """

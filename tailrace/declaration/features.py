@@ -170,9 +170,7 @@ def _field(event: type[Event], name: str, hint: Any, marker: Marker) -> FeatureF
     if isinstance(marker, Vector) and marker.size < 1:
         raise DeclarationError(f"{where}: Vector({marker.size}) needs the length of the list, such as Vector(8)")
     if isinstance(marker, CategoryFeature) and not 2 <= marker.buckets <= MAX_BUCKETS:
-        raise DeclarationError(
-            f"{where}: {marker.buckets} buckets; use 2 to {MAX_BUCKETS}, such as Buckets(1024)"
-        )
+        raise DeclarationError(f"{where}: {marker.buckets} buckets; use 2 to {MAX_BUCKETS}, such as Buckets(1024)")
     return FeatureField(name, marker, values, type(None) in types)
 
 

@@ -19,7 +19,7 @@ MOST_LABELS = 24
 
 
 class Winner(StrEnum):
-    """Rule by which one of several labels of an event counts. FIRST is decided at once, the others when the wait ends."""
+    """Rule that selects one of several labels of an event. FIRST decides at once, the others when the wait ends."""
 
     FIRST = "first"
     LAST = "last"

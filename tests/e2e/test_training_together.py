@@ -21,7 +21,8 @@ from tailrace.streams.log.records import Example, Out, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
 
 DECLARATION = """
-from tailrace import Event, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, Key, Label, Number, Pipeline, Training
+from tailrace.triggers import Labels
 
 
 class Reading(Event):

@@ -18,7 +18,7 @@ from tailrace.inference.models import columns
 from tailrace.inference.models.encoding import Features, Inputs
 
 
-class Flight(Event, kw_only=True):
+class Flight(Event):
     id: Key
     scheduled: Annotated[EventTime, Cyclic(86_400)]
     carrier: Category

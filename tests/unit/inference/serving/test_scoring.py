@@ -33,7 +33,7 @@ NOW = 1_700_000_000.0
 EVENTS, PREDICTIONS = "flights.events", "flights.predictions"
 
 
-class Flight(Event, kw_only=True):
+class Flight(Event):
     id: Key
     at: EventTime
     distance: Number
@@ -41,7 +41,7 @@ class Flight(Event, kw_only=True):
     carrier: Category = "UA"
 
 
-class Derived(Flight, kw_only=True):
+class Derived(Flight):
     @feature
     def per_gust(self) -> float | None:
         return None if self.gust is None else self.distance / self.gust
