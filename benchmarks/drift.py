@@ -30,7 +30,7 @@ from tailrace.declaration.triggers import Drift, Labels, Trigger, first_due
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.tabular.network import TabularNetwork
-from tailrace.retrain.control.trigger_state import Watch
+from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.training.loop import score, train
 
 WINDOW, EVERY, CHUNK = 5_000, 5_000, 50
@@ -101,19 +101,19 @@ class Served(NamedTuple):
 
 def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Served]:
     """Score a stream chunk by chunk and retrain when a trigger fires. Labels come one a second."""
-    watch = Watch(triggers, since=0.0, created=0.0, names=stream.names)
+    state = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     module = _trained(stream, 0, WINDOW, seed)
     for start in range(WINDOW, len(stream.targets), CHUNK):
         now = slice(start, start + CHUNK)
         inputs, targets = stream.inputs.take(now), stream.targets[now]
         end = start + len(targets)
-        watch.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
-        facts = watch.facts(float(end))
+        state.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
+        facts = state.facts(float(end))
         trigger = first_due(triggers, facts)
         if trigger is not None:
-            watch.began(facts)
+            state.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
-            watch.published(float(end), {})
+            state.published(float(end), {})
         yield Served(end, facts, trigger, module)
 
 
@@ -212,16 +212,16 @@ def alarms(kind: str, seed: int, labels: int, *, learning: bool) -> tuple[int, i
     trained = (300, 600, 1_200, 2_500, WINDOW) if learning else (WINDOW,)
     models = [_trained(stream, 0, count, seed) for count in trained]
     triggers, runs = (Drift(),), 0
-    watch = Watch(triggers, since=0.0, created=0.0, names=stream.names)
+    state = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     for n, start in enumerate(range(WINDOW, WINDOW + labels, 1_000)):
         rows = slice(start, start + 1_000)
         inputs, targets = stream.inputs.take(rows), stream.targets[rows]
         scores = score(models[min(n // 5, len(models) - 1)], inputs, TASK)
-        watch.take(losses("log_loss", TASK.kind, scores, targets), inputs, float(start))
-        facts = watch.facts(float(start))
+        state.take(losses("log_loss", TASK.kind, scores, targets), inputs, float(start))
+        facts = state.facts(float(start))
         if first_due(triggers, facts) is not None:
             runs += 1
-            watch.began(facts)
+            state.run_started(facts)
     return runs, labels
 
 

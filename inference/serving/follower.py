@@ -13,6 +13,7 @@ from tailrace.inference.releases.payload import read_payload
 from tailrace.inference.releases.registry import Registry
 from tailrace.inference.releases.storage import StoreUnreachable
 from tailrace.inference.serving.loader import Loader, Serving
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Log, LogError, TopicPartition
 
 _READ_RECORDS = 64  # a chunk has up to half a megabyte
@@ -52,7 +53,7 @@ class Follower:
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop`. Nothing that happens here may end it: the old model serves on, and we try again."""
-        delay, longest = _BACK_OFF_S
+        backoff = Backoff(*_BACK_OFF_S)
         while not stop.is_set():
             position = self._position
             try:
@@ -62,9 +63,8 @@ class Follower:
             except Exception:
                 _logger.exception("following failed", topic=self._partition.topic)
             if self._position > position:
-                delay = _BACK_OFF_S[0]
-            stop.wait(delay)
-            delay = min(2 * delay, longest)
+                backoff.reset()
+            stop.wait(backoff.pause())
 
     def _follow(self, stop: threading.Event) -> None:
         reader = self._log.reader([self._partition.topic], start={self._partition: self._position})

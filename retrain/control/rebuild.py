@@ -110,9 +110,8 @@ class Rebuilder:
         recorded = self._declared.replace(
             training=plan, online=msgspec.convert(facts["online"], Online | None) or False
         )
-        run = runs.run_of(Due("", ""), now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
-        rows = [*run.selection.train, *run.selection.holdout]
-        job = runs.job(run, recorded, base, [row.features for row in rows], [row.derived for row in rows])
+        run = runs.prepare_run(Due("", ""), now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
+        job = runs.job_of(run, recorded, base)
         report(0, 0)
         return candidate(self._spec, job, lambda step, steps, loss: report(step, steps), ALONE).state
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -14,29 +16,29 @@ from tailrace.inference.models.losses import Scores
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
 from tailrace.retrain.control.promotion_gate import GateResult, compare
-from tailrace.retrain.selection.buffer import Selection, ranges_of
+from tailrace.retrain.selection.buffer import Row, Selection, ranges_of
 from tailrace.retrain.selection.weights import weigh
 from tailrace.retrain.worker.protocol import Candidate, Job, Learned
 
 
 class Champion(NamedTuple):
-    """The release that serves. Without a manifest: the base rate (version 0), or one that cannot be a parent."""
+    """The release that serves, as runs and updates need it. Version 0: the base-rate model.
+
+    `fits`: the declared module takes its weights. `seen`: partition -> offset up to which it was trained.
+    `trained_through`: newest event time that it has learned, unix seconds.
+    """
 
     version: int
-    manifest: Manifest | None = None
-    payload: bytes | None = None
+    fits: bool = False
+    seen: Mapping[int, int] = MappingProxyType({})
+    trained_through: float = -math.inf
 
-    def seen(self, topic: str) -> dict[int, int]:
-        """partition -> position up to which it was trained."""
-        ranges = self.manifest.ranges if self.manifest else []
-        return {part.partition: part.end for part in ranges if part.topic == topic}
-
-    def fits(self, declared: Pipeline) -> bool:
-        """Whether the features and the task are still those it was trained for."""
-        made = self.manifest
-        return (
-            made is not None and made.features == ModelSpec.of(declared).features.digest and made.task == declared.task
-        )
+    @classmethod
+    def of(cls, manifest: Manifest, declared: Pipeline) -> Champion:
+        """The champion that a verified manifest describes."""
+        seen = {part.partition: part.end for part in manifest.ranges if part.topic == declared.topics.examples}
+        fits = manifest.features == ModelSpec.of(declared).features.digest and manifest.task == declared.task
+        return cls(manifest.version, fits, seen, manifest.trained_through)
 
 
 class Run(NamedTuple):
@@ -54,37 +56,37 @@ class Run(NamedTuple):
     prior: tuple[float, ...] | None = None
     """Added to the logits in training: see `tailrace.retrain.selection.weights`."""
 
+    def learned(self, declared: Pipeline) -> list[Row]:
+        """Rows that the run's release has learned. With online updates it has gone on over the holdout."""
+        train, holdout = self.selection.train, self.selection.holdout
+        return [*train, *holdout] if declared.online else train
 
-def run_of(
+    def trained_through(self, declared: Pipeline) -> float:
+        """Newest event time that the run's release has learned, unix seconds."""
+        return max(row.time for row in self.learned(declared))
+
+
+def prepare_run(
     due: Due, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
 ) -> Run:
-    """A run on what is `divided`; `warm`: it starts from the champion's weights."""
+    """Weigh the selected rows of a run. `warm`: it starts from the champion's weights."""
     wait = None if declared.policy.implicit is None else declared.policy.wait  # after it, silence means a label
     weighed = weigh(selection, declared.task, declared.training, warm=warm, wait=wait)
     weights = None if weighed.weights is None else weighed.weights.tolist()
     return Run(due, facts, champion, weighed.selection, seed, len(selection.train), weights, weighed.prior)
 
 
-def job_of(run: Run, declared: Pipeline) -> Job:
-    """What the training process is told."""
-    rows = [*run.selection.train, *run.selection.holdout]
-    champion = run.champion.payload if run.champion.fits(declared) else None
-    return job(run, declared, champion, [row.features for row in rows], [row.derived for row in rows])
+def job_of(run: Run, declared: Pipeline, champion: bytes | None, *, with_events: bool = True) -> Job:
+    """The job of the training process. `champion`: weights of the champion, where they fit.
 
-
-def job(
-    run: Run,
-    declared: Pipeline,
-    champion: bytes | None,
-    features: list[bytes],
-    derived: list[list[float | None] | None],
-) -> Job:
-    """The same for a champion's weights and rows in any form: see `tailrace.retrain.worker.candidate`."""
+    `with_events` False leaves out the rows' events, for a caller that has them encoded.
+    """
     train, fresh, holdout, _ = run.selection
     rows = [*train, *holdout]
+    events = rows if with_events else []
     return Job(
-        features=features,
-        derived=derived,
+        features=[row.features for row in events],
+        derived=[row.derived for row in events],
         targets=[row.target for row in rows],
         train=len(train),
         fresh=fresh,
@@ -127,17 +129,15 @@ def manifest_of(
 ) -> Manifest:
     """The release's account of itself; the publisher adds its version, size, digest and signature."""
     topic, selection = declared.topics.examples, run.selection
-    learned, ranges = selection.train, selection.ranges
-    if declared.online:  # then it has gone on over the holdout
-        learned = [*learned, *selection.holdout]
-        ranges = ranges_of(learned)
-    seen = {} if declared.online else run.champion.seen(topic)
+    learned = run.learned(declared)
+    ranges = ranges_of(learned) if declared.online else selection.ranges
+    seen = {} if declared.online else dict(run.champion.seen)
     return Manifest(
         version=0,
         parent=run.champion.version,
         base=run.champion.version if candidate.warm else 0,
         created=now,
-        trained_through=max(row.time for row in learned),
+        trained_through=run.trained_through(declared),
         examples=len(learned),
         code_digest=code_digest,
         seed=run.seed,

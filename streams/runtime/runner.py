@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import (
     Aborted,
     Batch,
@@ -42,7 +43,7 @@ _NAP_S = 0.001  # how long a read waits at least
 _IDLE_S = 0.1  # how long a read waits when nothing is to be committed; bounds how soon a stop is noticed
 _GATHER_S = 0.005  # how far apart reads are at most
 _BACKLOG = 3  # how many times the commit interval a transaction spans while batches are full
-_PAUSES_S = (0.05, 1.0)  # first and longest pause when transactions fail one after the other
+_PAUSES_S = (0.1, 1.0)  # first and longest pause when transactions fail one after the other
 _log = structlog.get_logger(__name__)
 
 
@@ -150,7 +151,7 @@ class Runner:
         self._last_commit = 0.0
         self._next_read = 0.0
         self._full = False  # the last batch was: there is a backlog
-        self._failures = 0  # transactions that failed one after the other
+        self._backoff = Backoff(*_PAUSES_S, immediate=1)
         self.idle = False
         """Whether the last read found nothing new, and all that was done before it is committed durably."""
 
@@ -214,7 +215,7 @@ class Runner:
         if self._unsettled and not self._writer.committing:
             self._writer.flush()
             self._unsettled = False
-            self._failures = 0
+            self._backoff.reset()
         self.idle = not (self._uncommitted or self._unsettled)
         self._observer.idle()
 
@@ -238,7 +239,8 @@ class Runner:
             self._writer.write(out)
         if positions:
             self._writer.commit(positions, self._reader)
-            self._failures = 0 if self._unsettled else self._failures  # the one before it has succeeded
+            if self._unsettled:  # the one before it has succeeded
+                self._backoff.reset()
             self._unsettled = True
         self._uncommitted = False
         self._last_commit = time.monotonic()
@@ -262,10 +264,7 @@ class Runner:
         _log.warning("going back to the committed positions", why=str(aborted))
         self._observer.aborted()
         self._writer.abort()
-        if self._failures:
-            first, longest = _PAUSES_S
-            time.sleep(min(longest, first * 2.0 ** min(self._failures, 10)))
-        self._failures += 1
+        time.sleep(self._backoff.pause())
         self._step.forget(self._reader.assignment)
         self._restore(self._reader.rewind())
         self._uncommitted = self._unsettled = self._void = False

@@ -74,7 +74,7 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
         loader = "tailrace.app.pipeline_file:load_pipeline"
         ranks = given_ranks() or settings.retrainer.nproc
         trainer = Trainer(loader, settings.pipeline, threads=plan.threads, nice=plan.nice, ranks=ranks)
-        twin = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
+        updates = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
         store = configured_store(settings)
         models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
         publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
@@ -85,7 +85,7 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
             pipeline,
             publisher,
             trainer,
-            twin=twin,
+            updates=updates,
             code_digest=code_digest(pipeline),
             observer=observed,
         )

@@ -188,7 +188,7 @@ class Harness:
                 declared,
                 publisher,
                 InProcess(ModelSpec.of(declared)),
-                twin=InProcess(ModelSpec.of(declared)) if declared.online else None,
+                updates=InProcess(ModelSpec.of(declared)) if declared.online else None,
                 code_digest=code_digest(declared),
                 clock=self.clock,
             )

@@ -37,7 +37,7 @@ def newest() -> dict[str, str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_newest_versions_fit(newest: dict[str, str]) -> None:
     """River and Faust, upgraded together with the requirements of all extras (what is installed stays where it fits;
     torch is pinned), are at their newest."""

@@ -25,7 +25,7 @@ PARTITIONS, PATIENCE_S = 2, 120.0
 APP = """
 import faust
 
-import tailrace.faust
+import tailrace.contrib.faust
 from declared_for_faust import pipeline
 
 app = faust.App(
@@ -38,7 +38,7 @@ app = faust.App(
     broker_heartbeat_interval=1.0,
     topic_disable_leader=True,
 )
-tailrace.contrib.faust.attach.attach(app, pipeline, keep=1_000)
+tailrace.contrib.faust.attach(app, pipeline, keep=1_000)
 """
 OWN_AGENT = """
 
@@ -161,7 +161,6 @@ def predicted(kit: Harness) -> Iterator[Predicted]:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
 def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker: Worker, predicted: Predicted) -> None:
     """At least once: with a release swapped in under way and a kill -9 in the middle, each event is predicted, where
     its label would lie, and what is no event is a dead letter. The view shows the newest. SIGTERM ends it well."""
@@ -202,7 +201,6 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
 def test_an_agent_of_the_applications_own_may_read_the_events_too(
     kit: Harness, predicted: Predicted, tmp_path: Path, kafka_bootstrap: str
 ) -> None:

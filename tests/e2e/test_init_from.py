@@ -117,7 +117,6 @@ def loss(prediction: dict[str, Any]) -> float:
     return -math.log(score if event["level"] + (event["site"] == "a") > 0.3 else 1 - score)
 
 
-@pytest.mark.slow
 def test_a_data_file_becomes_a_pipeline_that_learns(place: Place, roles: subprocess.Popen[str]) -> None:
     """The generated test passes; every row is predicted, every label joined and learned, the newest release serves and
     is of use, an operator's word counts, and SIGTERM drains with exit code 0."""

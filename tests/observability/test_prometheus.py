@@ -131,7 +131,7 @@ def _text(url: str) -> str:
         return text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
     """Each expression gives at least one finite value, before somebody could lose patience."""
     panels = {
@@ -154,7 +154,7 @@ def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
         raise AssertionError("\n".join(sorted(empty))) from None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rules_evaluate_and_record(live: Live) -> None:
     """No rule fails, and what is recorded has values. (The dead letters of the run are noticed.)"""
     rules = live.prometheus.rules()
@@ -169,7 +169,7 @@ def test_rules_evaluate_and_record(live: Live) -> None:
     assert not live.prometheus.query('ALERTS{alertname="TailraceTargetDown",alertstate="firing"}')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_roles_serve_is_documented_and_clean(live: Live) -> None:
     """promtool has nothing to object to, and the three roles together serve what docs/metrics.md lists, no more."""
     for text in live.texts.values():
@@ -182,7 +182,7 @@ def test_what_roles_serve_is_documented_and_clean(live: Live) -> None:
     assert documented - ONLY_OF_VALUES <= values
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_logs_are_lines_of_json_that_quote_no_record(live: Live) -> None:
     """Each line says what happened, when and how grave it is; what records held, usable or not, stands in none."""
     for role, log in live.logs.items():
@@ -194,7 +194,7 @@ def test_logs_are_lines_of_json_that_quote_no_record(live: Live) -> None:
     assert "swapped" in {json.loads(line)["event"] for line in live.logs["worker"].splitlines()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_and_inference_are_compared(live: Live, capsys: pytest.CaptureFixture[str]) -> None:
     """`tailrace compare` measures both sides, says where each energy figure comes from, and can say it in words."""
     options = [part for url in live.urls for part in ("--url", url)]

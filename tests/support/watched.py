@@ -62,7 +62,7 @@ class Watched:
         token = directory / "token"
         token.write_text(TOKEN)
         self._settings = Settings(
-            pipeline="watched:pipeline",
+            pipeline="support.watched:pipeline",
             log=LogSettings(url=f"sqlite:///{directory}/log.db", partitions=2),
             keys=KeysSettings(directory=directory / "keys"),
             monitoring=MonitoringSettings(enabled=False),

@@ -38,7 +38,7 @@ class World:
     def __init__(self, directory: Path, name: str, **options: Any) -> None:
         self.pipeline: Pipeline = getattr(declared, name)
         self.settings = Settings(
-            pipeline=f"declared:{name}",
+            pipeline=f"support.declared:{name}",
             log=LogSettings(url=f"sqlite:///{directory}/log.db", partitions=3),
             keys=KeysSettings(directory=directory / "keys"),
             monitoring=MonitoringSettings(enabled=False),

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import LogError, Unreachable
 
 Synchronous = Literal["normal", "full"]
@@ -182,10 +183,12 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 def _patiently(attempt: Callable[[], T]) -> T:
     # SQLite's own busy handler waits in steps of up to 100 ms, far longer than any transaction here takes.
     deadline = time.monotonic() + _PATIENCE
+    backoff: Backoff | None = None
     while True:
         try:
             return attempt()
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-        time.sleep(_dice.uniform(0.0002, 0.002))
+        backoff = backoff or Backoff(0.002, 0.002, spread=0.9, random=_dice.random)
+        time.sleep(backoff.pause())

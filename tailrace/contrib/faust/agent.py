@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from tailrace.contrib.faust.intake import Intake
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Batch, Writer
 from tailrace.streams.log.records import Out
 
@@ -41,7 +42,7 @@ def delivering(step: Callable[[Batch], Sequence[Out]], writer: Writer) -> Work:
 
     def work(batch: Batch) -> None:
         outs = step(batch)
-        pause, longest = _PAUSES_S
+        backoff = Backoff(*_PAUSES_S)
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
@@ -52,8 +53,7 @@ def delivering(step: Callable[[Batch], Sequence[Out]], writer: Writer) -> Work:
                 if time.monotonic() > deadline:
                     raise
                 _log.warning("predictions not delivered, trying again", why=str(aborted))
-            time.sleep(pause)
-            pause = min(2 * pause, longest)
+            time.sleep(backoff.pause())
 
     return work
 

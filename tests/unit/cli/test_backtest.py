@@ -65,7 +65,6 @@ def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
     }
 
 
-@pytest.mark.slow
 def test_baselines_stand_beside_the_default(shell: Shell) -> None:
     """Real flights, labels as late as they were: each reference learner is fed and measured."""
     columns = ("--label", "label", "--time", "event_time", "--label-time", "label_time")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -81,7 +82,7 @@ def state(plan: Training, *, fresh: int | None = None, **options: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     one.start()
     yield one
     one.close()
@@ -117,7 +118,7 @@ def test_a_pattern_that_does_not_fit_is_told(frozen: tuple[str, ...], said: str)
 
 def test_a_pattern_that_does_not_fit_reaches_the_retrainer() -> None:
     """The training process tells it as the reason of its failure."""
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     with pytest.raises(TrainingFailed, match="'tail' matches no parameter") as failed:
         one.train(job(msgspec.structs.replace(tiny.PLAN, frozen=("tail",))))
     one.close()
@@ -263,11 +264,14 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
     assert [line["detail"] for line in logs] == ["RuntimeError: no compiler here"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+WITH_COMPILER = [pytest.mark.long, pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")]
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=WITH_COMPILER)])
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_run_comes_to_the_same() -> None:
+def test_a_compiled_run_comes_to_the_same(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch.compile the losses agree to 1e-4."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     plain, compiled = trained(deep(), Training()), trained(deep(), Training(compile=True))
     np.testing.assert_allclose(plain.losses, compiled.losses, rtol=0, atol=1e-4)
 

@@ -38,7 +38,7 @@ from tailrace.retrain.worker.protocol import Candidate, Progress
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     one.start()
     yield one
     one.close()
@@ -47,7 +47,7 @@ def trainer() -> Iterator[Trainer]:
 @pytest.fixture
 def stubborn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Trainer]:
     monkeypatch.setenv("MOOD", request.param)
-    one = Trainer(tiny.LOADER, "retrain_pipeline:stubborn")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:stubborn")
     yield one
     one.close()
 
@@ -95,7 +95,7 @@ def test_a_warm_run_starts_from_the_champion(trainer: Trainer) -> None:
 
 def test_a_champion_of_another_network_makes_the_run_cold(trainer: Trainer) -> None:
     """When the declared network has changed, training starts anew instead of failing."""
-    other = Trainer(tiny.LOADER, "retrain_pipeline:stubborn")
+    other = Trainer(tiny.LOADER, "support.retrain_pipeline:stubborn")
     try:
         candidate = trainer.train(job(champion=other.train(job()).state))
     finally:
@@ -146,7 +146,7 @@ def test_a_killed_process_is_told(stubborn: Trainer) -> None:
 
 def test_a_pipeline_that_cannot_be_loaded_is_told() -> None:
     """The loader's own words reach the retrainer."""
-    one = Trainer(tiny.LOADER, "retrain_pipeline:absent")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:absent")
     with pytest.raises(TrainingFailed, match="absent"):
         one.train(job())
     one.close()
@@ -156,7 +156,7 @@ def test_the_process_ends_with_its_parent() -> None:
     """When the retrainer dies without a word, the training process ends by itself."""
     code = (
         "import time; from tailrace.retrain.worker.client import Trainer\n"
-        f"t = Trainer({tiny.LOADER!r}, 'retrain_pipeline:pipeline'); t.start()\n"
+        f"t = Trainer({tiny.LOADER!r}, 'support.retrain_pipeline:pipeline'); t.start()\n"
         "print(t.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -300,7 +300,7 @@ def test_replay_prefers_the_new(half_life: float, near: float) -> None:
 
 def test_a_closed_trainer_starts_nothing() -> None:
     """A run that was about to start when the trainer was closed fails instead of starting a process nobody ends."""
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     one.close()
     with pytest.raises(TrainingFailed, match="closed"):
         one.train(job())

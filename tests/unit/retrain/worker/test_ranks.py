@@ -27,7 +27,7 @@ from tailrace.retrain.worker.protocol import Candidate, Job
 
 @contextmanager
 def trainer(ranks: int, name: str = "pipeline") -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, f"retrain_pipeline:{name}", ranks=ranks)
+    one = Trainer(tiny.LOADER, f"support.retrain_pipeline:{name}", ranks=ranks)
     one.start()
     try:
         yield one

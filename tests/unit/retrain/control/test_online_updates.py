@@ -1,4 +1,4 @@
-"""Online updates, live: the embedded log, a real twin process, tiny data."""
+"""Online updates, live: the embedded log, tiny data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from support.retraining import EXAMPLES, MODELS, TRUSTED, Running, Start, append
 from tailrace.inference.releases.manifest import Manifest
 from tailrace.retrain.control.model_topic import Models
 from tailrace.retrain.control.rebuild import Rebuilder
+from tailrace.retrain.worker.client import Trainer
 from tailrace.streams.log.base import TopicPartition
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -28,7 +29,7 @@ def manifests(log: SqliteLog) -> list[Manifest]:
 def test_labels_become_releases_without_a_run(log: SqliteLog, start: Start) -> None:
     """Every 50 labels and more give a release that says what it learned; each label is learned once, and committed
     with the release that learned it."""
-    running = start(tiny.online, "online")
+    running = start(tiny.online, "online", process=True)
     for place in range(0, 400, 100):
         append(log, tiny.examples(100, start=place))
         running.until(lambda place=place: learned(running) == place + 100)  # type: ignore[misc]
@@ -46,13 +47,13 @@ def test_labels_become_releases_without_a_run(log: SqliteLog, start: Start) -> N
 def test_a_twin_that_is_killed_begins_again_from_the_champion(log: SqliteLog, start: Start) -> None:
     """kill -9 of the twin's process between two updates: the chunk is learned by its successor, none is learned
     twice, and the chain's base is the release that was the champion."""
-    running = start(tiny.online, "online")
+    running = start(tiny.online, "online", process=True)
     append(log, tiny.examples(100))
     running.until(lambda: learned(running) == 100)
     champion = Models(log, MODELS).champion
-    assert running.twin is not None
-    assert running.twin.pid is not None
-    os.kill(running.twin.pid, signal.SIGKILL)
+    assert isinstance(running.update_trainer, Trainer)
+    assert running.update_trainer.pid is not None
+    os.kill(running.update_trainer.pid, signal.SIGKILL)
     append(log, tiny.examples(100, start=100))
     running.until(lambda: learned(running) == 200)
     running.close()
@@ -100,7 +101,7 @@ def test_an_operators_rollback_is_gone_on_from(log: SqliteLog, start: Start) -> 
 def test_runs_and_updates_go_together(log: SqliteLog, start: Start) -> None:
     """A run's release takes the place of the chain's, whose labels since the run began are learned again from it; the
     champion of a run is whatever update was the last."""
-    running = start(tiny.both, "both")
+    running = start(tiny.both, "both", process=True)
     for place in range(0, 1_500, 100):
         append(log, tiny.examples(100, start=place))
         running.until(lambda place=place: committed(log) > place + 50)  # type: ignore[misc]
@@ -120,7 +121,7 @@ def test_runs_and_updates_go_together(log: SqliteLog, start: Start) -> None:
 def test_releases_are_made_again_bit_for_bit(log: SqliteLog, start: Start, name: str) -> None:
     """From offsets, base, seed and code: updates, runs beside updates, and runs alone, warm and cold."""
     declared = getattr(tiny, name)
-    running = start(declared, name)
+    running = start(declared, name, process=name == "both")
     for place in range(0, 1_200, 300):
         append(log, tiny.examples(300, start=place))
         running.until(lambda place=place: committed(log) > place + 250)  # type: ignore[misc]

@@ -18,6 +18,7 @@ from tailrace.inference.releases.storage import Store
 from tailrace.retrain.control.model_topic import Models
 from tailrace.retrain.control.rebuild import Rebuilder
 from tailrace.retrain.control.reports import RunReport
+from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Fenced
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -85,7 +86,7 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
     def crash(report: RunReport, stages: Mapping[str, float]) -> None:
         raise InterruptedError
 
-    running = start(tiny.lengthy, "lengthy")
+    running = start(tiny.lengthy, "lengthy", process=True)
     running.retrainer._observer.ran = crash  # type: ignore[method-assign]
     append(log, tiny.examples(400))
     running.until(lambda: running.retrainer.training)
@@ -96,7 +97,7 @@ def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, 
     assert isinstance(running.error, InterruptedError)
     run = newest(log)
     assert (run.updates, sum(part.end - part.start for part in run.ranges), committed(log)) == (None, 400, 400)
-    successor = start(tiny.lengthy, "lengthy")
+    successor = start(tiny.lengthy, "lengthy", process=True)
     successor.until(lambda: learned(successor) == 100)
     successor.close()
     made = newest(log)
@@ -129,7 +130,7 @@ def test_after_a_change_of_the_declaration_all_is_learned_anew(log: SqliteLog, s
 def test_a_module_that_raises_stops_nothing(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Updates by a user's module fail while it raises, and succeed in a new process when it does not any more."""
     monkeypatch.setenv("MOOD", "raise")
-    running = start(tiny.raising, "raising")
+    running = start(tiny.raising, "raising", process=True)
     append(log, tiny.examples(60))
     running.until(lambda: len(running.updates) == 1)
     assert running.updates[0].outcome == "failed"
@@ -149,11 +150,11 @@ def test_a_module_that_raises_stops_nothing(log: SqliteLog, start: Start, monkey
 def test_failures_are_tried_less_and_less_often(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a new process: while a module always raises, labels are gathered for longer and longer."""
     monkeypatch.setenv("MOOD", "raise")
-    monkeypatch.setattr("tailrace.retrain.control.updater._REST_S", (0.0, 3_600.0))
+    monkeypatch.setattr("tailrace.retrain.control.online_updates.PAUSES_S", (0.001, 3_600.0))
     running = start(tiny.raising, "raising")
     append(log, tiny.examples(100))
     running.until(lambda: len(running.updates) == 1)
-    monkeypatch.setattr("tailrace.retrain.control.updater._REST_S", (3_600.0, 3_600.0))
+    running.retrainer._updates._backoff = Backoff(3_600.0, 3_600.0)  # type: ignore[union-attr]
     append(log, tiny.examples(100, start=100))
     running.until(lambda: len(running.updates) == 2)
     append(log, tiny.examples(100, start=200))
@@ -164,7 +165,7 @@ def test_failures_are_tried_less_and_less_often(log: SqliteLog, start: Start, mo
 
 def test_a_backlog_waits_in_the_log(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many labels there are when a retrainer starts, it holds few of them; and it learns them all."""
-    monkeypatch.setattr("tailrace.retrain.online.chain.CHUNK", 100)
+    monkeypatch.setattr("tailrace.retrain.online.chain.MAX_CHUNK", 100)
     monkeypatch.setattr("tailrace.retrain.control.retrainer._READ", 100)
     append(log, tiny.examples(2_000))
     running = start(tiny.narrow, "narrow")
@@ -204,7 +205,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
     (tmp_path / "store").write_text("a file where a directory is due")
     running = start(tiny.online, "online", Store(f"file://{tmp_path}/store", 0))
     append(log, tiny.examples(100))
-    running.until(lambda: running.retrainer._refresher._pause > 0)  # type: ignore[union-attr]
+    running.until(lambda: running.retrainer._updates._backoff.failures > 0)  # type: ignore[union-attr]
     (tmp_path / "store").unlink()
     running.until(lambda: learned(running) == 100)
     running.close()
