@@ -19,10 +19,10 @@ from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
 from tailrace.inference.serving.scoring import Scored, ScoreStep
-from tailrace.monitoring.telemetry.cost import Prices, Spending
+from tailrace.monitoring.telemetry.cost import CostCollector, ResourcePrices
 from tailrace.monitoring.telemetry.lag import LagCollector
 from tailrace.monitoring.telemetry.metrics import Metrics
-from tailrace.monitoring.telemetry.observers import Inference
+from tailrace.monitoring.telemetry.observers import WorkerObserver
 from tailrace.streams.log.base import Batch, Delivery, Log, Reader
 from tailrace.streams.log.url import open_log
 from tailrace.streams.runtime.batch_size import BatchSize
@@ -111,7 +111,7 @@ class Timed:
 class Recorder(Observer):
     """Observer that passes reports on to the metrics, always or in alternating turns, and keeps single values."""
 
-    def __init__(self, job: Job, stop: threading.Event, metrics: Inference) -> None:
+    def __init__(self, job: Job, stop: threading.Event, metrics: WorkerObserver) -> None:
         self._job, self._stop, self._metrics = job, stop, metrics
         self._target: Observer = metrics
         self._turn_start = (0, 0.0, 0.0)  # events, clock, processor seconds
@@ -179,7 +179,7 @@ class Recorder(Observer):
 def run(job: Job, stop: threading.Event) -> Report:
     """Run the worker until the job is done."""
     metrics = Metrics()
-    observed = Inference(metrics)
+    observed = WorkerObserver(metrics)
     recorder = Recorder(job, stop, observed)
     log = open_log(job.url)
     timed: Any = Timed(log)
@@ -200,7 +200,7 @@ def run(job: Job, stop: threading.Event) -> Report:
             commit_interval=job.commit_interval,
         )
         metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
-        metrics.registry.register(Spending("inference", Prices()))
+        metrics.registry.register(CostCollector("inference", ResourcePrices()))
         spare_the_collector()
         Runner(timed, Stateless(step), config, batch=BatchSize(largest=_BATCH_MAX), observer=recorder).run(stop)
     began = time.process_time()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tailrace.errors import Exit, TailraceError
-from tailrace.monitoring.telemetry.scrape import Sample, Samples, fetched, parsed
+from tailrace.monitoring.telemetry.scrape import MetricSample, MetricSamples, fetch_metrics, parse_metrics
 
 _TIMEOUT_S = 10.0
 _MILLION = 1e6
@@ -28,10 +28,10 @@ def comparison(urls: Sequence[str]) -> dict[str, Any]:
 
     Durations are seconds; what there was none of is None. Raises NoMetrics.
     """
-    return compared(Samples(sample for url in urls for sample in _scraped(url)))
+    return compared(MetricSamples(sample for url in urls for sample in _scraped(url)))
 
 
-def compared(samples: Samples) -> dict[str, Any]:
+def compared(samples: MetricSamples) -> dict[str, Any]:
     """The same of values that were read."""
     predictions = samples.total("tailrace_events_total", outcome="predicted")
     runs, updates = (
@@ -65,7 +65,7 @@ def compared(samples: Samples) -> dict[str, Any]:
     }
 
 
-def _side(samples: Samples, phase: str) -> dict[str, Any]:
+def _side(samples: MetricSamples, phase: str) -> dict[str, Any]:
     compute = samples.by("device", "tailrace_compute_seconds_total", phase=phase)
     sources = samples.by("source", "tailrace_energy_joules_total", phase=phase)
     hardware = {
@@ -83,22 +83,22 @@ def _side(samples: Samples, phase: str) -> dict[str, Any]:
 _HARDWARE = ("machine", "processor", "cores", "gpu")
 
 
-def _latency(samples: Samples, name: str) -> dict[str, Any]:
+def _latency(samples: MetricSamples, name: str) -> dict[str, Any]:
     return {"p50_s": samples.quantile(0.5, name), "p99_s": samples.quantile(0.99, name)}
 
 
-def _scoring(samples: Samples) -> dict[str, Any]:
+def _scoring(samples: MetricSamples) -> dict[str, Any]:
     """What each stage takes for a batch."""
     stages = samples.by("stage", "tailrace_stage_seconds_sum")
     counts = samples.by("stage", "tailrace_stage_seconds_count")
     return {stage: stages[stage] / counts[stage] if counts[stage] else None for stage in stages}
 
 
-def _dead(samples: Samples) -> float:
+def _dead(samples: MetricSamples) -> float:
     return samples.total("tailrace_events_total", outcome="dead_letter")
 
 
-def _per(samples: Samples, phase: str, count: float) -> dict[str, Any] | None:
+def _per(samples: MetricSamples, phase: str, count: float) -> dict[str, Any] | None:
     if not count:
         return None
     joules = samples.total("tailrace_energy_joules_total", phase=phase)
@@ -111,9 +111,9 @@ def _per(samples: Samples, phase: str, count: float) -> dict[str, Any] | None:
     }
 
 
-def _scraped(url: str) -> Iterator[Sample]:
+def _scraped(url: str) -> Iterator[MetricSample]:
     try:
-        samples = list(parsed(fetched(url, _TIMEOUT_S)))
+        samples = list(parse_metrics(fetch_metrics(url, _TIMEOUT_S)))
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
         raise NoMetrics(

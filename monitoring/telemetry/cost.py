@@ -23,14 +23,14 @@ from typing import Literal, NamedTuple, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tailrace.monitoring.telemetry.energy import Counter, cost, estimate, found
+from tailrace.monitoring.telemetry.energy import EnergyCounter, available_counters, cost, estimate
 from tailrace.monitoring.telemetry.metrics import COMPUTE_SECONDS, COST, ENERGY_JOULES, HARDWARE_INFO
 
 Phase: TypeAlias = Literal["inference", "training"]
 PROC = Path("/proc")
 
 
-class Prices(NamedTuple):
+class ResourcePrices(NamedTuple):
     """Of a kilowatt-hour and of a core for an hour, in `currency`; what a busy core draws, for estimates."""
 
     currency: str = "EUR"
@@ -39,22 +39,22 @@ class Prices(NamedTuple):
     watts_per_core: float = 5.0
 
 
-class Spending(Collector):
+class CostCollector(Collector):
     """Counters of one role. `cpu_seconds` and `busy_seconds`, of this role and of the machine, only grow; the latter is
     None where the machine does not tell. `gpu_seconds`: that GPUs have trained."""
 
     def __init__(
         self,
         phase: Phase,
-        prices: Prices,
+        prices: ResourcePrices,
         *,
         gpu_seconds: Callable[[], float] = lambda: 0.0,
-        counters: Sequence[Counter] | None = None,
+        counters: Sequence[EnergyCounter] | None = None,
         cpu_seconds: Callable[[], float] | None = None,
         busy_seconds: Callable[[], float | None] | None = None,
     ) -> None:
         self._phase, self._prices, self._gpu_seconds = phase, prices, gpu_seconds
-        self._counters = found() if counters is None else counters
+        self._counters = available_counters() if counters is None else counters
         self._cpu_seconds = cpu_seconds or tree_cpu_seconds
         self._busy_seconds = busy_seconds or machine_busy_seconds
         self._lock = threading.Lock()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tailrace.monitoring.telemetry.boards import models as learning
 from tailrace.monitoring.telemetry.boards import operations, pipeline
-from tailrace.monitoring.telemetry.panels import Panel, Row
+from tailrace.monitoring.telemetry.panels import Panel, PanelRow
 
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 _WIDTH = 24  # columns of Grafana's grid
@@ -23,7 +23,7 @@ class Dashboard(NamedTuple):
     uid: str
     title: str
     description: str
-    rows: tuple[Row, ...]
+    rows: tuple[PanelRow, ...]
 
 
 DASHBOARDS = (
@@ -68,7 +68,7 @@ def build(dashboard: Dashboard) -> dict[str, Any]:
     }
 
 
-def _panels(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
+def _panels(rows: tuple[PanelRow, ...]) -> Iterator[dict[str, Any]]:
     number, top = 1, 0
     for row in rows:
         place = {"h": 1, "w": _WIDTH, "x": 0, "y": top}

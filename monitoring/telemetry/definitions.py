@@ -9,13 +9,13 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from tailrace.monitoring.telemetry.histogram import Tally
+from tailrace.monitoring.telemetry.histogram import BatchHistogram
 
 WAITS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0, 86_400.0)
 """Seconds that something may have to wait: milliseconds to a day."""
 
 
-class Defined(NamedTuple):
+class MetricDefinition(NamedTuple):
     """One metric as docs/metrics.md shows it; `name` as it is exposed."""
 
     name: str
@@ -32,7 +32,7 @@ class Defined(NamedTuple):
         return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
 
 
-class Group:
+class MetricGroup:
     """Metrics that belong together, in one registry; each is remembered in `defined`.
 
     A counter's children of known labels exist from the start: what has never happened is 0, and an increase from 0 is
@@ -41,10 +41,10 @@ class Group:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self.defined: list[Defined] = []
+        self.defined: list[MetricDefinition] = []
 
     def _defined(self, name: str, kind: str, meaning: str, labels: Iterable[str] = ()) -> None:
-        self.defined.append(Defined(name, kind, meaning, tuple(labels)))
+        self.defined.append(MetricDefinition(name, kind, meaning, tuple(labels)))
 
     def _counter(self, name: str, meaning: str, **known: Sequence[str]) -> Counter:
         """`known`: its labels, each with all the values that it can have."""
@@ -66,6 +66,6 @@ class Group:
             histogram.labels(*values)
         return histogram
 
-    def _tally(self, name: str, meaning: str, buckets: Sequence[float]) -> Tally:
+    def _tally(self, name: str, meaning: str, buckets: Sequence[float]) -> BatchHistogram:
         self._defined(name, "histogram", meaning)
-        return Tally(name, meaning, buckets, self._registry)
+        return BatchHistogram(name, meaning, buckets, self._registry)

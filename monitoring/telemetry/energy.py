@@ -29,7 +29,7 @@ class Energy(NamedTuple):
     source: str
 
 
-class Counter(Protocol):
+class EnergyCounter(Protocol):
     """Counts joules. `source` is its word."""
 
     @property
@@ -39,30 +39,30 @@ class Counter(Protocol):
         """Joules since the counter was made; call it at least once in an hour, or a wrap may be missed."""
 
 
-class Mark(NamedTuple):
+class EnergyMark(NamedTuple):
     """The state of a meter at the start of a phase."""
 
     cpu_seconds: float
     counted: tuple[float, ...]
 
 
-class Meter:
+class EnergyMeter:
     """Measures phases of this process's work; phases may overlap. `watts_per_core` >= 0 is for estimates."""
 
     def __init__(
         self,
         watts_per_core: float,
-        counters: Sequence[Counter] | None = None,
+        counters: Sequence[EnergyCounter] | None = None,
         cpu_seconds: Callable[[], float] = time.process_time,
     ) -> None:
         self._watts, self._cpu_seconds = watts_per_core, cpu_seconds
-        self._counters = found() if counters is None else counters
+        self._counters = available_counters() if counters is None else counters
 
-    def mark(self) -> Mark:
+    def mark(self) -> EnergyMark:
         """The start of a phase."""
-        return Mark(self._cpu_seconds(), tuple(counter.joules() for counter in self._counters))
+        return EnergyMark(self._cpu_seconds(), tuple(counter.joules() for counter in self._counters))
 
-    def since(self, mark: Mark) -> Energy:
+    def since(self, mark: EnergyMark) -> Energy:
         """The energy from a mark until now."""
         parts = [
             Energy(counter.joules() - before, counter.source)
@@ -83,9 +83,9 @@ def cost(joules: float, cpu_seconds: float, *, kwh: float, core_hour: float) -> 
     return joules / JOULES_PER_KWH * kwh + cpu_seconds / 3600 * core_hour
 
 
-def found() -> list[Counter]:
+def available_counters() -> list[EnergyCounter]:
     """The counters of this machine that can be read now."""
-    counters: list[Counter] = []
+    counters: list[EnergyCounter] = []
     zones = Rapl.zones(POWERCAP)
     if zones:
         counters.append(Rapl(zones))
@@ -122,7 +122,7 @@ class Rapl:
         return chosen
 
     def joules(self) -> float:
-        """See `Counter`."""
+        """See `EnergyCounter`."""
         for i, (path, range_) in enumerate(self._zones):
             now = _number(path)
             self._total += (now - self._last[i]) % (range_ + 1)
@@ -145,7 +145,7 @@ class Nvml:
         self._first = self._millijoules()
 
     def joules(self) -> float:
-        """See `Counter`."""
+        """See `EnergyCounter`."""
         return (self._millijoules() - self._first) / 1e3
 
     def _millijoules(self) -> int:

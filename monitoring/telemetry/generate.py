@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 from tailrace.monitoring.telemetry.dashboards import DASHBOARDS, build
-from tailrace.monitoring.telemetry.definitions import Defined
+from tailrace.monitoring.telemetry.definitions import MetricDefinition
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _HEAD = """# Metrics
 
 Each role serves its own at `/metrics`, in Prometheus' text format; `monitoring.host` and `monitoring.port` say where.
@@ -47,7 +47,7 @@ def metrics_page() -> str:
     return _HEAD + "".join(_section(name, defined) for name, defined in sections.items()) + _FOOT
 
 
-def _section(name: str, metrics: list[Defined]) -> str:
+def _section(name: str, metrics: list[MetricDefinition]) -> str:
     lines = [f"\n## {name}\n", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
     for metric in metrics:
         labels = ", ".join(f"`{label}`" for label in metric.labels)

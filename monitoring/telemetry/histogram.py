@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 _FEW = 64  # values up to which a loop is quicker than arrays
 
 
-class Tally(Collector):
+class BatchHistogram(Collector):
     """`buckets`: their upper bounds, growing; one without a bound is added."""
 
     def __init__(self, name: str, meaning: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:

@@ -27,7 +27,7 @@ class PortTaken(TailraceError, OSError):
     """The server cannot listen; the message names the address and the fix."""
 
 
-class Served(NamedTuple):
+class ServerAddress(NamedTuple):
     """Where the server listens."""
 
     host: str
@@ -35,7 +35,7 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serve(metrics: Metrics, host: str = "127.0.0.1", port: int = 0) -> Iterator[Served]:
+def serve(metrics: Metrics, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerAddress]:
     """Serve until the context ends. Port 0 takes any free one. Raises PortTaken."""
     try:
         server = make_server(host, port, _app(metrics), _Server, _Quiet)
@@ -48,7 +48,7 @@ def serve(metrics: Metrics, host: str = "127.0.0.1", port: int = 0) -> Iterator[
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="metrics", daemon=True)
         thread.start()
         try:
-            yield Served(host, server.server_port)
+            yield ServerAddress(host, server.server_port)
         finally:
             server.shutdown()
             thread.join()

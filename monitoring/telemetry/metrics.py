@@ -13,9 +13,9 @@ from functools import cached_property
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from tailrace.inference.releases.manifest import REASONS
-from tailrace.monitoring.telemetry.definitions import WAITS, Defined, Group
+from tailrace.monitoring.telemetry.definitions import WAITS, MetricDefinition, MetricGroup
 from tailrace.monitoring.telemetry.health import Health
-from tailrace.monitoring.telemetry.retraining_metrics import Drift, Quality, Retrain
+from tailrace.monitoring.telemetry.retraining_metrics import DriftMetrics, QualityMetrics, RetrainingMetrics
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.codec import DEAD_LETTER_REASONS
 
@@ -26,31 +26,31 @@ _DELAYS = (0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_40
 SCORING_STAGES = ("decode", "features", "predict", "encode", "commit")
 
 # Found out when somebody looks: see tailrace.monitoring.telemetry.lag and tailrace.monitoring.telemetry.cost.
-LAG_RECORDS = Defined(
+LAG_RECORDS = MetricDefinition(
     "tailrace_lag_records", "gauge", "Records behind the group's committed position.", ("topic", "partition")
 )
-LAG_SECONDS = Defined(
+LAG_SECONDS = MetricDefinition(
     "tailrace_lag_seconds",
     "gauge",
     "How long the oldest record behind the committed position has waited, at most; 0 when none is.",
     ("topic", "partition"),
 )
-COMPUTE_SECONDS = Defined(
+COMPUTE_SECONDS = MetricDefinition(
     "tailrace_compute_seconds_total",
     "counter",
     "Processor seconds of this role and its child processes (cpu), and seconds that GPUs trained (gpu).",
     ("phase", "device"),
 )
-ENERGY_JOULES = Defined(
+ENERGY_JOULES = MetricDefinition(
     "tailrace_energy_joules_total",
     "counter",
     "Energy of this role by where the figure comes from: rapl and nvml are counters, estimate is CPU time by watts.",
     ("phase", "source"),
 )
-COST = Defined(
+COST = MetricDefinition(
     "tailrace_cost_total", "counter", "What energy and cores have cost at the configured prices.", ("phase", "currency")
 )
-HARDWARE_INFO = Defined(
+HARDWARE_INFO = MetricDefinition(
     "tailrace_hardware_info",
     "gauge",
     "The machine that does a phase's work; always 1.",
@@ -72,41 +72,41 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     @cached_property
-    def stream(self) -> Stream:
+    def stream(self) -> StreamMetrics:
         """Of every loop."""
-        return Stream(self.registry)
+        return StreamMetrics(self.registry)
 
     @cached_property
-    def inference(self) -> Inference:
+    def inference(self) -> ScoringMetrics:
         """Of a worker's scoring."""
-        return Inference(self.registry)
+        return ScoringMetrics(self.registry)
 
     @cached_property
-    def release(self) -> Release:
+    def release(self) -> ReleaseMetrics:
         """Of the releases that a worker serves."""
-        return Release(self.registry)
+        return ReleaseMetrics(self.registry)
 
     @cached_property
-    def join(self) -> Join:
+    def join(self) -> JoinMetrics:
         """Of a joiner."""
-        return Join(self.registry)
+        return JoinMetrics(self.registry)
 
     @cached_property
-    def retrain(self) -> Retrain:
+    def retrain(self) -> RetrainingMetrics:
         """Of a retrainer's runs and updates."""
-        return Retrain(self.registry)
+        return RetrainingMetrics(self.registry)
 
     @cached_property
-    def quality(self) -> Quality:
+    def quality(self) -> QualityMetrics:
         """Of what was served, by the labels that came back."""
-        return Quality(self.registry)
+        return QualityMetrics(self.registry)
 
     @cached_property
-    def drift(self) -> Drift:
+    def drift(self) -> DriftMetrics:
         """Of a retrainer that watches for drift."""
-        return Drift(self.registry)
+        return DriftMetrics(self.registry)
 
-    def groups(self) -> dict[str, Group]:
+    def groups(self) -> dict[str, MetricGroup]:
         """All groups by the role that has them."""
         return {
             "Every role": self.stream,
@@ -119,7 +119,7 @@ class Metrics:
         }
 
 
-class Stream(Group):
+class StreamMetrics(MetricGroup):
     """Reading, writing, committing."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -151,7 +151,7 @@ class Stream(Group):
         )
 
 
-class Inference(Group):
+class ScoringMetrics(MetricGroup):
     """Events become predictions."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -177,7 +177,7 @@ class Inference(Group):
         )
 
 
-class Release(Group):
+class ReleaseMetrics(MetricGroup):
     """Releases become what serves."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -204,7 +204,7 @@ class Release(Group):
         )
 
 
-class Join(Group):
+class JoinMetrics(MetricGroup):
     """Predictions and labels become examples."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

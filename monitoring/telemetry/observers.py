@@ -91,7 +91,7 @@ def count_malformed(metrics: Metrics | None) -> Callable[[Iterable[Malformed]], 
     return count
 
 
-class Inference(RunnerObserver):
+class WorkerObserver(RunnerObserver):
     """What a worker's runner, score step and live model report. Release 0 serves until the first swap."""
 
     def __init__(self, metrics: Metrics | None, clock: Callable[[], float] = time.time) -> None:
@@ -168,7 +168,7 @@ class Inference(RunnerObserver):
         self._release.trained_through.labels("champion").set(trained_through)
 
 
-class Joined(Protocol):
+class JoinStatistics(Protocol):
     """What is asked of a join step: see `tailrace.streams.join.step.JoinStep`."""
 
     @property
@@ -183,10 +183,10 @@ class Joined(Protocol):
     def newest(self) -> float: ...
 
 
-class Joining(RunnerObserver):
+class JoinerObserver(RunnerObserver):
     """What a joiner's runner reports, and at each commit what the join has done since the last."""
 
-    def __init__(self, metrics: Metrics | None, step: Joined) -> None:
+    def __init__(self, metrics: Metrics | None, step: JoinStatistics) -> None:
         super().__init__(metrics)
         self._step, self._join = step, self._metrics.join
         self._outcomes = {outcome: self._join.outcomes.labels(outcome) for outcome in Counts.__struct_fields__}

@@ -21,7 +21,7 @@ class Panel(NamedTuple):
     named: bool = False
 
 
-class Row(NamedTuple):
+class PanelRow(NamedTuple):
     """Panels under one heading."""
 
     title: str

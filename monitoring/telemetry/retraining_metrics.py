@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from tailrace.monitoring.telemetry.definitions import WAITS, Group
+from tailrace.monitoring.telemetry.definitions import WAITS, MetricGroup
 
 _RUNS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 RUN_STAGES = ("select", "train", "gate", "publish")
@@ -13,7 +13,7 @@ RUN_OUTCOMES = ("published", "refused", "failed")
 UPDATE_OUTCOMES = ("published", "refused", "failed", "overtaken")
 
 
-class Retrain(Group):
+class RetrainingMetrics(MetricGroup):
     """Examples become releases."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -62,7 +62,7 @@ class Retrain(Group):
         )
 
 
-class Quality(Group):
+class QualityMetrics(MetricGroup):
     """Served scores against the labels that came back, over the newest of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -84,19 +84,25 @@ class Quality(Group):
         )
 
 
-class Drift(Group):
+class DriftMetrics(MetricGroup):
     """How unlike its past the world is."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.score = self._gauge(
             "tailrace_drift_score",
-            "Stability index of a feature (the 20 nearest their thresholds; other: the most of the rest), or rise of "
-            "the loss (feature=loss).",
+            "Population stability index of a feature, in nats: the 20 nearest to their thresholds, and the nearest of "
+            "the remaining ones as (other).",
             "feature",
         )
         self.threshold = self._gauge(
-            "tailrace_drift_threshold", "What the score of a feature, or the loss, must pass to be drift.", "feature"
+            "tailrace_drift_threshold", "Score of a feature above which it is signalled as drift.", "feature"
+        )
+        self.loss_score = self._gauge(
+            "tailrace_drift_loss_score", "Rise of the live loss at the clearest change point, in units of the loss."
+        )
+        self.loss_threshold = self._gauge(
+            "tailrace_drift_loss_threshold", "Rise of the live loss above which it is signalled as drift."
         )
         self.detections = self._counter(
             "tailrace_drift_detections_total", "Times that drift was signalled, by kind.", kind=("loss", "inputs")

@@ -8,12 +8,13 @@ from prometheus_client import Gauge
 
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import count_malformed
+from tailrace.retrain.control.drift import Level
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
-_SHOWN = 20  # features by name
-_OTHER = "other"
+_SHOWN = 20  # features with a series of their own: a wide event must not make a thousand series
+_REST = "(other)"  # parentheses: no feature can have this name
 
 
 class RetrainingObserver(Observer):
@@ -52,12 +53,15 @@ class RetrainingObserver(Observer):
         self._retrain.waiting_labels.set(waiting)
         self._retrain.next_run.set(next_run or 0)
 
-    def drifted(self, levels: Mapping[str, tuple[float, float]], detections: Mapping[str, int]) -> None:
+    def drifted(self, levels: Mapping[str, Level], loss_level: Level | None, detections: Mapping[str, int]) -> None:
         """See `Observer`."""
         shown = foremost(levels)
-        for gauge, at in ((self._drift.score, 0), (self._drift.threshold, 1)):
-            _show(gauge, {feature: level[at] for feature, level in shown.items()}, gone=self._shown - shown.keys())
+        for gauge, part in ((self._drift.score, 0), (self._drift.threshold, 1)):
+            _set_gauge(gauge, {feature: level[part] for feature, level in shown.items()}, self._shown - shown.keys())
         self._shown = set(shown)
+        if loss_level is not None:
+            self._drift.loss_score.set(loss_level.score)
+            self._drift.loss_threshold.set(loss_level.threshold)
         for kind, count in detections.items():
             self._drift.detections.labels(kind).inc(count - self._detected.get(kind, 0))
         self._detected = dict(detections)
@@ -89,23 +93,21 @@ class RetrainingObserver(Observer):
             self._retrain.update_loss.set(report.loss)
 
 
-def foremost(levels: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The loss, the features nearest their thresholds, and of the others the nearest one, as `other`."""
-    ranked = sorted(levels, key=lambda feature: _nearness(levels[feature]), reverse=True)
-    features = [feature for feature in ranked if feature != "loss"]
-    shown = {feature: levels[feature] for feature in features[:_SHOWN]}
+def foremost(levels: Mapping[str, Level]) -> dict[str, Level]:
+    """Select the `_SHOWN` features nearest to their thresholds, and the nearest of the remaining ones as `_REST`."""
+    features = sorted(levels, key=lambda feature: _nearness(levels[feature]), reverse=True)
+    selected = {feature: levels[feature] for feature in features[:_SHOWN]}
     if len(features) > _SHOWN:
-        shown[_OTHER] = levels[features[_SHOWN]]
-    return shown | ({"loss": levels["loss"]} if "loss" in levels else {})
+        selected[_REST] = levels[features[_SHOWN]]
+    return selected
 
 
-def _nearness(level: tuple[float, float]) -> float:
-    score, threshold = level
-    return score / threshold if threshold > 0 else score
+def _nearness(level: Level) -> float:
+    return level.score / level.threshold if level.threshold > 0 else level.score
 
 
-def _show(gauge: Gauge, values: Mapping[str, float], gone: set[str]) -> None:
+def _set_gauge(gauge: Gauge, values: Mapping[str, float], removed: set[str]) -> None:
     for feature, value in values.items():
         gauge.labels(feature).set(value)
-    for feature in gone:
+    for feature in removed:
         gauge.remove(feature)

@@ -13,7 +13,7 @@ _MOST_BYTES = 4 << 20
 _directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows the roles
 
 
-class Sample(NamedTuple):
+class MetricSample(NamedTuple):
     """One value of one series."""
 
     name: str
@@ -21,15 +21,15 @@ class Sample(NamedTuple):
     value: float
 
 
-class Samples:
+class MetricSamples:
     """The values of all roles together."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._by_name: dict[str, list[Sample]] = {}
+    def __init__(self, samples: Iterable[MetricSample]) -> None:
+        self._by_name: dict[str, list[MetricSample]] = {}
         for sample in samples:
             self._by_name.setdefault(sample.name, []).append(sample)
 
-    def of(self, name: str, **labels: str) -> Iterator[Sample]:
+    def of(self, name: str, **labels: str) -> Iterator[MetricSample]:
         """Those of a name that have these labels."""
         for sample in self._by_name.get(name, ()):
             if all(sample.labels.get(label) == value for label, value in labels.items()):
@@ -64,14 +64,14 @@ class Samples:
         return None
 
 
-def fetched(url: str, timeout: float) -> str:
+def fetch_metrics(url: str, timeout: float) -> str:
     """The text at a role's /metrics, asked without a proxy. Raises OSError, ValueError."""
     with _directly.open(url, timeout=timeout) as answer:
         return str(answer.read(_MOST_BYTES).decode(errors="replace"))
 
 
-def parsed(text: str) -> Iterator[Sample]:
+def parse_metrics(text: str) -> Iterator[MetricSample]:
     """The values in a text of that kind. Raises ValueError."""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            yield Sample(sample.name, sample.labels, sample.value)
+            yield MetricSample(sample.name, sample.labels, sample.value)

@@ -102,9 +102,13 @@ class DriftMonitor:
 
     @property
     def levels(self) -> dict[str, Level]:
-        """By feature, and of the loss, at the last look at each."""
-        inputs = self._inputs.levels if self._inputs is not None else {}
-        return inputs if self._loss.level is None else {**inputs, "loss": self._loss.level}
+        """Stability index of each feature in the last complete window; empty where inputs are not watched."""
+        return self._inputs.levels if self._inputs is not None else {}
+
+    @property
+    def loss_level(self) -> Level | None:
+        """Rise of the loss at the clearest cut of the last look; None before the first look."""
+        return self._loss.level
 
     @property
     def signals(self) -> DriftSignals:

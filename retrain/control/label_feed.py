@@ -49,8 +49,8 @@ class LabelFeed:
         )
         self._quality.take(scores, targets)
         self._observer.measured(self._quality.figures())
-        if triggers.monitor is not None:
-            self._observer.drifted(triggers.monitor.levels, triggers.monitor.detections)
+        if (monitor := triggers.monitor) is not None:
+            self._observer.drifted(monitor.levels, monitor.loss_level, monitor.detections)
         self.report_waiting()
 
     def now(self) -> float:

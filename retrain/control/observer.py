@@ -21,8 +21,8 @@ class Observer:
     def watched(self, waiting: int, next_run: float | None) -> None:
         """So many labels wait for a run; when time alone makes one due (unix seconds on the wall), where it can."""
 
-    def drifted(self, levels: Mapping[str, Level], detections: Mapping[str, int]) -> None:
-        """How unlike its past each feature, and the loss, is; how often drift was signalled, by kind."""
+    def drifted(self, levels: Mapping[str, Level], loss_level: Level | None, detections: Mapping[str, int]) -> None:
+        """Report the drift level of each feature and of the loss, and how often drift was signalled, by kind."""
 
     def progressed(self, step: int, steps: int, loss: float) -> None:
         """A run has come so far; `loss`: the mean training loss since it was told last."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tailrace.inference.serving.live_model import LiveModel
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.runner import Runner
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
@@ -136,12 +136,12 @@ def code_digest(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
 
 
-def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Inference | None = None) -> LiveModel:
+def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: WorkerObserver | None = None) -> LiveModel:
     """The model that serves; it follows the releases while its context lasts."""
     from tailrace.inference.serving.live_model import LiveModel
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
 
-    told = observed or Inference(None)
+    told = observed or WorkerObserver(None)
 
     def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
         told.swapped(old, new, pause_s, load_s, live.trained_through)
@@ -168,11 +168,11 @@ def build_worker(
     """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
     from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.scoring import ScoreStep
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.batch_size import BatchSize
     from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
 
-    observed = Inference(metrics)
+    observed = WorkerObserver(metrics)
     live = stack.enter_context(live_model(log, pipeline, settings, observed))
     step = ScoreStep(
         pipeline.schema,
@@ -200,7 +200,7 @@ def build_worker(
 
 def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
     """The joiner's runner. Raises TopicMissing when predictions and labels have different numbers of partitions."""
-    from tailrace.monitoring.telemetry.observers import Joining
+    from tailrace.monitoring.telemetry.observers import JoinerObserver
     from tailrace.streams.join.rekey import drained
     from tailrace.streams.join.step import JoinStep
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
@@ -226,7 +226,7 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         sharing=Sharing.TOGETHER,
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
-    observed = Joining(metrics, step)
+    observed = JoinerObserver(metrics, step)
     watch_lag(metrics, log, config.group, config.topics, observed.reached)
     return Runner(log, step, config, observer=observed)
 

@@ -91,9 +91,9 @@ def _simulated(
     progress: Progress,
 ) -> Entry:
     from tailrace.backtest.simulation import Rates, Simulation
-    from tailrace.monitoring.telemetry.energy import Meter
+    from tailrace.monitoring.telemetry.energy import EnergyMeter
 
-    meter = Meter(watts)
+    meter = EnergyMeter(watts)
     mark = meter.mark()
     rates = Rates.of(rate, policy.pipeline.online)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol, get_args
+from typing import NamedTuple, Protocol, get_args
 
 import msgspec
 from cronsim import CronSim, CronSimError
@@ -49,20 +49,18 @@ class Schedule(msgspec.Struct, frozen=True):
 
     def due(self, facts: Facts) -> Due | None:
         """Due when an instant lies in (since, now]."""
-        if facts.labels < 1 or facts.now <= facts.since:
+        time = self.time(facts)
+        if facts.labels < 1 or time is None or facts.now < time:
             return None
-        instant = self._instant(facts.since)
-        if instant is None or instant.timestamp() > facts.now:
-            return None
+        instant = datetime.fromtimestamp(time, UTC)
         return Due("schedule", f"schedule {self.cron!r}, due {instant:%Y-%m-%d %H:%M} UTC, {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
-        """When it is due, given labels."""
-        instant = self._instant(facts.since) if math.isfinite(facts.since) else None
-        return instant.timestamp() if instant else None
-
-    def _instant(self, since: float) -> datetime | None:
-        return next(CronSim(self.cron, datetime.fromtimestamp(since, UTC)), None)
+        """The first instant after `since`, unix seconds; None while `since` is unknown. A run also needs labels."""
+        if not math.isfinite(facts.since):
+            return None
+        instant = next(CronSim(self.cron, datetime.fromtimestamp(facts.since, UTC)), None)
+        return None if instant is None else instant.timestamp()
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -95,16 +93,15 @@ class Age(msgspec.Struct, frozen=True):
 
     def due(self, facts: Facts) -> Due | None:
         """Due when the champion, and the last run, are `duration` old."""
-        if facts.labels < 1 or facts.created is None:
+        time = self.time(facts)
+        if facts.labels < 1 or facts.created is None or time is None or facts.now < time:
             return None
-        oldest = seconds(self.duration)
-        if facts.now - max(facts.created, facts.since) < oldest:
-            return None
-        age = words(facts.now - facts.created)
-        return Due("age", f"champion is {age} old (at most {words(oldest)}), {facts.labels:,} new labels")
+        age, limit = words(facts.now - facts.created), words(seconds(self.duration))
+        return Due("age", f"champion is {age} old (at most {limit}), {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
-        """When it is due, given labels."""
+        """`duration` after the champion and the last run, unix seconds; None without a champion. A run also needs
+        labels."""
         return None if facts.created is None else max(facts.created, facts.since) + seconds(self.duration)
 
 
@@ -242,8 +239,32 @@ def live_of(facts: Facts, metric: str, over: int) -> Live | None:
     return next((live for live in facts.live if live.metric == metric and live.over == over), None)
 
 
+class NextRun(NamedTuple):
+    """Everything that can start the next run: time, a number of labels, signals. The first to come starts it."""
+
+    time: float | None
+    """First instant at which a schedule or an age is due, given at least one new label; unix seconds on the clock of
+    the facts. It may lie in the past. None: no trigger depends on time, or the time is not known yet."""
+    labels: int | None
+    """Labels that are still missing until a `Labels` trigger is due, >= 0; None: there is no such trigger."""
+    signals: tuple[str, ...]
+    """Kinds of the other triggers in declared order: "drift", "below", "worthwhile"; a user's own are "other"."""
+
+
+def next_run(triggers: Sequence[Trigger], facts: Facts) -> NextRun:
+    """Answer what the declared triggers wait for."""
+    missing = [trigger.count - facts.labels for trigger in triggers if isinstance(trigger, Labels)]
+    others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
+    kinds = (next((kind for cls, kind in _SIGNALS.items() if isinstance(one, cls)), "other") for one in others)
+    labels = max(0, min(missing)) if missing else None
+    return NextRun(next_time(triggers, facts), labels, tuple(dict.fromkeys(kinds)))
+
+
+_SIGNALS = {Drift: "drift", Below: "below", Worthwhile: "worthwhile"}
+
+
 def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
-    """When time alone makes the first run due, unix seconds on the clock of the facts; None: no trigger can tell."""
+    """First instant at which time alone makes a run due: see `NextRun.time`."""
     timed = (trigger.time(facts) for trigger in triggers if isinstance(trigger, Schedule | Age))
     return min((time for time in timed if time is not None and math.isfinite(time)), default=None)
 

@@ -1,4 +1,4 @@
-"""A small pipeline whose roles run in threads, with a console; the training process loads it too."""
+"""A small pipeline whose roles run in threads, with a console. The trainer process loads this file too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START, RUN = 1_700_000_000.0, 150
 
 
 class Reading(Event, kw_only=True):
-    """A number, and somebody's name that nobody shall see."""
+    """A number, and a name that the console must hide."""
 
     id: Key
     at: EventTime
@@ -30,8 +30,8 @@ class Reading(Event, kw_only=True):
     owner: str
 
 
-class Linear(nn.Module):
-    """The smallest module."""
+class OneLayer(nn.Module):
+    """The smallest module that can learn the label."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,18 +51,18 @@ pipeline = Pipeline(
     online=False,
     gate=Gate("log_loss", confidence=0.9999),
     training=Training(min_examples=60, holdout_least=50, epochs=10, batch_size=16, learning_rate=0.03),
-    model=Linear,
+    model=OneLayer,
 )
 
 
-class Watched:
-    """The pipeline, running, and the address of its console; a context manager."""
+class WatchedPipeline:
+    """The running pipeline and the address of its console; a context manager."""
 
     def __init__(self, directory: Path) -> None:
         token = directory / "token"
         token.write_text(TOKEN)
         self._settings = Settings(
-            pipeline="support.watched:pipeline",
+            pipeline=__file__,
             log=LogSettings(url=f"sqlite:///{directory}/log.db", partitions=2),
             keys=KeysSettings(directory=directory / "keys"),
             monitoring=MonitoringSettings(enabled=False),
@@ -72,7 +72,7 @@ class Watched:
         self._sent = 0
         self._failures: list[BaseException] = []
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> WatchedPipeline:
         with ExitStack() as stack:
             page, self.url = stack.enter_context(served(self._settings.console))
             self._log = open_configured_log(self._settings)
@@ -83,7 +83,7 @@ class Watched:
             for role in (run_worker, run_joiner, run_retrainer):
                 threads.append(threading.Thread(target=self._run, args=(role, stop)))
                 threads[-1].start()
-            stack.callback(self._end, stop, threads)
+            stack.callback(self._stop, stop, threads)
             stack.enter_context(following(page, self._log, pipeline, self._settings, dict))
             self._stack = stack.pop_all()
         return self
@@ -94,7 +94,7 @@ class Watched:
             raise self._failures[0]
 
     def send(self, events: int, bad: int = 0) -> None:
-        """Events a minute apart, each with its label; and some that cannot be used."""
+        """Send events a minute apart, each with its label, and `bad` events that become dead letters."""
         topics, numbers = pipeline.topics, range(self._sent, self._sent + events)
         self._sent += events
         writer = self._log.writer()
@@ -115,7 +115,7 @@ class Watched:
             self._failures.append(error)
 
     @staticmethod
-    def _end(stop: threading.Event, threads: list[threading.Thread]) -> None:
+    def _stop(stop: threading.Event, threads: list[threading.Thread]) -> None:
         stop.set()
         for thread in threads:
             thread.join(60)

@@ -1,4 +1,4 @@
-// Training beside inference: what each takes, measured by the roles.
+// Training beside inference: compute, energy and cost of each, measured by the roles.
 import { Panel, count, duration, html, number } from "./ui.js";
 
 const PHASES = ["inference", "training"];
@@ -6,7 +6,7 @@ const none = html`<span class="soft">not measured</span>`;
 
 export function Costs({ costs }) {
   const phase = (name) => costs?.phases?.[name] ?? {};
-  const roles = costs?.roles?.length ? `told by ${costs.roles.join(", ")}` : "no role tells its metrics yet";
+  const roles = costs?.roles?.length ? `measured by ${costs.roles.join(", ")}` : "no role serves metrics yet";
   const rows = [
     ["done", (p, name) => p.done == null ? none : html`${count(p.done)} <span class="soft">${name === "inference" ? "predictions" : "releases"}</span>`],
     ["processor time", (p) => (p.cpu_s == null ? none : duration(p.cpu_s))],

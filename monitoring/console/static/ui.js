@@ -1,4 +1,4 @@
-// What every part of the page uses: markup, panels, and how numbers are written.
+// Shared parts of the page: markup, panels, and formats of numbers, durations and times.
 import { h } from "./vendor/preact.mjs";
 import htm from "./vendor/htm.mjs";
 
@@ -10,6 +10,13 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const moment = new Intl.DateTimeFormat("en-GB", {
   timeZone: "UTC", day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
 });
+
+const dayTime = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit" });
+const dayTimeSeconds = new Intl.DateTimeFormat("en-GB", {
+  timeZone: "UTC", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+const day = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short" });
+const month = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", month: "short", year: "numeric" });
 
 export const count = (n) => (n == null ? "–" : whole.format(n));
 export const number = (n) => (n == null ? "–" : short.format(n));
@@ -38,6 +45,19 @@ export function bytes(n) {
   return `${n} B`;
 }
 
+// Labels of a time axis, seconds to text: as fine as the distance of its ticks, with the day where it changes.
+export function timeLabels(ticks) {
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
+  if (step >= 28 * 86400) return ticks.map((at) => month.format(new Date(at * 1000)));
+  if (step >= 86400) return ticks.map((at) => day.format(new Date(at * 1000)));
+  const format = step < 60 ? dayTimeSeconds : dayTime;
+  const several = ticks.length > 1 && Math.floor(ticks[0] / 86400) !== Math.floor(ticks.at(-1) / 86400);
+  return ticks.map((at, n) => {
+    const date = new Date(at * 1000), newDay = !n || Math.floor(ticks[n - 1] / 86400) !== Math.floor(at / 86400);
+    return several && newDay && at % 86400 === 0 ? day.format(date) : format.format(date);
+  });
+}
+
 // A titled part of the page. `area` is its place in the grid; `tools` stand beside the title.
 export function Panel({ area, title, note, tools, children }) {
   const id = `title-${area}`;
@@ -49,6 +69,6 @@ export function Panel({ area, title, note, tools, children }) {
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
-// A part that scrolls by itself can be reached with the keyboard.
+// A part that scrolls on its own; it can be reached with the keyboard.
 export const Scroll = ({ label, children }) =>
   html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>${children}</div>`;

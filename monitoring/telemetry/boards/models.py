@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace.monitoring.telemetry.panels import Panel, Row, mean, quantile, quantiles, rate
+from tailrace.monitoring.telemetry.panels import Panel, PanelRow, mean, quantile, quantiles, rate
 
 _STALENESS = (
     'max(tailrace_last_event_timestamp_seconds{component="worker"}) '
@@ -10,7 +10,7 @@ _STALENESS = (
 )
 
 ROWS = (
-    Row(
+    PanelRow(
         "Quality of what was served, by the newest 2,000 labels",
         (
             Panel(
@@ -27,7 +27,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Releases",
         (
             Panel(
@@ -64,7 +64,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Online updates",
         (
             Panel(
@@ -85,7 +85,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Runs",
         (
             Panel(
@@ -123,13 +123,16 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Drift",
         (
             Panel(
-                "Nearness to drift", "Score of each feature, and of the loss, by its threshold: above 1 is drift.",
+                "Nearness to drift", "Score of each feature and of the loss divided by its threshold; drift above 1.",
                 "percentunit",
-                (("max by (feature) (tailrace_drift_score / (tailrace_drift_threshold > 0))", "{{feature}}"),),
+                (
+                    ("max by (feature) (tailrace_drift_score / (tailrace_drift_threshold > 0))", "{{feature}}"),
+                    ("max(tailrace_drift_loss_score / (tailrace_drift_loss_threshold > 0))", "loss (not a feature)"),
+                ),
                 width=12, least=None,
             ),
             Panel(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace.monitoring.telemetry.panels import Panel, Row, quantiles, rate
+from tailrace.monitoring.telemetry.panels import Panel, PanelRow, quantiles, rate
 
 _PREDICTED = rate("tailrace_events_total", match='outcome="predicted"')
 _INFERENCE_JOULES = rate("tailrace_energy_joules_total", match='phase="inference"')
@@ -15,11 +15,11 @@ _RETRAINED = (
 )
 
 ROWS = (
-    Row(
+    PanelRow(
         "Training beside inference",
         (
             Panel(
-                "Compute", "Cores and GPUs in use. Joining serves learning alone: it counts as training.", "short",
+                "Compute", "Cores and GPUs in use. The joiner counts as training.", "short",
                 ((rate("tailrace_compute_seconds_total", "phase, device"), "{{phase}}, {{device}}"),),
             ),
             Panel(
@@ -64,7 +64,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Processes",
         (
             Panel(
@@ -85,7 +85,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Alerts",
         (
             Panel(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tailrace.monitoring.telemetry.panels import Panel, Row, mean, quantile, quantiles, rate
+from tailrace.monitoring.telemetry.panels import Panel, PanelRow, mean, quantile, quantiles, rate
 
 ROWS = (
-    Row(
+    PanelRow(
         "Now",
         (
             Panel(
@@ -30,7 +30,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Scoring",
         (
             Panel(
@@ -60,7 +60,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Streams",
         (
             Panel(
@@ -96,7 +96,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Join",
         (
             Panel(

@@ -7,21 +7,21 @@ from support.shell import Shell
 
 from tailrace.monitoring.telemetry.compare import NoMetrics, compared, comparison
 from tailrace.monitoring.telemetry.compare_text import duration, rows, sentences
-from tailrace.monitoring.telemetry.scrape import Sample, Samples
+from tailrace.monitoring.telemetry.scrape import MetricSample, MetricSamples
 
 
-def sample(name: str, value: float, **labels: str) -> Sample:
-    return Sample(f"tailrace_{name}", labels, value)
+def sample(name: str, value: float, **labels: str) -> MetricSample:
+    return MetricSample(f"tailrace_{name}", labels, value)
 
 
-def buckets(name: str, **counts: float) -> list[Sample]:
+def buckets(name: str, **counts: float) -> list[MetricSample]:
     """Cumulative counts: le_1=3, le_2=10 and so on, `le_inf` for all."""
     bounds = {"le_inf": "+Inf"} | {word: word.removeprefix("le_") for word in counts if word != "le_inf"}
     return [sample(f"{name}_bucket", count, le=bounds[word]) for word, count in counts.items()]
 
 
 FOUND = compared(
-    Samples(
+    MetricSamples(
         [
             sample("events_total", 500_000, outcome="predicted"),
             sample("events_total", 7, outcome="dead_letter"),
@@ -58,7 +58,7 @@ def test_figures_are_sums_of_all_roles() -> None:
 
 def test_a_quantile_beyond_the_last_bound_is_at_least_that() -> None:
     """An empty histogram has none."""
-    samples = Samples(buckets("waits", le_1=1, le_inf=100))
+    samples = MetricSamples(buckets("waits", le_1=1, le_inf=100))
     assert samples.quantile(0.99, "tailrace_waits") == 1.0
     assert samples.quantile(0.005, "tailrace_waits") == pytest.approx(0.5)
     assert samples.quantile(0.5, "tailrace_nothing") is None
@@ -72,7 +72,7 @@ def test_it_can_be_said_in_words() -> None:
     assert told["hardware"] == ("-", "P, 4 cores (x86_64), G")
     assert sentences(FOUND)[0] == "inference: 500,000 predictions in 20.0 CPU s, 90 J (rapl), 0.02 EUR"
     assert sentences(FOUND)[1] == "training: 8 retrainings in 70.0 CPU s, 800 J (estimate + nvml), -"
-    empty = {name: first for name, first, _ in rows(compared(Samples([])))}
+    empty = {name: first for name, first, _ in rows(compared(MetricSamples([])))}
     assert empty["energy of each"] == empty["p50"] == "-"
 
 

@@ -12,11 +12,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from support.waiting import until
 
-from tailrace.monitoring.telemetry.cost import Prices, Spending, hardware_words, machine_busy_seconds, tree_cpu_seconds
+from tailrace.monitoring.telemetry.cost import (
+    CostCollector,
+    ResourcePrices,
+    hardware_words,
+    machine_busy_seconds,
+    tree_cpu_seconds,
+)
 
 BUSY = "import time\nwhile time.process_time() < {seconds}: pass\nprint(flush=True)\ninput()"
 PARENT = "import subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', {child!r}])\nchild.wait()"
-PRICES = Prices("EUR", kwh=0.36, core_hour=0.72, watts_per_core=4.0)
+PRICES = ResourcePrices("EUR", kwh=0.36, core_hour=0.72, watts_per_core=4.0)
 
 
 class Joules:
@@ -36,7 +42,7 @@ class Machine:
         self.cpu, self.busy, self.gpu = 0.0, 0.0, 0.0
         self.registry = CollectorRegistry()
         self.registry.register(
-            Spending(
+            CostCollector(
                 "training",
                 PRICES,
                 gpu_seconds=lambda: self.gpu,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tailrace.monitoring.telemetry.energy import Energy, Meter, Nvml, Rapl, cost, estimate, found
+from tailrace.monitoring.telemetry.energy import Energy, EnergyMeter, Nvml, Rapl, available_counters, cost, estimate
 
 
 def zone(directory: Path, name: str, microjoules: int, kind: str = "package-0", range_: int = 999_999_999) -> Path:
@@ -79,28 +79,28 @@ def test_gpus_are_summed() -> None:
 def test_without_counters_it_is_an_estimate() -> None:
     """CPU seconds times watts, and the figure says so."""
     seconds = iter([10.0, 14.0])
-    meter = Meter(5.0, [], lambda: next(seconds))
+    meter = EnergyMeter(5.0, [], lambda: next(seconds))
     assert meter.since(meter.mark()) == Energy(20.0, "estimate")
 
 
 def test_counters_win_over_estimates() -> None:
     """Where processors are counted nothing is estimated; GPUs come on top of either."""
-    counted = Meter(5.0, [Steps(1, 4), Steps(10, 12, source="nvml")], lambda: 0.0)
+    counted = EnergyMeter(5.0, [Steps(1, 4), Steps(10, 12, source="nvml")], lambda: 0.0)
     assert counted.since(counted.mark()) == Energy(5.0, "rapl+nvml")
     seconds = iter([0.0, 2.0])
-    half = Meter(5.0, [Steps(10, 12, source="nvml")], lambda: next(seconds))
+    half = EnergyMeter(5.0, [Steps(10, 12, source="nvml")], lambda: next(seconds))
     assert half.since(half.mark()) == Energy(12.0, "estimate+nvml")
 
 
 def test_this_machine_gives_some_figure() -> None:
     """Whatever can be read here, a phase has joules and a source."""
-    meter = Meter(5.0)
+    meter = EnergyMeter(5.0)
     mark = meter.mark()
     sum(range(100_000))
     energy = meter.since(mark)
     assert energy.joules >= 0
     assert energy.source == "+".join(
-        ["estimate"] * all(c.source != "rapl" for c in found()) + [c.source for c in found()]
+        ["estimate"] * all(c.source != "rapl" for c in available_counters()) + [c.source for c in available_counters()]
     )
 
 

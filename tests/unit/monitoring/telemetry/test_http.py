@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tailrace.monitoring.telemetry.health import Health
-from tailrace.monitoring.telemetry.http import PortTaken, Served, serve
+from tailrace.monitoring.telemetry.http import PortTaken, ServerAddress, serve
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import RunnerObserver
 
@@ -21,13 +21,13 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def served(metrics: Metrics) -> Iterator[Served]:
+def served(metrics: Metrics) -> Iterator[ServerAddress]:
     """A server on any free port."""
     with serve(metrics) as address:
         yield address
 
 
-def get(served: Served, path: str) -> tuple[int, str]:
+def get(served: ServerAddress, path: str) -> tuple[int, str]:
     """Status and body."""
     try:
         with urllib.request.urlopen(f"http://{served.host}:{served.port}{path}", timeout=5) as answer:
@@ -37,7 +37,7 @@ def get(served: Served, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_metrics_are_served(metrics: Metrics, served: Served) -> None:
+def test_metrics_are_served(metrics: Metrics, served: ServerAddress) -> None:
     """A scrape shows what was counted, in Prometheus' text format."""
     metrics.stream.aborts.inc(3)
     status, body = get(served, "/metrics")
@@ -45,7 +45,7 @@ def test_metrics_are_served(metrics: Metrics, served: Served) -> None:
     assert "# TYPE tailrace_aborts_total counter\ntailrace_aborts_total 3.0\n" in body
 
 
-def test_health_follows_the_loop(metrics: Metrics, served: Served) -> None:
+def test_health_follows_the_loop(metrics: Metrics, served: ServerAddress) -> None:
     """200 while the loop comes round, 503 with the reason when it has been silent for too long."""
     now = 0.0
     metrics.health = Health(limit=30, clock=lambda: now)
@@ -60,14 +60,14 @@ def test_health_follows_the_loop(metrics: Metrics, served: Served) -> None:
     assert get(served, "/healthz") == (200, "ok\n")
 
 
-def test_other_paths_are_named(served: Served) -> None:
+def test_other_paths_are_named(served: ServerAddress) -> None:
     """Anything else is a 404 that says what there is."""
     status, body = get(served, "/")
     assert status == 404
     assert "/metrics" in body
 
 
-def test_busy_port_is_one_clear_error(metrics: Metrics, served: Served) -> None:
+def test_busy_port_is_one_clear_error(metrics: Metrics, served: ServerAddress) -> None:
     """A port that is taken is named, with the fix."""
     with pytest.raises(PortTaken, match=f"{served.port}.*set monitoring.port"), serve(metrics, port=served.port):
         pass

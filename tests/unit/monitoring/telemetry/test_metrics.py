@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from tailrace.inference.serving.scoring import Scored
 from tailrace.monitoring.telemetry.health import Health
-from tailrace.monitoring.telemetry.histogram import Tally
+from tailrace.monitoring.telemetry.histogram import BatchHistogram
 from tailrace.monitoring.telemetry.lag import LagCollector, Reached
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
-from tailrace.monitoring.telemetry.observers import Inference, Joining, RunnerObserver
+from tailrace.monitoring.telemetry.observers import JoinerObserver, RunnerObserver, WorkerObserver
 from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver, foremost
+from tailrace.retrain.control.drift import Level
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch, Committed, Topic, TopicPartition
@@ -27,10 +28,11 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 
 UNITS = ("_seconds", "_bytes", "_records", "_info", "_total", "_ratio", "_loss", "_error", "_labels", "_examples")
 DIMENSIONLESS = {"tailrace_drift_score", "tailrace_drift_threshold"}
+LOSS_UNITS = {"tailrace_drift_loss_score", "tailrace_drift_loss_threshold"}  # of the metric that the trigger watches
 
 
 class Step:
-    """A join step as `Joining` sees it."""
+    """A join step as `JoinerObserver` sees it."""
 
     def __init__(self) -> None:
         self.counts = Counts()
@@ -87,7 +89,7 @@ def test_names_end_in_units_and_have_help(metrics: Metrics) -> None:
     assert len({defined.meaning for defined in ours}) == len({defined.name for defined in ours}) == len(ours)
     for defined in ours:
         name = defined.name
-        assert name.endswith(UNITS) or name in DIMENSIONLESS, name
+        assert name.endswith(UNITS) or name in DIMENSIONLESS | LOSS_UNITS, name
         assert re.fullmatch(r"[a-z_]+", name), name
         assert name.endswith("_total") == (defined.kind == "counter"), name
         assert defined.meaning.endswith("."), name
@@ -119,7 +121,7 @@ def test_runner_is_observed(metrics: Metrics) -> None:
 
 def test_scoring_is_observed(metrics: Metrics) -> None:
     """Outcomes, reasons and stages of a batch are counted; a commit tells the time from the newest event to itself."""
-    observer = Inference(metrics, clock=lambda: 50.25)
+    observer = WorkerObserver(metrics, clock=lambda: 50.25)
     letter = Malformed(Record("events", 0, 7, 0, None, b"?"), "invalid_json", "")
     observer.took(Batch([letter.record] * 100))
     observer.scored(Scored(1, 98, [letter, letter], 0.1, 0.2, 0.3, 0.4, [50.0, 49.25]))
@@ -139,7 +141,7 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
 
 def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
     """Of a large batch few times are looked at, each for as many as it stands for; an aborted one is not counted."""
-    observer = Inference(metrics, clock=lambda: 50.0)
+    observer = WorkerObserver(metrics, clock=lambda: 50.0)
     observer.scored(Scored(1, 320, [], 0.1, 0.2, 0.3, 0.4, [48.0] * 160 + [49.0] * 160))
     observer.committed(0.0)
     observer.scored(Scored(1, 1, [], 0.1, 0.2, 0.3, 0.4, [20.0]))
@@ -152,7 +154,7 @@ def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
 
 def test_a_tally_is_a_histogram(metrics: Metrics) -> None:
     """Values at a bound belong below it; buckets accumulate; no values are no trouble."""
-    tally = Tally("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
+    tally = BatchHistogram("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
     tally.observe([])
     tally.observe([0.5, 1.0, 10.0, 11.0])
     tally.observe([5.0], weight=3)
@@ -191,7 +193,7 @@ def test_restoring_is_not_judged(metrics: Metrics) -> None:
 
 def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
     """The champion's release is the only one shown; pauses and refusals are counted."""
-    observer = Inference(metrics)
+    observer = WorkerObserver(metrics)
     assert value(metrics, "tailrace_model_info", role="champion", release="0") == 1
     observer.swapped(0, 7, 0.001, 0.5, 1_234.0)
     observer.refused(8, "bad_signature")
@@ -208,7 +210,7 @@ def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
 def test_join_is_observed(metrics: Metrics) -> None:
     """Each commit adds what the join has counted since the last one."""
     step = Step()
-    observer = Joining(metrics, step)
+    observer = JoinerObserver(metrics, step)
     for _ in range(2):
         step.counts.matched += 5
         step.counts.late += 1
@@ -244,9 +246,9 @@ def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
     observer.taken(9, [letter])
     observer.measured({"examples": 9.0, "log_loss": 0.5, "accuracy": 0.75, "calibration_error": 0.1})
     observer.watched(3, 1_500.0)
-    levels = {f"f{n:02}": (n / 100, 0.25) for n in range(30)} | {"loss": (-0.1, 0.2)}
-    observer.drifted(levels, {"loss": 1, "inputs": 2})
-    observer.drifted({"f00": (0.5, 0.25)} | levels | {"f00": (0.5, 0.25)}, {"loss": 1, "inputs": 5})
+    levels = {f"f{n:02}": Level(n / 100, 0.25) for n in range(30)}
+    observer.drifted(levels, Level(-0.1, 0.2), {"loss": 1, "inputs": 2})
+    observer.drifted(levels | {"f00": Level(0.5, 0.25)}, Level(-0.1, 0.2), {"loss": 1, "inputs": 5})
     assert value(metrics, "tailrace_examples_total") == 9
     assert value(metrics, "tailrace_dead_letters_total", reason="unfit") == 1
     assert value(metrics, "tailrace_quality_accuracy_ratio", role="champion") == 0.75
@@ -255,16 +257,31 @@ def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
     assert value(metrics, "tailrace_drift_detections_total", kind="inputs") == 5
     assert value(metrics, "tailrace_drift_score", feature="f00") == 0.5
     assert value(metrics, "tailrace_drift_score", feature="f10") is None
-    assert value(metrics, "tailrace_drift_score", feature="other") == 0.1
-    assert value(metrics, "tailrace_drift_threshold", feature="loss") == 0.2
-    assert len(foremost(levels)) == 22
+    assert value(metrics, "tailrace_drift_score", feature="(other)") == 0.1
+    assert value(metrics, "tailrace_drift_loss_score") == -0.1
+    assert value(metrics, "tailrace_drift_loss_threshold") == 0.2
+    assert len(foremost(levels)) == 21
+
+
+def test_features_named_loss_and_other_have_their_own_series(metrics: Metrics) -> None:
+    """Features named `loss` and `other` collide neither with the loss of the model nor with the remaining features."""
+    observer = RetrainingObserver(metrics)
+    levels = {f"f{n:02}": Level(n / 100, 0.25) for n in range(30)}
+    observer.drifted(
+        levels | {"loss": Level(0.4, 0.25), "other": Level(0.5, 0.25)}, Level(0.01, 0.02), {"loss": 0, "inputs": 2}
+    )
+    assert value(metrics, "tailrace_drift_score", feature="loss") == 0.4
+    assert value(metrics, "tailrace_drift_score", feature="other") == 0.5
+    assert value(metrics, "tailrace_drift_score", feature="(other)") == 0.11
+    assert value(metrics, "tailrace_drift_loss_score") == 0.01
+    assert value(metrics, "tailrace_drift_loss_threshold") == 0.02
 
 
 def test_observers_need_no_metrics() -> None:
     """Without metrics the same calls are made, and nobody is told."""
-    observer = Inference(None)
+    observer = WorkerObserver(None)
     observer.batch(1, 1, 0.1)
-    assert Inference(None) is not observer
+    assert WorkerObserver(None) is not observer
 
 
 def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tailrace.declaration.facts import DriftSignals
 from tailrace.inference.models.encoding import Inputs
-from tailrace.retrain.control.drift import WINDOW, DriftMonitor, Losses, stability_index
+from tailrace.retrain.control.drift import FAMILIAR, WINDOW, DriftMonitor, Losses, stability_index
 
 BATCH = 500
 
@@ -232,3 +232,15 @@ def test_watching_is_cheap() -> None:
     began = time.thread_time()
     fed(watch, losses, inputs)
     assert (time.thread_time() - began) / len(losses) < 30e-6
+
+
+def test_a_feature_named_loss_is_not_the_loss() -> None:
+    """The levels of features and of the loss are separate: a feature named `loss` keeps its own stability index."""
+    watch = monitor(names=("loss",))
+    rows = (FAMILIAR + 1) * WINDOW
+    numbers = np.random.default_rng(1).normal(size=(rows, 1)).astype(np.float32)
+    fed(watch, errors(0.1, rows), Inputs(numbers, np.zeros((rows, 0), np.int64)))
+    assert watch.loss_level is not None
+    assert set(watch.levels) == {"loss"}
+    assert watch.levels["loss"].threshold >= 0.25  # the index, not the rise of the loss
+    assert watch.loss_level.threshold < 0.25

@@ -1,4 +1,7 @@
-"""How unlike all earlier inputs the newest ones are, feature by feature: what the Drift trigger looks at."""
+"""Drift of each feature as the page shows it: the population stability index that the Drift trigger looks at.
+
+Deterministic: the result depends on the order of the examples alone.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,28 @@ from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.retrain.control.drift import FAMILIAR, WINDOW, NovelInputs
 
 ROWS = 20
-_CYCLIC = re.compile(r"\.(sin|cos)[^.]*$")
+_CYCLIC = re.compile(r"\.(sin|cos)[^.]*$")  # the encoded columns of a cyclic feature
 
 
-class Shifts:
-    """Looks at windows of inputs, as the declared Drift does, or as its default would."""
+class DriftTable:
+    """Measures windows of inputs with the declared `Drift` trigger, or with the default one where none is declared."""
 
     def __init__(self, features: Features, triggers: Sequence[Trigger]) -> None:
         declared = next((trigger for trigger in triggers if isinstance(trigger, Drift)), Drift())
         shift = Drift().shift if declared.shift is None else declared.shift
-        names = (*features.numbers, *features.categories)
-        self._inputs = NovelInputs(declared.false_alarms, shift or 0.0, names)
-        self._seen = 0
+        self._inputs = NovelInputs(declared.false_alarms, shift or 0.0, (*features.numbers, *features.categories))
+        self._rows = 0
 
-    def see(self, inputs: Inputs) -> None:
-        """The next inputs, in the order of their labels."""
-        self._seen += inputs.rows
+    def take(self, inputs: Inputs) -> None:
+        """Add the inputs of labelled events, in the order of their labels."""
+        self._rows += inputs.rows
         self._inputs.update(inputs)
 
     def section(self) -> dict[str, Any]:
-        """The features nearest to their thresholds, or beyond, first; of a cyclic one the column that is."""
+        """Up to `ROWS` features, those nearest to their threshold or beyond it first; empty until `first` inputs.
+
+        Of a cyclic feature the column with the larger share is shown.
+        """
         features: dict[str, dict[str, Any]] = {}
         for column, level in self._inputs.levels.items():
             name = _CYCLIC.sub("", column)
@@ -38,8 +43,9 @@ class Shifts:
             if name not in features or _share(row) > _share(features[name]):
                 features[name] = row
         rows = sorted(features.values(), key=_share, reverse=True)[:ROWS]
-        return {"window": WINDOW, "first": (FAMILIAR + 1) * WINDOW, "seen": self._seen, "rows": rows}
+        return {"window": WINDOW, "first": (FAMILIAR + 1) * WINDOW, "seen": self._rows, "rows": rows}
 
 
 def _share(row: dict[str, Any]) -> float:
+    """Index divided by its threshold: above 1 is drift."""
     return float(row["index"] / row["threshold"]) if row["threshold"] else 0.0

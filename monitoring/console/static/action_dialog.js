@@ -1,13 +1,13 @@
-// A change, confirmed: the only way to change anything. The token is kept by this page alone, until it is closed.
+// The dialog that confirms an action: the only way to change anything. The page keeps the token until it is closed.
 import { useEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { html } from "./ui.js";
 
 let token = "";
 
-export function Act({ action, close }) {
+export function ActionDialog({ action, close }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
-  const [told, setTold] = useState("");
+  const [result, setResult] = useState("");
   const [busy, setBusy] = useState(false);
   useEffect(() => {
     setProblem(null);
@@ -21,19 +21,19 @@ export function Act({ action, close }) {
     token = form.get("token") ?? token;
     const reason = form.get("reason");
     setBusy(true);
-    const answer = await ask(action.path, reason ? { ...action.body, reason } : action.body);
+    const answer = await post(action.path, reason ? { ...action.body, reason } : action.body);
     setBusy(false);
     if (answer.error) return setProblem(answer.error);
-    setTold(answer.done);
+    setResult(answer.done);
     close();
   }
 
   return html`
-    <dialog ref=${dialog} onClose=${close} aria-labelledby="act-title">
+    <dialog ref=${dialog} onClose=${close} aria-labelledby="action-title">
       ${action && html`<form onSubmit=${submit}>
-        <h2 id="act-title">${action.title}</h2>
+        <h2 id="action-title">${action.title}</h2>
         <p>${action.text}</p>
-        ${!action.fixed && html`<label>Reason, kept with the change <input name="reason" defaultValue="by hand" maxlength="200" /></label>`}
+        ${!action.fixed && html`<label>Reason, stored with the change <input name="reason" defaultValue="by hand" maxlength="200" /></label>`}
         <label>Token <input name="token" type="password" autocomplete="off" defaultValue=${token} /></label>
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
         <div class="buttons">
@@ -42,10 +42,10 @@ export function Act({ action, close }) {
         </div>
       </form>`}
     </dialog>
-    <p class=${told ? "told" : "unseen"} role="status" id="told">${told}</p>`;
+    <p class=${result ? "result" : "unseen"} role="status" id="result">${result}</p>`;
 }
 
-async function ask(path, body) {
+async function post(path, body) {
   try {
     const answer = await fetch(`/api/${path}`, {
       method: "POST",
