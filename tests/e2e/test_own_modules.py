@@ -30,7 +30,7 @@ from inference import Linear
 from streams import NAME
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     at: EventTime
     level: Number

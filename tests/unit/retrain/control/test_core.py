@@ -19,7 +19,7 @@ from tailrace.retrain.selection.buffer import Row
 from tailrace.retrain.worker.protocol import Candidate
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """An event with one number."""
 
     id: Key
@@ -92,13 +92,11 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.learning and self.core.update_due(self.now))
     @rule()
     def start_update(self) -> None:
-        """An update starts on rows that nothing has settled."""
+        """An update starts on rows that were read, each of them once."""
         update = self.core.start_update(self.now)
         rows = {(r.partition, r.offset) for r in update.rows}
-        assert rows
-        if update.start is not None and not update.start.warm:
-            self.settled -= rows  # fresh weights learn everything again
-        assert not rows & self.settled
+        assert 0 < len(rows) == len(update.rows)
+        assert all(offset < self.ends[partition] for partition, offset in rows)
         self.learning = update.rows
         assert self.core.updating
 

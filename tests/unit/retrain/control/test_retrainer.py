@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import time
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +14,14 @@ import msgspec
 import pytest
 from support import retrain_pipeline as tiny
 from support.lossy_log import LossyLog
-from support.retraining import EXAMPLES, MODELS, TRUSTED, Start, append, committed, write
+from support.retraining import EXAMPLES, GROUP, MODELS, TRUSTED, Start, append, committed, write
 
 from tailrace.inference.releases.storage import Store
 from tailrace.retrain.control.model_topic import Models
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.worker.client import Trainer
 from tailrace.retrain.worker.protocol import Candidate
-from tailrace.streams.log.base import Fenced
+from tailrace.streams.log.base import Aborted, Committed, Delivery, Fenced, TopicPartition
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -260,3 +262,44 @@ def test_replayed_history_triggers_by_its_own_clock(log: SqliteLog, start: Start
     append(log, tiny.examples(61, start=300, step=60.0))
     running.until(lambda: len(running.reports) == 2)
     assert running.reports[1].reason == "schedule '0 * * * *', due 2023-11-15 02:00 UTC, 61 new labels"
+
+
+def test_an_examples_topic_that_was_created_again_is_read_from_its_beginning(log: SqliteLog, start: Start) -> None:
+    """Committed positions beyond the end of the topic belong to an older topic: the new examples train a release."""
+    reader = log.reader([EXAMPLES], group=GROUP, alone=True)
+    writer = log.writer("tiny-retrainer", Delivery.EXACTLY_ONCE)
+    writer.commit(
+        {TopicPartition(EXAMPLES, 0): Committed(9_000), TopicPartition(EXAMPLES, 1): Committed(9_000)}, reader
+    )
+    writer.flush()
+    writer.close()
+    reader.close()
+    running = start()
+    append(log, tiny.examples(400))
+    running.until(lambda: len(running.reports) == 1)
+    running.close()
+    assert running.reports[0].outcome == "published"
+    assert committed(log) == 400
+
+
+def test_a_run_that_cannot_be_published_is_tried_again_after_growing_pauses(
+    log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While every commit is aborted, attempts become rarer; the candidate is kept, and published when one succeeds."""
+    attempts: list[float] = []
+    running = start()
+    publish = running.publisher.publish
+
+    def aborted(*arguments: Any) -> int:
+        attempts.append(time.monotonic())
+        if len(attempts) < 4:
+            raise Aborted("the broker is away")
+        return publish(*arguments)
+
+    monkeypatch.setattr(running.publisher, "publish", aborted)
+    append(log, tiny.examples(400))
+    running.until(lambda: len(running.reports) == 1)
+    running.close()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    assert running.reports[0].outcome == "published"
+    assert [pause > least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
