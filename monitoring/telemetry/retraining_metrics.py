@@ -85,7 +85,7 @@ class QualityMetrics(MetricGroup):
         )
         self.calibration_error = self._gauge(
             "tailrace_quality_calibration_error_ratio",
-            "Expected calibration error of the served probabilities, over ten bins, 0 to 1.",
+            "Expected calibration error of the served probabilities, over 15 bins, 0 to 1.",
             "role",
         )
         self.squared_error = self._gauge(

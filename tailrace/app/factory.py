@@ -23,7 +23,7 @@ from tailrace.streams.log.topology import topology
 if TYPE_CHECKING:
     from tailrace.inference.releases.signing import SigningKey, TrustedKeys
     from tailrace.inference.releases.storage import Store
-    from tailrace.inference.serving.live_model import LiveModel
+    from tailrace.inference.serving.live_model import LiveModel, RefusedRelease, Swap
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
     from tailrace.monitoring.telemetry.observers import WorkerObserver
@@ -137,24 +137,26 @@ def code_digest(pipeline: Pipeline) -> str:
 
 
 def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: WorkerObserver | None = None) -> LiveModel:
-    """The model that serves; it follows the releases while its context lasts."""
+    """The model that serves; it follows the releases until it is closed. Raises BadKey, TopicMissing, Unreachable."""
     from tailrace.inference.serving.live_model import LiveModel
     from tailrace.monitoring.telemetry.observers import WorkerObserver
 
-    told = observed or WorkerObserver(None)
+    observer = observed or WorkerObserver(None)
 
-    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        told.swapped(old, new, pause_s, load_s, live.trained_through)
+    def swapped(swap: Swap) -> None:
+        old, new, pause_s, load_s, trained_through = swap
+        observer.swapped(old, new, pause_s, load_s, trained_through)
         _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
 
-    def refused(version: int, reason: str) -> None:
-        told.refused(version, reason)
-        _log.error("release refused, the old one serves on", version=version, reason=reason)
+    def refused(refusal: RefusedRelease) -> None:
+        version, reason, detail, serving = refusal
+        observer.refused(version, reason)
+        goes_on = f"release {serving} serves on" if serving else "serving the base rate"
+        _log.error(f"release {version} refused ({detail}); {goes_on}", version=version, reason=reason, serving=serving)
 
-    live = LiveModel.follow(
+    return LiveModel.follow(
         log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
     )
-    return live
 
 
 def build_worker(
@@ -214,7 +216,7 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         predictions=topics.predictions,
         labels=labels,
         examples=topics.examples,
-        target=pipeline.task.target,
+        target=pipeline.task.number,
         fields=pipeline.label.fields,
         upstream=drained(log, _rekeyer(pipeline), topics.labels) if pipeline.label.rekey else None,
     )

@@ -31,10 +31,11 @@ from tailrace.streams.log.records import Out
 from tailrace.streams.log.url import open_log
 
 DECLARATION = """
-from tailrace import Drift, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace.triggers import Drift, Labels, Schedule
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     at: EventTime
     x: Number

@@ -11,18 +11,19 @@ from pathlib import Path
 from support.ports import free_port
 from torch import Tensor, nn
 
-from tailrace import Event, EventTime, Gate, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, EventTime, Gate, Key, Label, Number, Pipeline, Training
 from tailrace.app.console import following, served
 from tailrace.app.factory import create_topics, open_configured_log, signing_key
 from tailrace.app.roles import run_joiner, run_retrainer, run_worker
 from tailrace.app.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.streams.log.records import Out
+from tailrace.triggers import Labels
 
 TOKEN = "a token for the tests, long enough"
 START, RUN = 1_700_000_000.0, 150
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number, and a name that the console must hide."""
 
     id: Key
