@@ -204,11 +204,18 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
         page.goto(url)
         expect(page.locator(".panel.timeline li.run")).to_have_count(2, timeout=8 * PATIENCE_MS)
         expect(page.locator(".panel.drift tbody tr").first).to_be_visible()
-        until(lambda: representative(page.request.get(f"{url}api/state").json()), check=lambda: demo_runs(demo))
         images.mkdir(exist_ok=True)
-        below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
-        whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
-        page.screenshot(path=images / "console.png", full_page=True, clip=whole)
+
+        def taken() -> bool:
+            """Take a picture; False if the page was not representative before or after it."""
+            if not representative(page.request.get(f"{url}api/state").json()):
+                return False
+            below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
+            whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
+            page.screenshot(path=images / "console.png", full_page=True, clip=whole)
+            return representative(page.request.get(f"{url}api/state").json())
+
+        until(taken, check=lambda: demo_runs(demo))
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(1_000)
