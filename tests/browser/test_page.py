@@ -215,7 +215,7 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
             page.screenshot(path=images / "console.png", full_page=True, clip=whole)
             return representative(page.request.get(f"{url}api/state").json())
 
-        until(taken, check=lambda: demo_runs(demo))
+        until(taken, 120.0, check=lambda: demo_runs(demo))
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(1_000)
