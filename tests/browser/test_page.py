@@ -9,10 +9,12 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
+from support.waiting import until
 from support.watched import RUN, START, TOKEN, WatchedPipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -124,7 +126,9 @@ OVERFLOWING = """() => [...document.querySelectorAll('.panel, .flow')].flatMap((
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1120, 1280, 1440])
 def test_no_part_overflows_its_panel(page: Page, watched: WatchedPipeline, width: int) -> None:
-    """Every figure stays inside its card at every width, with energy and cost measured by the roles."""
+    """Every part stays inside its card at every width, with measured costs and a dead letter."""
+    watched.send(1, bad=1)
+    expect(page.locator(".panel.dead-letters tbody tr").first).to_be_visible()
     if not serving(page):
         learn(page, watched)
     expect(page.locator(".panel.costs")).to_contain_text("EUR per")
@@ -201,9 +205,17 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
         expect(page.locator(".panel.timeline li.run")).to_have_count(2, timeout=8 * PATIENCE_MS)
         expect(page.locator(".panel.drift tbody tr").first).to_be_visible()
         images.mkdir(exist_ok=True)
-        below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
-        whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
-        page.screenshot(path=images / "console.png", full_page=True, clip=whole)
+
+        def taken() -> bool:
+            """Take a picture; False if the page was not representative before or after it."""
+            if not representative(page.request.get(f"{url}api/state").json()):
+                return False
+            below = page.locator(".panel.costs").evaluate("panel => panel.getBoundingClientRect().bottom + scrollY")
+            whole = FloatRect(x=0, y=0, width=1120, height=below + 18)
+            page.screenshot(path=images / "console.png", full_page=True, clip=whole)
+            return representative(page.request.get(f"{url}api/state").json())
+
+        until(taken, 120.0, check=lambda: demo_runs(demo))
         page.emulate_media(color_scheme="dark")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(1_000)
@@ -213,6 +225,20 @@ def test_pictures_for_the_readme(browser: Browser, images: Path) -> None:
     for path in images.glob("console*.png"):
         path.write_bytes(recompressed(path.read_bytes()))
     assert all(path.stat().st_size <= 300_000 for path in images.glob("console*.png"))
+
+
+def representative(state: dict[str, Any]) -> bool:
+    """True if the live model is ahead of both references, as it usually is, and both phases have measured costs."""
+    now = {model["name"]: model["now"] for model in state["quality"]["models"]}
+    if not {"live", "base", "frozen"} <= now.keys() or not all(now.values()):
+        return False
+    ahead = now["live"]["log_loss"] < min(now["base"]["log_loss"], now["frozen"]["log_loss"])
+    return ahead and all(phase["cost_each"] for phase in state["costs"]["phases"].values())
+
+
+def demo_runs(demo: subprocess.Popen[str]) -> None:
+    """Fail once the demo has ended."""
+    assert demo.poll() is None, "the demo has ended without a representative picture"
 
 
 def recompressed(png: bytes) -> bytes:

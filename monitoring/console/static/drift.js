@@ -13,7 +13,7 @@ export function Drift({ drift }) {
         <th scope="row">${row.feature}</th>
         <td class="wide"><span class="track" aria-hidden="true"><span class=${`bar ${share(row) > 1 ? "large" : ""}`} style=${{ width: `${(100 * share(row)) / largest}%` }}></span>
           <span class="limit" style=${{ left: `${100 / largest}%` }}></span></span><span class="unseen">${percent(share(row))}</span></td>
-        <td class="num">${row.index.toFixed(3)} <span class="soft">of ${row.threshold.toFixed(3)}</span>${share(row) > 1 ? html` <span class="badge refused">drift</span>` : ""}</td>
+        <td><span class="num">${row.index.toFixed(3)} <span class="soft">of ${row.threshold.toFixed(3)}</span></span>${share(row) > 1 ? html` <span class="badge refused">drift</span>` : ""}</td>
       </tr>`)}</tbody>
     </table><//>`
     : html`<${Empty}>Measured after ${count(drift?.first ?? 6000)} labelled events; ${count(drift?.seen ?? 0)} so far.<//>`}

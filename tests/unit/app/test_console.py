@@ -39,8 +39,8 @@ def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:
 def state(url: str) -> dict[str, Any]:
     """All sections of the page."""
     with urllib.request.urlopen(f"{url}api/state", timeout=20) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
+        sections: dict[str, Any] = json.load(answer)
+    return sections
 
 
 def test_a_taken_port_is_an_error_or_replaced(shell: Shell) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches what the console's page uses from npm, exact versions, into this directory, with the licences: run it again to
-# update (`make vendor`), then look at what changed. npm checks each archive's digest against the registry's.
-# The only change made: preact's hooks import "./preact.mjs", as a browser does not know where "preact" is.
+# Downloads the console's JavaScript libraries and their licences from npm into this directory, in exact versions.
+# To update, change the versions and run `make vendor`, then review the changes. npm checks the digest of each archive.
+# One change is made to the files: preact's hooks import "./preact.mjs", as a browser cannot resolve "preact".
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -20,7 +20,7 @@ from tailrace.monitoring.console import follower as module
 from tailrace.monitoring.console.follower import ConsoleFollower
 from tailrace.monitoring.console.page import ConsolePage
 from tailrace.monitoring.console.sections import PageSections
-from tailrace.streams.log.base import Log, Topic
+from tailrace.streams.log.base import Delivery, Log, Topic
 from tailrace.streams.log.dead_letters import dead_letter_topic
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.url import open_log
@@ -122,3 +122,18 @@ def test_it_skips_to_the_newest_where_it_is_late(
     many = map(prediction, range(8_000))
     write(log, *(Out(pipeline.topics.predictions, p.id.encode(), msgspec.json.encode(p)) for p in many))
     until(lambda: max((int(row["id"]) for row in followed.section("tail")["predicted"]), default=0) > 7_900)
+
+
+def test_control_records_of_transactions_are_not_counted(log: Log, pipeline: Pipeline, followed: Followed) -> None:
+    """Twenty examples in twenty transactions are twenty records and twenty labels for the next run."""
+    create(log, pipeline)
+    topics = pipeline.topics
+    writer = log.writer(f"{topics.examples}.writer", Delivery.EXACTLY_ONCE)
+    for one in map(example, range(20)):
+        writer.write([Out(topics.examples, one.id.encode(), msgspec.json.encode(one), partition=0)])
+        writer.commit()
+    writer.flush()
+    writer.close()
+    write(log, Out(topics.predictions, b"0", msgspec.json.encode(prediction(0))))
+    until(lambda: followed.section("flow").get("totals", {}).get("examples") == 20)
+    until(lambda: followed.section("status")["text"].endswith("next retraining after 180 more labels"))
