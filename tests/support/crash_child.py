@@ -30,7 +30,8 @@ from tailrace.streams.log.base import (
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 from tailrace.streams.runtime.batch_size import BatchSize
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless, Step
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless, Step
 
 PLACES = (
     "read, not stepped",

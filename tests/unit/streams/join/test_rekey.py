@@ -18,7 +18,8 @@ from tailrace.streams.log.base import Committed, Log, Sharing, Topic, TopicParti
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Label, Out, Prediction, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 COUNT = 3_000
 TOPICS = ("predictions", "labels", "labels-by-id", "examples")

@@ -16,7 +16,8 @@ from support.waiting import PATIENCE_S, until
 from tailrace.streams.log.base import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 SESSION = 0.3  # seconds
 PARTITIONS = 4

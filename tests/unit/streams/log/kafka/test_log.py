@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from uuid import uuid4
 
 import pytest
+import structlog
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource  # type: ignore[attr-defined]
+from support.log_place import child, until
 from support.waiting import PATIENCE_S
 
 from tailrace.streams.log.base import (
@@ -26,8 +30,10 @@ from tailrace.streams.log.base import (
     Unreachable,
     Writer,
 )
+from tailrace.streams.log.kafka.client_log import LibrdkafkaLog
 from tailrace.streams.log.kafka.log import KafkaLog
 from tailrace.streams.log.kafka.options import admin_options
+from tailrace.streams.log.kafka.producer import TRANSACTION_S
 from tailrace.streams.log.kafka.writer import KafkaWriter
 from tailrace.streams.log.records import Out
 
@@ -223,3 +229,101 @@ def test_a_transaction_that_took_too_long_is_only_aborted(
     publish(writer, Out(topic, None, b"again", partition=0))
     writer.close()
     assert [r.value for batch in log.scan(at, 0, 10) for r in batch] == [b"again"]
+
+
+@pytest.mark.kafka
+def test_a_writer_that_was_replaced_while_its_transaction_timed_out_ends(
+    log: KafkaLog, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that was silent until the broker ended its transaction, and was replaced, does not fence the new one."""
+    monkeypatch.setattr("tailrace.streams.log.kafka.writer.TRANSACTION_S", 1.0)
+    old, at = log.writer(f"{topic}-writer", Delivery.EXACTLY_ONCE), TopicPartition(topic, 0)
+    assert isinstance(old, KafkaWriter)
+    old.write([Out(topic, None, b"old", partition=0)])
+    old._producer.flush()
+    until(lambda: log.end_positions(topic)[at] > 0)
+    new = log.writer(f"{topic}-writer", Delivery.EXACTLY_ONCE)
+    publish(new, Out(topic, None, b"new", partition=0))
+    for _ in range(2):
+        with pytest.raises(Fenced, match="must end"):
+            publish(old, Out(topic, None, b"older", partition=0))
+    old.abort()
+    old.close()
+    publish(new, Out(topic, None, b"newer", partition=0))
+    new.close()
+    values = [r.value for batch in log.scan(at, 0, log.end_positions(topic)[at]) for r in batch]
+    assert values == [b"new", b"newer"]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_frozen_process_that_was_replaced_ends_when_it_wakes(log: KafkaLog, kafka_bootstrap: str) -> None:
+    """A process frozen in a transaction for longer than its session and its time-out ends; its replacement goes on."""
+    prefix = uuid4().hex[:8]
+    source, sink = f"{prefix}.source", f"{prefix}.sink"
+    log.create([Topic(source, 1), Topic(sink, 1)])
+    feed = log.writer()
+    arguments = (f"kafka://{kafka_bootstrap}", source, sink, f"{prefix}-group", f"{prefix}-1")
+
+    def copied() -> int:
+        return sum(log.end_positions(sink).values())
+
+    def fed(more: int) -> None:
+        feed.write([Out(source, None, b"%d" % n) for n in range(more)])
+        feed.flush()
+
+    with child("copy_child.py", *arguments) as frozen:
+        fed(20_000)
+        until(lambda: copied() > 100)
+        frozen.send_signal(signal.SIGSTOP)
+        with child("copy_child.py", *arguments) as replacement:
+            until(lambda: committed(log, f"{prefix}-group", source) == 20_000)
+            time.sleep(TRANSACTION_S + 2)  # what is shown is a matter of this time
+            frozen.send_signal(signal.SIGCONT)
+            assert frozen.wait(PATIENCE_S) not in (0, -signal.SIGKILL)
+            fed(1_000)
+            until(lambda: committed(log, f"{prefix}-group", source) == 21_000)
+            assert replacement.poll() is None
+    feed.close()
+    at = TopicPartition(sink, 0)
+    assert sum(len(batch) for batch in log.scan(at, 0, log.end_positions(sink)[at])) == 21_000
+
+
+def committed(log: KafkaLog, group: str, topic: str) -> int:
+    """The sum of a group's committed positions."""
+    return sum(at.offset for at in log.committed(group, [topic]).values())
+
+
+@pytest.mark.kafka
+def test_retention_is_the_clusters_unless_configured(log: KafkaLog, kafka_bootstrap: str) -> None:
+    """A topic created without a retention has no setting of its own; with one it has exactly that."""
+    plain, short = f"{uuid4().hex[:8]}.plain", f"{uuid4().hex[:8]}.short"
+    log.create([Topic(plain), Topic(short, retention_s=90)])
+    client = AdminClient({"bootstrap.servers": kafka_bootstrap})
+
+    def retention(topic: str) -> tuple[str, str]:
+        (described,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+        entry = described.result(10)["retention.ms"]
+        return entry.value, ConfigSource(entry.source).name
+
+    assert retention(short) == ("90000", "DYNAMIC_TOPIC_CONFIG")
+    assert retention(plain) == ("604800000", "DEFAULT_CONFIG")
+
+
+def test_client_lines_are_structured(capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings of kafka-python and lines of librdkafka go through the structured logger, at their level or at debug."""
+    with structlog.testing.capture_logs() as lines:
+        KafkaLog("127.0.0.1:1").close()
+        logging.getLogger("kafka.net.manager").warning("bootstrap %s failed", "b0")
+        logging.getLogger("kafka.net.manager").info("not shown")
+        LibrdkafkaLog().log(logging.ERROR, "%s [%s] %s", "FAIL", "rdkafka#1", "refused")
+    assert lines == [
+        {
+            "event": "kafka-python",
+            "log_level": "warning",
+            "logger": "kafka.net.manager",
+            "message": "bootstrap b0 failed",
+        },
+        {"event": "librdkafka", "log_level": "debug", "level_name": "ERROR", "message": "FAIL [rdkafka#1] refused"},
+    ]
+    assert capsys.readouterr().err == ""
