@@ -1,7 +1,9 @@
 # `make demo` and `make test` do all their own set-up: they need Python 3.11 to 3.14 and this file, nothing else.
 #
 #   make demo               the demo, in about a minute; ARGS="--json" and others are passed on
-#   make test               all tests; ARGS="-k join" and others are passed on
+#   make test               the tests, without the long ones; ARGS="-k join" and others are passed on
+#   make test-all           all tests, with their coverage of the code; fails below the committed figure
+#   make nightly            the tests that depend on the newest releases in the package index
 #   make check              ruff, mypy --strict, import-linter
 #   make bench              the benchmarks: a table, and JSON in benchmarks/results/
 #   make bench-peers        our worker and Faust integration beside Faust, Quix Streams and Bytewax
@@ -11,7 +13,7 @@
 #   make PYTHON=python3.12  another Python than the first suitable one on the PATH
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench bench-peers bench-learning screenshots vendor install clean
+.PHONY: demo test test-all nightly check bench bench-peers bench-learning screenshots vendor install clean
 
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
@@ -20,13 +22,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# One process of pytest for each core; Kafka and torch make more than eight useless.
+PYTEST := pytest -n auto --maxprocesses 8 --dist worksteal
+COVERAGE := $(BIN)/python -m coverage
 DATA ?= $(wildcard ../shared/data)
 
 demo: $(INSTALLED)
 	$(BIN)/tailrace demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m $(PYTEST) -m "not long and not nightly" $(ARGS)
+
+test-all: $(INSTALLED)
+	$(COVERAGE) erase
+	$(COVERAGE) run -m $(PYTEST) -m "not nightly" $(ARGS)
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) report --skip-covered --sort=cover
+
+nightly: $(INSTALLED)
+	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -60,4 +74,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

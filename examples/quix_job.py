@@ -1,11 +1,12 @@
-"""Scores in a Quix Streams job, always by the current release:
+"""Quix Streams job that scores payments with the current release.
 
     LOG=kafka://localhost:9092 python quix_job.py
 
-Quix hands on one event after another; `tailrace worker` scores the same in batches, many times as fast.
+Quix Streams passes on one event at a time. `tailrace worker` scores batches and is several times as fast.
 """
 
 import os
+from typing import Any
 
 from pipeline import pipeline
 from quixstreams import Application
@@ -16,7 +17,7 @@ LOG = os.environ.get("LOG", "kafka://localhost:9092")
 
 
 def main() -> None:
-    """Score until told to stop."""
+    """Score payments until the process is stopped."""
     app = Application(
         broker_address=LOG.removeprefix("kafka://"),
         consumer_group=f"{pipeline.name}.quix",
@@ -26,7 +27,7 @@ def main() -> None:
     scores = app.topic(f"{pipeline.name}.quix-scores", value_serializer="json")
     with LiveModel.follow(LOG, pipeline) as live:
 
-        def score(event: dict) -> dict:
+        def score(event: dict[str, Any]) -> dict[str, Any]:
             release, ((probability,),) = live.predict([event])
             return {"id": event["id"], "release": release, "fraud": float(probability)}
 

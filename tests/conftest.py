@@ -1,18 +1,23 @@
-"""The real Apache Kafka that tests marked `kafka` run against.
+"""The Apache Kafka of the tests marked `kafka`, and the lines at the end of a run that name the tests left out.
 
-It is, in this order: the cluster at KAFKA_BOOTSTRAP_SERVERS; a broker started from KAFKA_HOME (an unpacked Kafka);
-a container, when Docker answers. Else those tests are skipped, and the last line of the run says so.
+Kafka is, in this order: the cluster at KAFKA_BOOTSTRAP_SERVERS; a broker started from KAFKA_HOME (an unpacked Kafka);
+a container, if Docker answers. Without any of these the tests are skipped.
 
-The broker starts when the first test asks for it. Under pytest-xdist the controller starts it, before its workers, who
-find it through the environment: so there is one for all, and it ends with the run whatever becomes of a worker.
+The broker starts when the first test asks for it. Under pytest-xdist the controller starts it before its workers, which
+find it through the environment: all workers share one broker, and it ends with the run even if a worker crashes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+
+# One thread of torch in each process, child processes included: tests run in as many processes as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,16 +28,18 @@ from tailrace.testing.kafka import KafkaCluster
 
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"
+LEFT_OUT = {"long": "make test-all", "nightly": "make nightly"}  # marker -> the command that runs these tests
 RUNNING = pytest.StashKey[ExitStack]()
+DESELECTED = pytest.StashKey["Counter[str]"]()
 
-# What is slow on a busy machine is not wrong.
+# A slow example on a busy machine is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap() -> Iterator[str]:
-    """The address of a Kafka cluster, "host:port[,host:port]"; other tests use it too, so choose names of your own."""
+    """The address of a Kafka cluster, "host:port[,host:port]". All tests share it: each uses unique topic names."""
     with _kafka() as bootstrap:
         if bootstrap is None:
             pytest.skip(f"{NONE}: {HOW}")
@@ -41,7 +48,7 @@ def kafka_bootstrap() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def kafka_cluster_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three brokers to break: `kill(node)`, `restart(node)`, nodes 1 to 3."""
+    """Three brokers that a test may kill and restart; nodes 1 to 3."""
     home = os.environ.get("KAFKA_HOME")
     if not home:
         pytest.skip(f"{NONE} to break: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17)")
@@ -51,7 +58,7 @@ def kafka_cluster_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaC
 
 @contextmanager
 def _kafka() -> Iterator[str | None]:
-    """A running Kafka's address, or None where there is none to be had."""
+    """The address of a running Kafka; None if there is none and none can be started."""
     with ExitStack() as stack:
         try:
             url = stack.enter_context(kafka())
@@ -65,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the broker for the workers of pytest-xdist."""
     config.addinivalue_line("filterwarnings", "ignore:.*_text is deprecated:DeprecationWarning")  # inside kafka-python
     config.addinivalue_line("filterwarnings", "ignore:testcontainers.*deprecated:DeprecationWarning")
+    config.stash[DESELECTED] = Counter()
     running = config.stash[RUNNING] = ExitStack()
     if config.getoption("numprocesses", None) and not config.getoption("collectonly"):
         bootstrap = running.enter_context(_kafka())
@@ -72,12 +80,37 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count the deselected tests of each marker."""
+    for item in items:
+        item.config.stash[DESELECTED].update(mark for mark in LEFT_OUT if item.get_closest_marker(mark))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a worker of pytest-xdist to its controller, which collects nothing itself."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        counts = session.config.stash[DESELECTED]
+        output["deselected"] = dict(counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the counts of a worker; all workers collect the same tests."""
+    if counts := getattr(node, "workeroutput", {}).get("deselected"):
+        node.config.stash[DESELECTED] = Counter(counts)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the broker; say loudly, in the very last lines, what was not tested."""
+    """End the broker; name in the last lines the tests that did not run, and the way to run them."""
     config.stash[RUNNING].close()
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    for none, what, how in ((NO_PROMETHEUS, "PROMETHEUS", PROMETHEUS), (NONE, "KAFKA", HOW)):
-        reports = reporter.stats.get("skipped", []) if reporter else []
-        skipped = [report for report in reports if none in str(report.longrepr)]
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    for mark, command in LEFT_OUT.items():
+        if count := config.stash[DESELECTED][mark]:
+            reporter.write_line(f"{count} tests marked `{mark}` were left out: {command}", yellow=True)
+    for none, name, how in ((NO_PROMETHEUS, "PROMETHEUS", PROMETHEUS), (NONE, "KAFKA", HOW)):
+        skipped = [report for report in reporter.stats.get("skipped", []) if none in str(report.longrepr)]
         if skipped:
-            reporter.write_line(f"!!! {len(skipped)} {what} TESTS WERE SKIPPED: {how} !!!", red=True, bold=True)
+            reporter.write_line(f"!!! {len(skipped)} {name} TESTS WERE SKIPPED: {how} !!!", red=True, bold=True)

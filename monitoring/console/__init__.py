@@ -1,14 +1,18 @@
-"""The console: one live page about a running pipeline, served on this machine.
+"""The console: one live page about a running pipeline, served on this machine only.
 
-    guard.py      who may look, and who may change (pure)
-    board.py      what the page shows now, section by section, between the threads that know and those that serve
-    server.py     the page, its stream, its actions, over HTTP
-    follower.py   reads the log, and fills the board; scraper.py asks the roles for their metrics
-    view.py       the fold over the log's records (pure), made of tail.py, quality.py, history.py, letters.py
-    masking.py    what nobody is shown (pure)
-    costs.py      energy and cost, from the roles' metrics (pure)
-    verdict.py    how the pipeline is, in one sentence (pure)
-    static/       the page
-
-Nothing here knows how to train or to publish: what it needs of that is lent by `tailrace.app.console`.
+server.py        HTTP: the page, its event stream, and the actions of an operator
+guard.py         which requests are answered, and which may change something (pure)
+follower.py      the thread that reads the log and fills the page
+scraper.py       the thread that reads the metrics of the roles
+sections.py      the newest content of each section, shared between these threads
+page.py          the page as a fold over log records (pure), made of the modules below
+tail.py          the newest predictions and labels (pure)
+quality.py       losses of the live model and its references over event time (pure)
+history.py       releases, runs, online updates and operator actions (pure)
+drift_table.py   drift of each feature (pure)
+dead_letters.py  dead letters by reason (pure)
+status.py        the state of the pipeline and its next run in one sentence (pure)
+costs.py         energy and cost from the metrics of the roles (pure)
+redaction.py     values that are hidden from every viewer (pure)
+static/          the page itself: HTML, JavaScript, CSS
 """

@@ -1,7 +1,7 @@
-"""Dead letters as the page shows them (pure): how many by reason, and the newest.
+"""Dead letters as the page shows them (pure): counts by topic and reason, and the newest ones.
 
-Of what is no JSON a masked field cannot be hidden: then, where fields are masked, nothing of it is shown. The detail
-may quote a value, and is not shown either.
+A field cannot be hidden in a value that is not JSON. So where fields are redacted, such values are not shown at all.
+The detail of a dead letter may quote a value and is not shown either.
 """
 
 from __future__ import annotations
@@ -12,41 +12,42 @@ from typing import Any
 
 import msgspec
 
-from tailrace.monitoring.console.redaction import HIDDEN, Mask
+from tailrace.monitoring.console.redaction import HIDDEN, Redaction
 from tailrace.streams.log.dead_letters import DETAIL, REASON, SOURCE, header
 from tailrace.streams.log.records import Record
 
 ROWS = 25
-SHOWN = 1_000  # characters of one letter
+_REASONS = 20  # rows of the table of counts
+_CHARACTERS = 1_000  # of a value
 
 
-class Letters:
-    """The dead letters of the topics that a pipeline reads."""
+class DeadLetterTable:
+    """Dead letters of the topics that a pipeline reads; memory is bounded."""
 
-    def __init__(self, mask: Mask) -> None:
-        self._mask = mask
-        self._counts: Counter[tuple[str, str]] = Counter()
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._counts: Counter[tuple[str, str]] = Counter()  # by topic and reason
         self._rows: deque[dict[str, Any]] = deque(maxlen=ROWS)
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Number of dead letters read."""
         return self._counts.total()
 
     def take(self, records: Sequence[Record]) -> None:
-        """Records of dead-letter topics."""
+        """Add records of dead-letter topics."""
         for record in records:
             reason = header(record, REASON) or "unknown"
             self._counts[record.topic.removesuffix(".dlq"), reason] += 1
         self._rows.extend(map(self._row, records[-ROWS:]))
 
     def section(self) -> dict[str, Any]:
-        """Newest first."""
+        """Counts by topic and reason, the most frequent first, and the newest dead letters, newest first."""
         return {
             "total": self.total,
             "reasons": [
                 {"topic": topic, "reason": reason, "count": count}
-                for (topic, reason), count in self._counts.most_common(20)
+                for (topic, reason), count in self._counts.most_common(_REASONS)
             ],
             "rows": list(reversed(self._rows)),
         }
@@ -57,20 +58,21 @@ class Letters:
             "source": header(record, SOURCE),
             "at": record.timestamp / 1000,
             "reason": header(record, REASON) or "unknown",
-            "detail": "" if self._mask else header(record, DETAIL),
-            "value": self._value(record.value),
+            "detail": "" if self._redaction else header(record, DETAIL),
+            "value": self._text(record.value),
             "bytes": len(record.value or b""),
         }
 
-    def _value(self, value: bytes | None) -> str:
+    def _text(self, value: bytes | None) -> str:
+        """The value as text, redacted and cut to `_CHARACTERS`."""
         if value is None:
             return "null"
-        if not self._mask:
-            return value[: 4 * SHOWN].decode(errors="replace")[:SHOWN]
+        if not self._redaction:
+            return value[: 4 * _CHARACTERS].decode(errors="replace")[:_CHARACTERS]  # at most 4 bytes a character
         try:
             decoded = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return f"{HIDDEN} (no JSON: what is masked in it cannot be told)"
+            return f"{HIDDEN} (not JSON: its fields cannot be redacted one by one)"
         if not isinstance(decoded, dict | list):
             return HIDDEN
-        return msgspec.json.encode(self._mask.value(decoded)).decode()[:SHOWN]
+        return msgspec.json.encode(self._redaction.decoded(decoded)).decode()[:_CHARACTERS]

@@ -1,111 +1,74 @@
-"""What became of the model (pure): releases, runs with their reasons and verdicts, updates, what operators did, swaps.
+"""The history of the model (pure): releases, runs, online updates, actions of operators, and swaps.
 
-Folded from the models topic. Times are those at which the records were written: a release tells times of its own clock,
-which in a replay is another.
+It is a fold over the models topic. Each entry has two times: `at`, the wall time at which its record was written, and
+`event_at`, the event time that the pipeline had reached. In a replay of old events the two run apart.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from tailrace.inference.releases.manifest import Manifest, Refused, parse
 from tailrace.inference.releases.registry import Registry
+from tailrace.retrain.control.reports import RunReport, read_report
 from tailrace.streams.log.records import Record
 
 RELEASES = 40
 ENTRIES = 60
-_AUTOMATIC = "retrainer"  # the actor of releases that were made
+_RETRAINER = "retrainer"  # the actor of an alias that the retrainer moved
 
 
-class Verdict(Protocol):
-    """What the gate said: mean losses of candidate and champion, on so many examples."""
+class ReleaseHistory:
+    """Folds the records of the models topic, and the release that scored the newest predictions."""
 
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def candidate(self) -> float | None: ...
-    @property
-    def champion(self) -> float | None: ...
-
-
-class Run(Protocol):
-    """What is asked of the report of a run. `considered`: partition -> offset below which labels counted for it."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def since(self) -> float: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def total_s(self) -> float: ...
-    @property
-    def version(self) -> int | None: ...
-    @property
-    def gate(self) -> Verdict | None: ...
-    @property
-    def considered(self) -> dict[int, int]: ...
-
-
-ReadReport: TypeAlias = Callable[[Record], Run | None]
-"""The report in a record of the models topic; None when it is another kind of record."""
-
-
-class History:
-    """The models topic, and which release was seen to score."""
-
-    def __init__(self, read_report: ReadReport) -> None:
-        self._read_report = read_report
+    def __init__(self) -> None:
         self.registry = Registry(hold=0)
-        self.last_run: Run | None = None
+        self.last_run: RunReport | None = None
+        self.last_published: RunReport | None = None
+        """Report of the last run that published a release, as far as it was read: the topic keeps the last run only."""
         self.updates = self.labels = self.runs = self.swaps = 0
         self.serving: int | None = None
         self.champion_since: float | None = None
+        self._event_time: float | None = None
         self._releases: dict[int, dict[str, Any]] = {}
         self._entries: deque[dict[str, Any]] = deque(maxlen=ENTRIES)
 
     @property
     def champion(self) -> int:
-        """The release that shall serve; 0: the base rate."""
+        """Version that the alias `champion` points to; 0: the base rate."""
         alias = self.registry.aliases.get("champion")
         return alias.version if alias else 0
 
     @property
     def challenger(self) -> int | None:
-        """The release that is compared with it, where there is one."""
+        """Version that the alias `challenger` points to, if any."""
         alias = self.registry.aliases.get("challenger")
         return alias.version if alias else None
 
-    def take(self, records: Sequence[Record]) -> list[int]:
-        """Records of the models topic; the versions that are new."""
-        new = []
+    def take(self, records: Sequence[Record], event_time: float | None = None) -> None:
+        """Add records of the models topic. `event_time`: newest label time that the pipeline has reached, unix seconds.
+
+        Pass None for records from before the console began: then the newest event of the releases stands for it.
+        """
         for record in records:
             at = record.timestamp / 1000
-            report = self._read_report(record)
+            if event_time is not None:
+                self._event_time = event_time
+            report = read_report(record)
             if report is not None:
-                self._ran(report, at)
+                self._add_run(report, at)
                 continue
-            known = set(self.registry.releases)
+            before = set(self.registry.releases)
             self.registry.apply([record])
-            for version in self.registry.releases.keys() - known:
-                self._released(version, at)
-                new.append(version)
+            for version in self.registry.releases.keys() - before:
+                self._add_release(version, at, live=event_time is not None)
             if record.key == b"alias/champion":
-                self._pointed(at)
-        return new
+                self._add_promotion(at)
 
     def scored(self, release: int, at: float) -> None:
-        """A newest prediction was made by this release."""
+        """Note that this release made the newest prediction, at wall time `at`: another one than before is a swap."""
         before, self.serving = self.serving, release
         if before in (None, release):
             return
@@ -115,7 +78,7 @@ class History:
             row["served"] = at
 
     def manifest(self, version: int) -> Manifest | None:
-        """A release's manifest, unverified; None when it was removed."""
+        """Manifest of a release, its signature unchecked; None if it was removed or cannot be parsed."""
         raw = self.registry.releases.get(version)
         try:
             return None if raw is None else parse(raw.signed)[1]
@@ -123,12 +86,12 @@ class History:
             return None
 
     def section(self) -> dict[str, Any]:
-        """The releases, newest first."""
-        named: dict[int, list[str]] = {}
+        """Releases, newest first, and counts."""
+        aliases: dict[int, list[str]] = {}
         for name, alias in self.registry.aliases.items():
-            named.setdefault(alias.version, []).append(name)
+            aliases.setdefault(alias.version, []).append(name)
         rows = [
-            row | {"kept": version in self.registry.releases, "aliases": named.get(version, [])}
+            row | {"kept": version in self.registry.releases, "aliases": aliases.get(version, [])}
             for version, row in self._releases.items()
         ]
         return {
@@ -143,42 +106,51 @@ class History:
         }
 
     def timeline(self) -> list[dict[str, Any]]:
-        """What happened, newest first."""
+        """Entries, newest first."""
         return list(reversed(self._entries))
 
     def marks(self) -> list[dict[str, Any]]:
-        """What a chart shows: when which run's release came, when drift was answered, when somebody stepped in."""
+        """Marks of the quality chart, by event time: runs, runs that drift triggered, and actions of operators."""
         return [
-            {"at": entry["at"], "kind": "drift" if entry.get("drift") else entry["kind"], "text": entry["title"]}
+            {
+                "at": entry["event_at"],
+                "kind": "drift" if entry.get("trigger") == "drift" else entry["kind"],
+                "text": entry["title"],
+            }
             for entry in self._entries
-            if entry["kind"] in ("run", "operator")
+            if entry["kind"] in ("run", "operator") and entry["event_at"] is not None
         ]
 
-    def _ran(self, run: Run, at: float) -> None:
+    def _add_run(self, run: RunReport, at: float) -> None:
         self.last_run = run
         self.runs += 1
         gate = run.gate
-        told = {"published": f"release {run.version}", "refused": "refused by the gate", "failed": "failed"}
+        if run.outcome == "published":
+            self.last_published = run
+        outcomes = {"published": f"release {run.version}", "refused": "refused by the gate", "failed": "failed"}
         self._entries.append(
             {
                 "kind": "run",
                 "at": at,
+                "event_at": self._event_time,
                 "outcome": run.outcome,
-                "title": f"Retrained: {told.get(run.outcome, run.outcome)}",
+                "title": f"Retrained: {outcomes[run.outcome]}",
+                "trigger": run.trigger,
                 "reason": run.reason,
                 "detail": gate.reason if gate else run.detail,
                 "gate": None if gate is None else ("passed" if gate.passed else "refused"),
                 "examples": run.examples,
                 "seconds": run.total_s,
                 "version": run.version,
-                "drift": "loss rose" in run.reason or "shifted: " in run.reason,
             }
         )
 
-    def _released(self, version: int, at: float) -> None:
+    def _add_release(self, version: int, at: float, *, live: bool) -> None:
         manifest = self.manifest(version)
         if manifest is None:
             return
+        if not live and manifest.trained_through:
+            self._event_time = max(self._event_time or 0.0, manifest.trained_through)
         self._releases[version] = {
             "version": version,
             "parent": manifest.parent,
@@ -193,10 +165,11 @@ class History:
         while len(self._releases) > RELEASES:
             del self._releases[next(iter(self._releases))]
         if manifest.updates is not None:
-            self._updated(version, sum(manifest.updates.learned[-1].values()) if manifest.updates.learned else 0, at)
+            learned = manifest.updates.learned
+            self._add_update(version, sum(learned[-1].values()) if learned else 0, at)
 
-    def _updated(self, version: int, labels: int, at: float) -> None:
-        """Updates in a row are one entry."""
+    def _add_update(self, version: int, labels: int, at: float) -> None:
+        """Add an online update; consecutive ones share one entry."""
         self.updates += 1
         self.labels += labels
         last = self._entries[-1] if self._entries else None
@@ -205,17 +178,19 @@ class History:
             self._entries.append(last)
         last["count"] += 1
         last["labels"] += labels
-        last |= {"at": at, "last": version}
+        last |= {"at": at, "event_at": self._event_time, "last": version}
 
-    def _pointed(self, at: float) -> None:
+    def _add_promotion(self, at: float) -> None:
+        """Note that the champion changed; add an entry if an operator changed it."""
         self.champion_since = at
         alias = self.registry.aliases.get("champion")
-        if alias is None or alias.actor == _AUTOMATIC:
+        if alias is None or alias.actor == _RETRAINER:
             return
         self._entries.append(
             {
                 "kind": "operator",
                 "at": at,
+                "event_at": self._event_time,
                 "title": f"{alias.actor} made release {alias.version} the champion",
                 "reason": alias.reason,
                 "version": alias.version,

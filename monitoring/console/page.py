@@ -1,234 +1,231 @@
-"""What the page shows, as a fold over the log's records (pure): bounded, whatever comes."""
+"""The page as a fold over the records of a pipeline's log (pure); memory is bounded, whatever comes."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from tailrace.declaration.event import Event
-from tailrace.declaration.task import Task
-from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.declaration.facts import Facts
+from tailrace.declaration.pipeline import Pipeline
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.losses import Scores, Targets
 from tailrace.inference.models.spec import ModelSpec
-from tailrace.inference.serving.loader import Serving
-from tailrace.monitoring.console.dead_letters import Letters
-from tailrace.monitoring.console.history import History, ReadReport, Run
-from tailrace.monitoring.console.quality import Measure, Quality
-from tailrace.monitoring.console.redaction import Mask
-from tailrace.monitoring.console.tail import SAMPLE, Tail
-from tailrace.monitoring.console.verdict import Signs, verdict
+from tailrace.inference.models.targets import target_array
+from tailrace.inference.serving.loader import Serving, base_rate_serving
+from tailrace.monitoring.console.dead_letters import DeadLetterTable
+from tailrace.monitoring.console.drift_table import DriftTable
+from tailrace.monitoring.console.history import ReleaseHistory
+from tailrace.monitoring.console.quality import QualityCurves
+from tailrace.monitoring.console.redaction import Redaction
+from tailrace.monitoring.console.status import StatusInputs, describe_next_run, status
+from tailrace.monitoring.console.tail import SAMPLE, LiveTail
 from tailrace.streams.log.codec import Codec
 from tailrace.streams.log.records import Example, Prediction, Record
 
 LIVE, BASE, FROZEN = "live", "base", "frozen"
-_RATE_S = 5.0  # over which rates are told
-_MARGIN, _JUDGED = 1.05, 5_000  # a loss so many times the base rate's, over so many examples, is worse than noise
-_timestamp = attrgetter("timestamp")
+_RATE_S = 5.0  # seconds over which rates are measured
+_MARGIN, _COMPARED = 1.05, 5_000  # this much more loss than the base rate, over this many examples, is beyond noise
+_topic, _timestamp = attrgetter("topic"), attrgetter("timestamp")
 
 
-class Names(NamedTuple):
-    """The topics of a pipeline."""
+class LogState(NamedTuple):
+    """State of the log at one time."""
 
-    events: str
-    predictions: str
-    labels: str
-    examples: str
-    models: str
-    dead: tuple[str, ...]
-
-
-class Subject(NamedTuple):
-    """The pipeline that is looked at. `base` is release 0."""
-
-    name: str
-    label: str
-    topics: Names
-    event: type[Event]
-    features: Features
-    task: Task
-    base: Serving
-
-
-class Shifts(Protocol):
-    """How unlike the first inputs the newest ones are."""
-
-    def see(self, inputs: Inputs) -> None:
-        """The next inputs."""
-
-    def section(self) -> dict[str, Any]:
-        """By feature, the most unlike first."""
-
-
-class Waiting(NamedTuple):
-    """What the next run may depend on: the last one, labels since it, and `clock`, the newest event's time."""
-
-    last_run: Run | None
-    labels: int
-    champion_since: float | None
-    now: float
-    clock: float
-
-
-class Lent(NamedTuple):
-    """What packages know that the console does not import. `upcoming`: when the next run comes, in words."""
-
-    measure: Measure
-    read_report: ReadReport
-    shifts: Shifts
-    upcoming: Callable[[Waiting], str | None]
-
-
-class Flow(NamedTuple):
-    """Records in each topic, lag of each role in records (None: unknown), and labels that the last run did not see."""
-
-    ends: Mapping[str, int]
+    counts: Mapping[str, int]
+    """Records in each topic, by the topic's name in `Topics`."""
     lags: Mapping[str, int | None]
-    new_labels: int | None = None
+    """Lag of each role in records; None: unknown."""
+    new_labels: int = 0
+    """Examples that the last run did not consider."""
 
 
-class View:
-    """Give it records and where the log stands; it gives sections."""
+class ConsolePage:
+    """Takes records and log states, gives sections. Wall times are arguments; nothing here reads a clock."""
 
-    def __init__(self, subject: Subject, lent: Lent, masked: Iterable[str] = ()) -> None:
-        self._subject, self._lent = subject, lent
-        mask = Mask(masked)
-        self.history = History(lent.read_report)
-        self.clock = 0.0
-        self.first: float | None = None
-        self.frozen: Serving | None = None
-        self.frozen_at = 0.0
+    def __init__(self, pipeline: Pipeline, redacted: Iterable[str] = ()) -> None:
+        self._pipeline = pipeline
+        self._features = ModelSpec.of(pipeline).features
+        self._base = base_rate_serving(pipeline.task, pipeline.label.base_rate)
+        redaction = Redaction(redacted)
+        self.history = ReleaseHistory()
         self.problem: str | None = None
-        self._tail, self._letters = Tail(subject.task, mask), Letters(mask)
-        self._quality = Quality(lent.measure)
+        """Reason why the log cannot be read; the page shows it."""
+        self.event_time: float | None = None
+        """Newest event or label time seen, unix seconds."""
+        self.first_event_time: float | None = None
+        self.frozen: Serving | None = None
+        """Release that was kept as a reference."""
+        self._frozen_at = 0.0
+        self._tail, self._dead_letters = LiveTail(pipeline.task, redaction), DeadLetterTable(redaction)
+        self._quality = QualityCurves(pipeline.task.kind)
+        self._drift = DriftTable(self._features, pipeline.retrain)
         self._predictions, self._examples = Codec(Prediction), Codec(Example)
-        self._flows: deque[tuple[float, Flow]] = deque(maxlen=64)
+        self._log_states: deque[tuple[float, LogState]] = deque(maxlen=64)
+        self._began: float | None = None
         self._last_prediction: float | None = None
+        self._label_times: tuple[float, float] | None = None  # oldest of the first batch, newest
         self._unmeasured = 0
 
     def take(self, records: Sequence[Record], now: float) -> None:
-        """Records of any of the topics, in the log's order; `now` in unix seconds."""
-        topics = self._subject.topics
-        for topic, group in groupby(sorted(records, key=attrgetter("topic")), key=attrgetter("topic")):
-            found = list(group)
+        """Add records of any of the topics, in the order of the log; `now` in unix seconds."""
+        if self._began is None:
+            self._began = now
+        topics = self._pipeline.topics
+        for topic, group in groupby(sorted(records, key=_topic), key=_topic):
+            part = list(group)
             if topic == topics.predictions:
-                self._predicted(found, now)
+                self._take_predictions(part, now)
             elif topic == topics.examples:
-                self._labelled(found)
+                self._take_examples(part)
             elif topic == topics.models:
-                self.history.take(found)
+                self._take_models(part)
             else:
-                self._letters.take(found)
+                self._dead_letters.take(part)
 
-    def flows(self, flow: Flow, now: float) -> None:
-        """Where the log stands at `now`."""
-        self._flows.append((now, flow))
+    def take_log_state(self, state: LogState, now: float) -> None:
+        """Note the state of the log at `now`."""
+        self._log_states.append((now, state))
 
     def freeze(self, serving: Serving, now: float) -> None:
-        """From now on, compare with this release as it is."""
-        self.frozen, self.frozen_at = serving, now
+        """Keep a release as it is: examples from `now` on are measured with it too."""
+        self.frozen, self._frozen_at = serving, now
 
     def sections(self, now: float) -> dict[str, Any]:
-        """All of the page that the log tells."""
+        """All sections that the log gives, at `now`."""
         models = {LIVE: "live model", BASE: "base rate (v0)"}
         if self.frozen is not None:
             models[FROZEN] = f"v{self.frozen.release}, frozen"
         return {
-            "verdict": self._verdict(now),
-            "flow": self._flow(now),
+            "status": self._status(now),
+            "flow": self._flow(),
             "tail": self._tail.section(),
             "quality": self._quality.section(models) | {"marks": self.history.marks()},
-            "drift": self._lent.shifts.section(),
+            "drift": self._drift.section(),
             "timeline": self.history.timeline(),
             "releases": self.history.section(),
-            "letters": self._letters.section(),
+            "dead_letters": self._dead_letters.section(),
         }
 
-    def _predicted(self, records: Sequence[Record], now: float) -> None:
+    def _take_predictions(self, records: Sequence[Record], now: float) -> None:
         sampled = sorted(records, key=_timestamp)[-SAMPLE:]
-        found = self._predictions.decode(sampled).items
+        predictions = self._predictions.decode(sampled).items
         self._last_prediction = now
-        if found:
-            self._tail.predicted(found)
-            self._tick(found[-1].time)
-            self.history.scored(found[-1].release, sampled[-1].timestamp / 1000)
+        if predictions:
+            self._tail.predicted(predictions)
+            self._advance(predictions[-1].time)
+            self.history.scored(predictions[-1].release, sampled[-1].timestamp / 1000)
 
-    def _labelled(self, records: Sequence[Record]) -> None:
+    def _take_examples(self, records: Sequence[Record]) -> None:
         decoded = self._examples.decode(records)
         if not decoded.items:
             return
         examples, at = decoded.items, max(map(_timestamp, decoded.records)) / 1000
         self._tail.labelled(examples)
-        self._tick(max(example.label_time for example in examples))
+        times = np.array([example.label_time for example in examples])
+        oldest, newest = float(times.min()), float(times.max())
+        self._advance(newest)
+        self._label_times = (
+            (oldest, newest) if self._label_times is None else (self._label_times[0], max(self._label_times[1], newest))
+        )
         try:
             inputs, scores, targets = self._arrays(examples)
-        except (ValueError, msgspec.DecodeError):  # another declaration's
+        except (ValueError, msgspec.DecodeError):  # written under another declaration
             self._unmeasured += len(examples)
             return
-        self._lent.shifts.see(inputs)
-        models = {LIVE: scores, BASE: np.asarray(self._subject.base.score(inputs))}
-        if self.frozen is not None and at >= self.frozen_at:
-            models[FROZEN] = self.frozen.score(inputs)
-        self._quality.take(at, models, targets)
+        self._drift.take(inputs)
+        models: dict[str, Scores] = {LIVE: scores, BASE: np.asarray(self._base.score(inputs))}
+        if self.frozen is not None and at >= self._frozen_at:
+            models[FROZEN] = np.asarray(self.frozen.score(inputs))
+        self._quality.take(times, models, targets)
 
-    def _arrays(self, examples: Sequence[Example]) -> tuple[Inputs, Any, Any]:
+    def _take_models(self, records: Sequence[Record]) -> None:
+        newest = None if self._label_times is None else self._label_times[1]
+        for record in records:
+            live = self._began is not None and record.timestamp / 1000 >= self._began
+            self.history.take([record], newest if live else None)
+
+    def _arrays(self, examples: Sequence[Example]) -> tuple[Inputs, Scores, Targets]:
         """Inputs, scores [n, outputs] and targets [n]. Raises ValueError, DecodeError."""
-        kind = list[self._subject.event]  # type: ignore[name-defined]
+        kind = list[self._pipeline.schema.event]  # type: ignore[name-defined]
         events = msgspec.json.decode(b"[" + b",".join(bytes(e.features) for e in examples) + b"]", type=kind)
-        task = self._subject.task
+        task = self._pipeline.task
         scores = np.array([e.scores for e in examples], np.float32)
         if scores.shape != (len(examples), task.outputs):
-            raise ValueError(f"scores {scores.shape} do not fit")
-        targets = np.array([task.target(e.label) for e in examples], np.float32)
-        return ModelSpec.of(self._subject).features.encode(events), scores, targets
+            raise ValueError(f"scores {scores.shape} instead of ({len(examples)}, {task.outputs})")
+        targets = target_array([task.target(e.label) for e in examples], task)
+        return self._features.encode(events), scores, targets
 
-    def _tick(self, time: float) -> None:
-        self.clock = max(self.clock, time)
-        if self.first is None:
-            self.first = time
+    def _advance(self, time: float) -> None:
+        self.event_time = time if self.event_time is None else max(self.event_time, time)
+        if self.first_event_time is None:
+            self.first_event_time = time
 
-    def _flow(self, now: float) -> dict[str, Any]:
-        if not self._flows:
+    def _flow(self) -> dict[str, Any]:
+        if not self._log_states:
             return {}
-        newest_at, newest = self._flows[-1]
-        since = next(((at, flow) for at, flow in self._flows if newest_at - at <= _RATE_S), self._flows[-1])
-        seconds = newest_at - since[0]
+        newest_at, newest = self._log_states[-1]
+        since, before = next((at, state) for at, state in self._log_states if newest_at - at <= _RATE_S)
+        seconds = newest_at - since
         return {
-            "clock": self.clock or None,
-            "totals": newest.ends,
+            "clock": self.event_time,
+            "totals": newest.counts,
             "rates": {
-                topic: None if seconds <= 0 else round((end - since[1].ends.get(topic, end)) / seconds, 1)
-                for topic, end in newest.ends.items()
+                topic: None if seconds <= 0 else round((count - before.counts.get(topic, count)) / seconds, 1)
+                for topic, count in newest.counts.items()
             },
             "lags": newest.lags,
             "unmeasured": self._unmeasured,
         }
 
-    def _verdict(self, now: float) -> dict[str, Any]:
-        history, flow = self.history, self._flows[-1][1] if self._flows else Flow({}, {})
-        age = None if history.champion_since is None else max(0.0, now - history.champion_since)
-        considered = sum(history.last_run.considered.values()) if history.last_run else 0
-        labels = max(0, flow.ends.get("examples", 0) - considered) if flow.new_labels is None else flow.new_labels
-        waiting = Waiting(history.last_run, labels, history.champion_since, now, self.clock)
-        signs = Signs(
+    def _status(self, now: float) -> dict[str, Any]:
+        history = self.history
+        state = self._log_states[-1][1] if self._log_states else LogState({}, {})
+        inputs = StatusInputs(
             problem=self.problem,
-            waiting=flow.lags.get("worker") or 0,
+            waiting=state.lags.get("worker") or 0,
             silent_s=None if self._last_prediction is None else now - self._last_prediction,
             champion=history.champion,
-            champion_age_s=age,
+            champion_age_s=None if history.champion_since is None else max(0.0, now - history.champion_since),
             worse=self._worse(),
-            upcoming=self._lent.upcoming(waiting),
+            next_run=self._next_run(state, now),
         )
-        return verdict(signs)._asdict() | {"updates": history.updates, "labels": history.labels}
+        return status(inputs)._asdict() | {"updates": history.updates, "labels": history.labels}
+
+    def _next_run(self, state: LogState, now: float) -> str | None:
+        plan = self._pipeline.training
+        return describe_next_run(
+            self._pipeline.retrain,
+            self.facts(state.new_labels, now),
+            event_clock=plan.clock == "event",
+            missing=plan.min_examples - state.counts.get("examples", 0),
+        )
+
+    def facts(self, labels: int, now: float) -> Facts:
+        """The facts of the triggers, as far as the log gives them, on the declared clock (wall or event).
+
+        `labels`: examples that the last run did not consider. The retrainer alone knows the measurements of Drift,
+        Below and Worthwhile. Before the first run a schedule on the wall clock counts from `now`, as the retrainer's
+        start is unknown.
+        """
+        last, published = self.history.last_run, self.history.last_published
+        if self._pipeline.training.clock == "wall":
+            since = last.since if last else now
+            return Facts(now, since, labels, created=published.at if published else None)
+        oldest, newest = self._label_times or (math.inf, -math.inf)
+        since = last.since if last else oldest
+        return Facts(newest, since, labels, created=published.since if published else None)
 
     def _worse(self) -> str | None:
-        """Whether the live model is worse than the base rate, beyond what chance would do."""
-        live, base = (self._quality.newest(model, _JUDGED) for model in (LIVE, BASE))
-        if not live or not base or not self.history.champion or self._quality.count(LIVE) < _JUDGED:
+        """Compare the live model with the base rate; None unless it is worse beyond noise."""
+        live, base = (self._quality.newest(model, _COMPARED) for model in (LIVE, BASE))
+        if not live or not base or not self.history.champion or self._quality.count(LIVE) < _COMPARED:
             return None
         metric = next(iter(live))
         if live[metric] <= _MARGIN * base[metric]:

@@ -1,119 +1,126 @@
-"""How good the live model is, over time (pure): beside references, on the same examples.
+"""Losses of the live model and its references over event time, on the same examples (pure).
 
-A curve has at most `POINTS` points: when there are more, pairs become one. What is shown at a point is the mean over
-the newest `WINDOW` examples up to it.
+A curve has at most `POINTS` points. When it would have more, points become twice as wide and pairs are added up. The
+value at a point is the mean over the newest `WINDOW` examples up to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailrace.declaration.gate import Metric
+from tailrace.declaration.task import Kind
+from tailrace.inference.models.losses import Scores, Targets, losses
+
 POINTS = 240
 WINDOW = 2_000
-_FIRST_S = 0.5  # the width of a point before any were joined
-
-Scores: TypeAlias = NDArray[np.float32]
-Measure: TypeAlias = Callable[[Scores, Scores], Mapping[str, NDArray[np.float64]]]
-"""Scores [n, outputs] and targets [n] to the losses [n] of each metric."""
+_FIRST_S = 0.5  # width of a point before any were added up, in seconds
+_LAST_TIME = 4e9  # the year 2096: a label time beyond it is an error of its sender
 
 
-class _Sum(NamedTuple):
-    """Of one model at one point."""
+class _LossSum(NamedTuple):
+    """Sums of losses of one model at one point."""
 
     examples: int
     losses: dict[str, float]
 
-    def plus(self, other: _Sum) -> _Sum:
-        metrics = self.losses.keys() | other.losses.keys()
-        return _Sum(
-            self.examples + other.examples,
-            {name: self.losses.get(name, 0.0) + other.losses.get(name, 0.0) for name in metrics},
-        )
+    def plus(self, other: _LossSum) -> _LossSum:
+        sums = {metric: loss + other.losses[metric] for metric, loss in self.losses.items()}
+        return _LossSum(self.examples + other.examples, sums)
 
 
-class Quality:
-    """Sums of losses by time and model: `live`, and whatever others are measured beside it."""
+class QualityCurves:
+    """Sums of losses by time and model, on the same examples."""
 
-    def __init__(self, measure: Measure) -> None:
-        self._measure = measure
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self.metrics: tuple[Metric, ...] = ("squared_error",) if kind is Kind.REGRESSION else ("log_loss", "accuracy")
+        """Metrics that are measured; all are losses (accuracy: the error rate)."""
         self._width = _FIRST_S
-        self._points: dict[int, dict[str, _Sum]] = {}  # by time // width
-        self.metrics: tuple[str, ...] = ()
+        self._points: dict[int, dict[str, _LossSum]] = {}  # by time // width, then by model
 
-    def take(self, at: float, scores: Mapping[str, Scores], targets: Scores) -> None:
-        """Examples that came at `at`, unix seconds: each model's scores [n, outputs], and targets [n]."""
+    def take(self, times: NDArray[np.float64], scores: Mapping[str, Scores], targets: Targets) -> None:
+        """Add examples: label times [n] in unix seconds, scores [n, outputs] of each model, and targets [n]."""
         if not len(targets):
             return
-        point = self._points.setdefault(int(at // self._width), {})
+        places = np.floor_divide(times.clip(0, _LAST_TIME), self._width).astype(np.int64)
+        numbers, rows, counts = np.unique(places, return_inverse=True, return_counts=True)
         for model, given in scores.items():
-            losses = {name: float(loss.sum()) for name, loss in self._measure(given, targets).items()}
-            self.metrics = tuple(losses)
-            added = _Sum(len(targets), losses)
-            point[model] = point[model].plus(added) if model in point else added
+            columns = {
+                metric: np.bincount(rows, losses(metric, self._kind, given, targets)).tolist()
+                for metric in self.metrics
+            }
+            for n, (number, count) in enumerate(zip(numbers.tolist(), counts.tolist(), strict=True)):
+                self._add(number, model, _LossSum(count, {metric: sums[n] for metric, sums in columns.items()}))
         while len(self._points) > POINTS:
-            self._join()
+            self._widen()
 
-    def section(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """The curves of the models that are named, for people; None where a model was not measured yet."""
-        times = sorted(self._points)
+    def section(self, labels: Mapping[str, str]) -> dict[str, Any]:
+        """Curves of the models by name, each with a label for people; None before a model was measured."""
+        numbers = sorted(self._points)
         return {
             "window": WINDOW,
-            "metrics": self.metrics,
-            "at": [round((time + 0.5) * self._width, 3) for time in times],
+            "metrics": self.metrics if numbers else (),
+            "at": [round((number + 0.5) * self._width, 3) for number in numbers],
             "models": [
-                {"name": name, "label": label, "curves": self._curves(name, times), "now": self.newest(name)}
-                for name, label in names.items()
+                {"name": name, "label": label, "curves": self._curves(name, numbers), "now": self.newest(name)}
+                for name, label in labels.items()
             ],
         }
 
     def newest(self, model: str, window: int = WINDOW) -> dict[str, float] | None:
-        """The mean losses over the newest examples; None before there is one."""
+        """Mean losses over at least `window` of the newest examples, as far as there are any; None without one."""
         count, sums = 0, dict.fromkeys(self.metrics, 0.0)
-        for time in sorted(self._points, reverse=True):
-            part = self._points[time].get(model)
+        for number in sorted(self._points, reverse=True):
+            part = self._points[number].get(model)
             if part is None:
                 continue
             count += part.examples
-            for name, loss in part.losses.items():
-                sums[name] += loss
+            for metric in self.metrics:
+                sums[metric] += part.losses[metric]
             if count >= window:
                 break
-        return {name: total / count for name, total in sums.items()} if count else None
+        return {metric: total / count for metric, total in sums.items()} if count else None
 
     def count(self, model: str) -> int:
-        """Examples that a model was measured on."""
-        return sum(_size(point.get(model)) for point in self._points.values())
+        """Number of examples that a model was measured on."""
+        return sum(_examples(point.get(model)) for point in self._points.values())
 
-    def _join(self) -> None:
-        """Points twice as wide."""
+    def _add(self, number: int, model: str, part: _LossSum) -> None:
+        point = self._points.setdefault(number, {})
+        point[model] = point[model].plus(part) if model in point else part
+
+    def _widen(self) -> None:
+        """Make points twice as wide and add up pairs."""
         before, self._points, self._width = self._points, {}, self._width * 2
-        for time, point in before.items():
-            joined = self._points.setdefault(time // 2, {})
+        for number, point in before.items():
             for model, part in point.items():
-                joined[model] = joined[model].plus(part) if model in joined else part
+                self._add(number // 2, model, part)
 
-    def _curves(self, model: str, times: Sequence[int]) -> dict[str, list[float | None]]:
-        parts = [self._points[time].get(model) for time in times]
-        curves: dict[str, list[float | None]] = {name: [] for name in self.metrics}
-        start, count, sums = 0, 0, dict.fromkeys(self.metrics, 0.0)
+    def _curves(self, model: str, numbers: Sequence[int]) -> dict[str, list[float | None]]:
+        """Moving means of one model, by metric."""
+        parts = [self._points[number].get(model) for number in numbers]
+        curves: dict[str, list[float | None]] = {metric: [] for metric in self.metrics}
+        first, count, sums = 0, 0, dict.fromkeys(self.metrics, 0.0)
         for part in parts:
             if part is not None:
                 count += part.examples
-                for name, loss in part.losses.items():
-                    sums[name] += loss
-            while start < len(parts) and count - (size := _size(parts[start])) >= WINDOW:
-                count -= size
-                for name, loss in (parts[start].losses if parts[start] else {}).items():  # type: ignore[union-attr]
-                    sums[name] -= loss
-                start += 1
-            for name in self.metrics:
-                curves[name].append(round(sums[name] / count, 5) if count else None)
+                for metric in self.metrics:
+                    sums[metric] += part.losses[metric]
+            while first < len(parts) and count - _examples(oldest := parts[first]) >= WINDOW:
+                if oldest is not None:
+                    count -= oldest.examples
+                    for metric in self.metrics:
+                        sums[metric] -= oldest.losses[metric]
+                first += 1
+            for metric in self.metrics:
+                curves[metric].append(round(sums[metric] / count, 5) if count else None)
         return curves
 
 
-def _size(part: _Sum | None) -> int:
+def _examples(part: _LossSum | None) -> int:
     return part.examples if part else 0

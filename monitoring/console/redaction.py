@@ -1,4 +1,4 @@
-"""What nobody is shown (pure): fields by their names, wherever they stand in a record."""
+"""Redaction of fields by name, wherever they stand in a record (pure)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 HIDDEN = "•••"
 
 
-class Mask:
-    """Hides the values of these fields. `id` and `label` hide those of events too."""
+class Redaction:
+    """Hides the values of the fields with these names. The names `id` and `label` also hide event ids and labels."""
 
     def __init__(self, fields: Iterable[str] = ()) -> None:
         self._fields = frozenset(fields)
 
     def __bool__(self) -> bool:
+        """True if any field is hidden."""
         return bool(self._fields)
 
-    def named(self, name: str, value: Any) -> Any:
-        """A value of this name."""
+    def field(self, name: str, value: Any) -> Any:
+        """Return the value of one field, or `HIDDEN`."""
         return HIDDEN if name in self._fields else value
 
-    def value(self, value: Any) -> Any:
-        """Decoded JSON."""
+    def decoded(self, value: Any) -> Any:
+        """Return a copy of decoded JSON in which the fields are hidden at every depth."""
         if not self._fields:
             return value
         if isinstance(value, dict):
-            return {name: HIDDEN if name in self._fields else self.value(item) for name, item in value.items()}
+            return {name: HIDDEN if name in self._fields else self.decoded(item) for name, item in value.items()}
         if isinstance(value, list):
-            return [self.value(item) for item in value]
+            return [self.decoded(item) for item in value]
         return value

@@ -1,4 +1,4 @@
-"""Asks the roles for their metrics now and then, for what they cost."""
+"""The thread that reads the /metrics of the roles for the section `costs`."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tailrace.monitoring.console.costs import costs
-from tailrace.monitoring.console.sections import Board
-from tailrace.monitoring.telemetry.scrape import fetched
+from tailrace.monitoring.console.costs import cost_section
+from tailrace.monitoring.console.sections import PageSections
+from tailrace.monitoring.telemetry.scrape import fetch_metrics
 
-_EVERY_S, _PATIENCE_S = 2.0, 1.0
+_INTERVAL_S, _TIMEOUT_S = 2.0, 1.0
 
 
-class Scraper:
-    """Puts the section `costs` on the board, in a thread, until closed. `urls`: role -> its /metrics."""
+class MetricsScraper:
+    """Puts the section `costs` until it is closed. `urls` gives the address of each role's /metrics."""
 
-    def __init__(self, board: Board, urls: Callable[[], Mapping[str, str]]) -> None:
-        self._board, self._urls = board, urls
+    def __init__(self, sections: PageSections, urls: Callable[[], Mapping[str, str]]) -> None:
+        self._sections, self._urls = sections, urls
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="scrape", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="console-scraper", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the thread and wait for it."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._board.put({"costs": self._look()})
-            self._stop.wait(_EVERY_S)
+            self._sections.put({"costs": self._scrape()})
+            self._stop.wait(_INTERVAL_S)
 
-    def _look(self) -> dict[str, Any]:
+    def _scrape(self) -> dict[str, Any]:
         texts = {role: text for role, url in self._urls().items() if (text := _body(url)) is not None}
         try:
-            found = costs(texts.values())
-        except ValueError:  # no metrics: something else listens there
-            found = costs(())
-        return found | {"roles": sorted(texts)}
+            section = cost_section(texts.values())
+        except ValueError:  # another program listens on that port
+            section = cost_section(())
+        return section | {"roles": sorted(texts)}
 
 
 def _body(url: str) -> str | None:
-    """What is there; None when nobody answers."""
+    """The text at an address; None if nothing answers."""
     try:
-        return fetched(url, _PATIENCE_S)
+        return fetch_metrics(url, _TIMEOUT_S)
     except (OSError, ValueError):
         return None

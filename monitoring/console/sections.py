@@ -1,4 +1,4 @@
-"""What the page shows now: one encoded section a name. Written by one thread, read by another."""
+"""The newest content of each section of the page, encoded as JSON; written by some threads and read by others."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any, NamedTuple
 import msgspec
 
 
-class Section(NamedTuple):
-    """A part of the page as JSON; `number` grows with each change of the board."""
+class EncodedSection(NamedTuple):
+    """A section as JSON. `number` counts the changes of all sections and only grows."""
 
     number: int
     json: bytes
 
 
-class Board:
-    """The newest of each section: a reader that is slow misses what was in between, and nothing piles up."""
+class PageSections:
+    """Holds the newest content of each section. A slow reader misses older contents, and nothing queues up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sections: dict[str, Section] = {}
+        self._sections: dict[str, EncodedSection] = {}
         self._number = 0
         self.viewers = 0
-        """How many look on: nobody need be told often what nobody sees."""
+        """Number of open pages; the follower updates less often while it is 0."""
 
     def put(self, sections: Mapping[str, Any]) -> None:
-        """Show these; what is as it was is no news."""
+        """Replace sections by name; content that is unchanged keeps its number."""
         encoded = {name: msgspec.json.encode(value) for name, value in sections.items()}
         with self._lock:
             for name, json in encoded.items():
                 before = self._sections.get(name)
                 if before is None or before.json != json:
                     self._number += 1
-                    self._sections[name] = Section(self._number, json)
+                    self._sections[name] = EncodedSection(self._number, json)
 
-    def since(self, number: int = 0) -> dict[str, Section]:
-        """The sections that have changed since the board had this number."""
+    def since(self, number: int = 0) -> dict[str, EncodedSection]:
+        """Return the sections that changed after the change with this number."""
         with self._lock:
             return {name: section for name, section in self._sections.items() if section.number > number}

@@ -1,11 +1,11 @@
-"""The console's server: aiohttp in a thread of its own, so that it answers before anything else is loaded.
+"""The HTTP server of the console: aiohttp in a thread of its own, so that it answers before anything else is loaded.
 
 GET  /                    the page; its files below /static/
-GET  /api/state           all sections of the board as one JSON object
+GET  /api/state           all sections as one JSON object
 GET  /api/stream          server-sent events: each section when it changes
 POST /api/promote         {"version", "reason"}     } each needs the token: see guard.py
 POST /api/rollback        {"reason"}                }
-POST /api/replay          {"topic", "reason"}       } dead letters of a topic, with this reason
+POST /api/replay          {"topic", "reason"}       } dead letters of a topic that have this reason
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from aiohttp import web
 
 from tailrace.errors import TailraceError
 from tailrace.monitoring.console import guard
-from tailrace.monitoring.console.sections import Board
-from tailrace.monitoring.telemetry.http import PortTaken, Served
+from tailrace.monitoring.console.sections import PageSections
+from tailrace.monitoring.telemetry.http import PortTaken, ServerAddress
 
 STATIC = Path(__file__).with_name("static")
-_TICK_S, _PING_S = 0.25, 15.0
+_TICK_S, _PING_S = 0.25, 15.0  # between looks for changes; of silence, until a comment keeps the stream open
 _VIEWERS = 32  # streams at a time
 _BODY_BYTES = 64 << 10
 _HEADERS = {
@@ -45,57 +45,60 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ActionFailed(TailraceError):
-    """What was asked for could not be done; the message is for the user."""
+    """An action could not be done; the message is shown on the page."""
 
 
-class Promote(msgspec.Struct, forbid_unknown_fields=True):
+class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Make a release the champion."""
 
     version: int
     reason: str = "by hand"
 
 
-class Rollback(msgspec.Struct, forbid_unknown_fields=True):
+class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Make the champion's parent the champion."""
 
     reason: str = "by hand"
 
 
-class Replay(msgspec.Struct, forbid_unknown_fields=True):
-    """Send dead letters of a topic again."""
+class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Send the dead letters of a topic that have this reason again."""
 
     topic: str
     reason: str
 
 
-class Actions(NamedTuple):
-    """What the console can change. Each may block, returns what to tell the user, and raises ActionFailed."""
+class OperatorActions(NamedTuple):
+    """Actions behind the buttons of the page. Each may block, returns a line for the user, and raises ActionFailed."""
 
-    promote: Callable[[Promote], str]
-    rollback: Callable[[Rollback], str]
-    replay: Callable[[Replay], str]
+    promote: Callable[[PromoteRequest], str]
+    rollback: Callable[[RollbackRequest], str]
+    replay: Callable[[ReplayRequest], str]
 
 
 class Console:
-    """What is served: fill `board`, and set `actions` when they can be done. `token` None: nothing can be changed."""
+    """Content and actions of one console. A `token` of None makes it read-only.
+
+    `actions` is None until the pipeline is loaded: requests for them are answered with 503.
+    """
 
     def __init__(self, token: str | None = None) -> None:
-        self.board = Board()
-        self.actions: Actions | None = None
+        self.sections = PageSections()
+        self.actions: OperatorActions | None = None
         self.token = token
 
 
 @contextmanager
-def serve(console: Console, host: str = "127.0.0.1", port: int = 0) -> Iterator[Served]:
-    """Serve until the context ends. Port 0 takes any free one. Raises PortTaken."""
-    ready: Future[Served] = Future()
+def serve(console: Console, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerAddress]:
+    """Serve until the context ends; port 0 takes any free one. Raises PortTaken."""
+    ready: Future[ServerAddress] = Future()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
     def run() -> None:
         try:
             loop.run_until_complete(_serve(console, host, port, ready, stop))
-        except Exception as error:  # before it was ready; afterwards nothing raises
+        except Exception as error:  # raised before the server was ready; nothing raises afterwards
             ready.set_exception(error)
         finally:
             loop.close()
@@ -110,7 +113,7 @@ def serve(console: Console, host: str = "127.0.0.1", port: int = 0) -> Iterator[
         thread.join()
 
 
-async def _serve(console: Console, host: str, port: int, ready: Future[Served], stop: asyncio.Event) -> None:
+async def _serve(console: Console, host: str, port: int, ready: Future[ServerAddress], stop: asyncio.Event) -> None:
     runner = web.AppRunner(application(console, stop), access_log=None, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
     try:
@@ -120,7 +123,7 @@ async def _serve(console: Console, host: str, port: int, ready: Future[Served], 
             why = getattr(error, "strerror", None) or str(error)
             fix = "set console.port to a free port, or to 0 for any"
             raise PortTaken(f"cannot serve the console on {host}:{port} ({why}): {fix}") from error
-        ready.set_result(Served(host, runner.addresses[0][1]))
+        ready.set_result(ServerAddress(host, runner.addresses[0][1]))
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -128,22 +131,22 @@ async def _serve(console: Console, host: str, port: int, ready: Future[Served], 
 
 def application(console: Console, stop: asyncio.Event) -> web.Application:
     """The routes; streams end when `stop` is set."""
-    pages = _Pages()
+    files = _StaticFiles()
     app = web.Application(middlewares=[_guarded], client_max_size=_BODY_BYTES)
-    app.router.add_get("/", pages.answer)
-    app.router.add_get("/static/{path:.+}", pages.answer)
-    app.router.add_get("/api/state", _state(console.board))
-    app.router.add_get("/api/stream", _Stream(console.board, stop).answer)
-    for path, kind in (("promote", Promote), ("rollback", Rollback), ("replay", Replay)):
+    app.router.add_get("/", files.answer)
+    app.router.add_get("/static/{path:.+}", files.answer)
+    app.router.add_get("/api/state", _state(console.sections))
+    app.router.add_get("/api/stream", _EventStream(console.sections, stop).answer)
+    for path, kind in (("promote", PromoteRequest), ("rollback", RollbackRequest), ("replay", ReplayRequest)):
         app.router.add_post(f"/api/{path}", _action(console, path, kind))
     return app
 
 
 @web.middleware
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    objection = guard.to_any(request.headers)
-    if objection is not None:
-        return _json(objection.status, {"error": objection.text})
+    refusal = guard.refuse_request(request.headers)
+    if refusal is not None:
+        return _json(refusal.status, {"error": refusal.text})
     try:
         answer = await handler(request)
     except web.HTTPException as error:
@@ -153,8 +156,8 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     return answer
 
 
-class _Pages:
-    """The page's files, read once: what was there at the start, and nothing else, is served."""
+class _StaticFiles:
+    """Files of the page, read once at the start; no path of a request ever reaches the file system."""
 
     def __init__(self) -> None:
         self._files = {
@@ -178,64 +181,63 @@ def _content_type(path: Path) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
-class _Stream:
-    """Server-sent events; for each viewer the newest of what has changed since it was last told."""
+class _EventStream:
+    """Server-sent events: each viewer gets the newest content of the sections that changed since its last event."""
 
-    def __init__(self, board: Board, stop: asyncio.Event) -> None:
-        self._board, self._stop = board, stop
+    def __init__(self, sections: PageSections, stop: asyncio.Event) -> None:
+        self._sections, self._stop = sections, stop
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if self._board.viewers >= _VIEWERS:
+        if self._sections.viewers >= _VIEWERS:
             raise web.HTTPServiceUnavailable(reason=f"{_VIEWERS} pages are open already: close one")
-        self._board.viewers += 1
+        self._sections.viewers += 1
         try:
             response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
             await response.prepare(request)
-            await self._tell(response, request)
+            await self._send(response, request)
         except ConnectionError:
             pass  # the page was closed
         finally:
-            self._board.viewers -= 1
+            self._sections.viewers -= 1
         return response
 
-    async def _tell(self, response: web.StreamResponse, request: web.Request) -> None:
-        told, silent = 0, 0.0
+    async def _send(self, response: web.StreamResponse, request: web.Request) -> None:
+        sent, silent = 0, 0.0
         while not self._stop.is_set() and request.transport is not None and not request.transport.is_closing():
-            changed = self._board.since(told)
+            changed = self._sections.since(sent)
             if changed:
-                told, silent = max(section.number for section in changed.values()), 0.0
+                sent, silent = max(section.number for section in changed.values()), 0.0
                 events = (f"event: {name}\ndata: ".encode() + s.json + b"\n\n" for name, s in changed.items())
                 await response.write(b"".join(events))
             elif silent >= _PING_S:
                 silent = 0.0
-                await response.write(b": still here\n\n")
+                await response.write(b": ping\n\n")
             await asyncio.sleep(_TICK_S)
             silent += _TICK_S
 
 
-def _state(board: Board) -> Handler:
+def _state(sections: PageSections) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        sections = {name: msgspec.Raw(section.json) for name, section in board.since().items()}
-        return _json(200, sections)
+        return _json(200, {name: msgspec.Raw(section.json) for name, section in sections.since().items()})
 
     return answer
 
 
 def _action(console: Console, name: str, kind: type[msgspec.Struct]) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        objection = guard.to_change(request.headers, console.token)
-        if objection is not None:
-            return _json(objection.status, {"error": objection.text})
+        refusal = guard.refuse_change(request.headers, console.token)
+        if refusal is not None:
+            return _json(refusal.status, {"error": refusal.text})
         if console.actions is None:
             return _json(503, {"error": "the pipeline is starting: try again in a moment"})
         try:
-            asked = msgspec.json.decode(await request.read(), type=kind)
-            told = await asyncio.to_thread(getattr(console.actions, name), asked)
+            body = msgspec.json.decode(await request.read(), type=kind)
+            done = await asyncio.to_thread(getattr(console.actions, name), body)
         except msgspec.DecodeError as error:
             return _json(400, {"error": str(error)})
         except ActionFailed as error:
             return _json(409, {"error": str(error)})
-        return _json(200, {"done": told})
+        return _json(200, {"done": done})
 
     return answer
 

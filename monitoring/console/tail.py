@@ -1,4 +1,4 @@
-"""The live tail (pure): newest predictions, sampled, each with its label when it comes; and newest labels."""
+"""The live tail (pure): a sample of the newest predictions, completed by their labels, and of the newest labels."""
 
 from __future__ import annotations
 
@@ -9,71 +9,71 @@ from typing import Any
 import msgspec
 
 from tailrace.declaration.task import Kind, Task
-from tailrace.monitoring.console.redaction import Mask
+from tailrace.monitoring.console.redaction import Redaction
 from tailrace.streams.log.records import Example, Prediction
 
 SAMPLE = 4
-"""Predictions, and labels, of one batch that are shown: more could not be read."""
+"""Predictions, and labels, of one batch that become rows: nobody could read more."""
 ROWS = 16
-_WAITING = 2_000  # predictions shown once whose label is still looked out for
+_UNLABELLED = 2_000  # predictions that still wait for their label
 
 
-class Tail:
-    """Rows as the page has them. `task` says what scores and labels mean."""
+class LiveTail:
+    """Rows as the page shows them. `task` gives the meaning of scores and labels."""
 
-    def __init__(self, task: Task, mask: Mask) -> None:
-        self._task, self._mask = task, mask
+    def __init__(self, task: Task, redaction: Redaction) -> None:
+        self._task, self._redaction = task, redaction
         self._predicted: deque[dict[str, Any]] = deque(maxlen=ROWS)
         self._labelled: deque[dict[str, Any]] = deque(maxlen=ROWS)
-        self._waiting: dict[str, dict[str, Any]] = {}
+        self._unlabelled: dict[str, dict[str, Any]] = {}  # rows of predictions by event id, oldest first
 
     def predicted(self, predictions: Sequence[Prediction]) -> None:
-        """The newest of a batch of predictions; pass the last few."""
-        for said in predictions[-SAMPLE:]:
-            row = self._row(said)
+        """Add the last `SAMPLE` of a batch of predictions."""
+        for prediction in predictions[-SAMPLE:]:
+            row = self._row(prediction)
             self._predicted.append(row)
-            self._waiting[said.id] = row
-        while len(self._waiting) > _WAITING:
-            del self._waiting[next(iter(self._waiting))]
+            self._unlabelled[prediction.id] = row
+        while len(self._unlabelled) > _UNLABELLED:
+            del self._unlabelled[next(iter(self._unlabelled))]
 
     def labelled(self, examples: Sequence[Example]) -> None:
-        """A batch of examples: labels that came."""
+        """Add a batch of examples: labels complete earlier rows, and the last `SAMPLE` become rows."""
         for example in examples:
-            row = self._waiting.pop(example.id, None)
+            row = self._unlabelled.pop(example.id, None)
             if row is not None:
                 row |= self._label(example)
         for example in examples[-SAMPLE:]:
             self._labelled.append(self._row(example) | self._label(example))
 
     def section(self) -> dict[str, Any]:
-        """Newest first."""
+        """Both lists, newest first."""
         return {"predicted": list(reversed(self._predicted)), "labelled": list(reversed(self._labelled))}
 
-    def _row(self, said: Prediction | Example) -> dict[str, Any]:
+    def _row(self, scored: Prediction | Example) -> dict[str, Any]:
         try:
-            event = msgspec.json.decode(said.features)
+            event = msgspec.json.decode(scored.features)
         except msgspec.DecodeError:
             event = {}
-        shown = self._mask.value(event)
         return {
-            "id": self._mask.named("id", said.id),
-            "time": said.time,
-            "release": said.release,
-            "scores": said.scores,
-            "said": self._said(said.scores),
-            "event": shown,
+            "id": self._redaction.field("id", scored.id),
+            "time": scored.time,
+            "release": scored.release,
+            "scores": scored.scores,
+            "answer": self._answer(scored.scores),
+            "event": self._redaction.decoded(event),
         }
 
     def _label(self, example: Example) -> dict[str, Any]:
-        label = self._mask.named("label", example.label)
-        told = {"label": label, "after": max(0.0, example.label_time - example.time), "implicit": example.implicit}
+        """Label, its delay in seconds, and whether the prediction was correct (absent if the label does not fit)."""
+        label = self._redaction.field("label", example.label)
+        columns = {"label": label, "delay_s": max(0.0, example.label_time - example.time), "implicit": example.implicit}
         try:
-            return told | {"right": self._right(example)}
+            return columns | {"correct": self._correct(example)}
         except ValueError:
-            return told
+            return columns
 
-    def _said(self, scores: Sequence[float]) -> str:
-        """The answer in a word."""
+    def _answer(self, scores: Sequence[float]) -> str:
+        """The prediction in one word."""
         kind, classes = self._task.kind, self._task.classes
         if kind is Kind.REGRESSION:
             return f"{scores[0]:,.4g}"
@@ -82,11 +82,11 @@ class Tail:
         best = max(range(len(scores)), key=scores.__getitem__)
         return f"{classes[best]} {scores[best]:.0%}"
 
-    def _right(self, example: Example) -> bool | None:
-        """Whether the likeliest answer was the true one; None where there is no such thing."""
+    def _correct(self, example: Example) -> bool | None:
+        """Compare the most probable class with the label; None for tasks without classes. Raises ValueError."""
         kind, scores = self._task.kind, example.scores
         if kind is Kind.BINARY:
-            return (scores[0] >= 0.5) == bool(self._task.target(example.label))
+            return (scores[0] >= 0.5) == bool(self._task.number(example.label))
         if kind is Kind.MULTICLASS:
-            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.target(example.label))
+            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.number(example.label))
         return None

@@ -1,4 +1,4 @@
-"""How metrics are declared: a name, a kind, one meaning, labels. `telemetry.metrics` has all of them."""
+"""Building blocks of metric definitions: name, kind, meaning, labels. `telemetry.metrics` defines all metrics."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from tailrace.monitoring.telemetry.histogram import Tally
+from tailrace.monitoring.telemetry.histogram import BatchHistogram
 
 WAITS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0, 86_400.0)
-"""Seconds that something may have to wait: milliseconds to a day."""
+"""Bucket bounds of waiting times in seconds, from a millisecond to a day."""
 
 
-class Defined(NamedTuple):
-    """One metric as docs/metrics.md shows it; `name` as it is exposed."""
+class MetricDefinition(NamedTuple):
+    """One metric as docs/metrics.md shows it. `name` is the exposed name."""
 
     name: str
     kind: str
@@ -24,30 +24,29 @@ class Defined(NamedTuple):
     labels: tuple[str, ...] = ()
 
     def gauge(self) -> GaugeMetricFamily:
-        """An empty family, for what is found out when somebody looks."""
+        """An empty gauge family, for a value that is measured at each scrape."""
         return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
 
     def counter(self) -> CounterMetricFamily:
-        """The same of a counter."""
+        """An empty counter family, for a value that is measured at each scrape."""
         return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
 
 
-class Group:
-    """Metrics that belong together, in one registry; each is remembered in `defined`.
+class MetricGroup:
+    """Metrics of one subject in one registry; `defined` lists their definitions.
 
-    A counter's children of known labels exist from the start: what has never happened is 0, and an increase from 0 is
-    seen.
+    Series with known label values exist from the start with the value 0, so that a first increase is visible.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self.defined: list[Defined] = []
+        self.defined: list[MetricDefinition] = []
 
     def _defined(self, name: str, kind: str, meaning: str, labels: Iterable[str] = ()) -> None:
-        self.defined.append(Defined(name, kind, meaning, tuple(labels)))
+        self.defined.append(MetricDefinition(name, kind, meaning, tuple(labels)))
 
     def _counter(self, name: str, meaning: str, **known: Sequence[str]) -> Counter:
-        """`known`: its labels, each with all the values that it can have."""
+        """Add a counter. `known`: its labels, each with all its possible values."""
         self._defined(name, "counter", meaning, known)
         counter = Counter(name, meaning, tuple(known), registry=self._registry)
         for values in product(*known.values()) if known else ():
@@ -59,13 +58,13 @@ class Group:
         return Gauge(name, meaning, labels, registry=self._registry)
 
     def _histogram(self, name: str, meaning: str, buckets: Sequence[float], **known: Sequence[str]) -> Histogram:
-        """See `_counter`."""
+        """Add a histogram. `known`: see `_counter`."""
         self._defined(name, "histogram", meaning, known)
         histogram = Histogram(name, meaning, tuple(known), buckets=buckets, registry=self._registry)
         for values in product(*known.values()) if known else ():
             histogram.labels(*values)
         return histogram
 
-    def _tally(self, name: str, meaning: str, buckets: Sequence[float]) -> Tally:
+    def _tally(self, name: str, meaning: str, buckets: Sequence[float]) -> BatchHistogram:
         self._defined(name, "histogram", meaning)
-        return Tally(name, meaning, buckets, self._registry)
+        return BatchHistogram(name, meaning, buckets, self._registry)

@@ -1,4 +1,4 @@
-"""Metrics of a retrainer, from what it reports."""
+"""Observer of a retrainer: it turns reports into metrics."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from prometheus_client import Gauge
 
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import count_malformed
+from tailrace.retrain.control.drift_level import Level
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
-_SHOWN = 20  # features by name
-_OTHER = "other"
+_SHOWN = 20  # features with a series of their own: a wide event must not make a thousand series
+_REST = "(other)"  # parentheses: no feature can have this name
 
 
 class RetrainingObserver(Observer):
-    """What a retrainer reports. `ranks`: how many GPUs, where there are any, train together."""
+    """Observes a retrainer. `ranks`: number of GPUs that train together, where there are any."""
 
     def __init__(self, metrics: Metrics | None, ranks: int = 1) -> None:
         metrics = metrics or Metrics()
@@ -27,15 +28,15 @@ class RetrainingObserver(Observer):
         self._detected: Mapping[str, int] = {}
         self._shown: set[str] = set()
         self.gpu_seconds = 0.0
-        """Seconds that GPUs have trained."""
+        """Seconds of training, summed over GPUs."""
 
     def taken(self, examples: int, malformed: Sequence[Malformed]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.examples.inc(examples)
         self._malformed(malformed)
 
     def measured(self, figures: Mapping[str, float]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         quality = self._quality
         gauges = {
             "examples": quality.examples,
@@ -48,27 +49,30 @@ class RetrainingObserver(Observer):
             gauges[name].labels("champion").set(value)
 
     def watched(self, waiting: int, next_run: float | None) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.waiting_labels.set(waiting)
         self._retrain.next_run.set(next_run or 0)
 
-    def drifted(self, levels: Mapping[str, tuple[float, float]], detections: Mapping[str, int]) -> None:
-        """See `Observer`."""
+    def drifted(self, levels: Mapping[str, Level], loss_level: Level | None, detections: Mapping[str, int]) -> None:
+        """See `tailrace.retrain.control.observer.Observer`."""
         shown = foremost(levels)
-        for gauge, at in ((self._drift.score, 0), (self._drift.threshold, 1)):
-            _show(gauge, {feature: level[at] for feature, level in shown.items()}, gone=self._shown - shown.keys())
+        for gauge, part in ((self._drift.score, 0), (self._drift.threshold, 1)):
+            _set_gauge(gauge, {feature: level[part] for feature, level in shown.items()}, self._shown - shown.keys())
         self._shown = set(shown)
+        if loss_level is not None:
+            self._drift.loss_score.set(loss_level.score)
+            self._drift.loss_threshold.set(loss_level.threshold)
         for kind, count in detections.items():
             self._drift.detections.labels(kind).inc(count - self._detected.get(kind, 0))
         self._detected = dict(detections)
 
     def progressed(self, step: int, steps: int, loss: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.progress.set(step / steps)
         self._retrain.loss.set(loss)
 
     def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         retrain = self._retrain
         retrain.runs.labels(report.trigger, report.outcome).inc()
         retrain.seconds.observe(report.total_s)
@@ -81,7 +85,7 @@ class RetrainingObserver(Observer):
             retrain.last_success.set(report.at)
 
     def updated(self, report: UpdateReport) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.updates.labels(report.outcome).inc()
         self._retrain.update_seconds.observe(report.total_s)
         if report.outcome == "published":
@@ -89,23 +93,21 @@ class RetrainingObserver(Observer):
             self._retrain.update_loss.set(report.loss)
 
 
-def foremost(levels: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The loss, the features nearest their thresholds, and of the others the nearest one, as `other`."""
-    ranked = sorted(levels, key=lambda feature: _nearness(levels[feature]), reverse=True)
-    features = [feature for feature in ranked if feature != "loss"]
-    shown = {feature: levels[feature] for feature in features[:_SHOWN]}
+def foremost(levels: Mapping[str, Level]) -> dict[str, Level]:
+    """Select the `_SHOWN` features nearest to their thresholds, and the nearest of the remaining ones as `_REST`."""
+    features = sorted(levels, key=lambda feature: _nearness(levels[feature]), reverse=True)
+    selected = {feature: levels[feature] for feature in features[:_SHOWN]}
     if len(features) > _SHOWN:
-        shown[_OTHER] = levels[features[_SHOWN]]
-    return shown | ({"loss": levels["loss"]} if "loss" in levels else {})
+        selected[_REST] = levels[features[_SHOWN]]
+    return selected
 
 
-def _nearness(level: tuple[float, float]) -> float:
-    score, threshold = level
-    return score / threshold if threshold > 0 else score
+def _nearness(level: Level) -> float:
+    return level.score / level.threshold if level.threshold > 0 else level.score
 
 
-def _show(gauge: Gauge, values: Mapping[str, float], gone: set[str]) -> None:
+def _set_gauge(gauge: Gauge, values: Mapping[str, float], removed: set[str]) -> None:
     for feature, value in values.items():
         gauge.labels(feature).set(value)
-    for feature in gone:
+    for feature in removed:
         gauge.remove(feature)

@@ -117,6 +117,10 @@ class Publisher:
         """Record a run without a release, and commit."""
         self._commit([run_record(self._topic, report)], lambda: self.models.last_run == report, positions, reader)
 
+    def commit(self, positions: Mapping[TopicPartition, Committed], reader: Reader) -> None:
+        """Commit positions without a release or a report. Raises Aborted."""
+        self._commit([], lambda: False, positions, reader)
+
     def verified(self, version: int) -> tuple[Manifest, bytes]:
         """See `Models.verified`."""
         return self.models.verified(version, self._trusted)

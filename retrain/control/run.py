@@ -1,46 +1,25 @@
-"""One run, seen from outside (pure): what it is given, how its candidate is judged, what its release says of itself."""
+"""Runs (pure): their rows and weights, the job for the training process, and the judgement of the candidate."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.losses import Scores
-from tailrace.inference.models.spec import ModelSpec
-from tailrace.inference.releases.manifest import Manifest, Range, Updates
+from tailrace.inference.models.targets import target_array
+from tailrace.retrain.control.champion import Champion
 from tailrace.retrain.control.promotion_gate import GateResult, compare
-from tailrace.retrain.selection.buffer import Selection, ranges_of
+from tailrace.retrain.selection.buffer import Row, Selection
 from tailrace.retrain.selection.weights import weigh
-from tailrace.retrain.worker.protocol import Candidate, Job, Learned
-
-
-class Champion(NamedTuple):
-    """The release that serves. Without a manifest: the base rate (version 0), or one that cannot be a parent."""
-
-    version: int
-    manifest: Manifest | None = None
-    payload: bytes | None = None
-
-    def seen(self, topic: str) -> dict[int, int]:
-        """partition -> position up to which it was trained."""
-        ranges = self.manifest.ranges if self.manifest else []
-        return {part.partition: part.end for part in ranges if part.topic == topic}
-
-    def fits(self, declared: Pipeline) -> bool:
-        """Whether the features and the task are still those it was trained for."""
-        made = self.manifest
-        return (
-            made is not None and made.features == ModelSpec.of(declared).features.digest and made.task == declared.task
-        )
+from tailrace.retrain.worker.protocol import Candidate, Job
 
 
 class Run(NamedTuple):
-    """What a run was started with. `due`: the trigger's answer; `selection`: see `selection.split`."""
+    """A run as it was started. `due`: the trigger's answer; `selection`: see `retrain.selection.split`."""
 
     due: Due
     facts: Facts
@@ -50,41 +29,41 @@ class Run(NamedTuple):
     selected: int = 0
     """Rows to train on before the data policy drew among them."""
     weights: list[float] | None = None
-    """How much each row counts; None: all the same."""
+    """Weight of each row; None: all equal."""
     prior: tuple[float, ...] | None = None
     """Added to the logits in training: see `tailrace.retrain.selection.weights`."""
 
+    def learned(self, declared: Pipeline) -> list[Row]:
+        """Rows that the run's release has learned. With online updates it has gone on over the holdout."""
+        train, holdout = self.selection.train, self.selection.holdout
+        return [*train, *holdout] if declared.online else train
 
-def run_of(
+    def trained_through(self, declared: Pipeline) -> float:
+        """Newest event time that the run's release has learned, unix seconds."""
+        return max(row.time for row in self.learned(declared))
+
+
+def prepare_run(
     due: Due, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
 ) -> Run:
-    """A run on what is `divided`; `warm`: it starts from the champion's weights."""
+    """Weigh the selected rows of a run. `warm`: it starts from the champion's weights."""
     wait = None if declared.policy.implicit is None else declared.policy.wait  # after it, silence means a label
     weighed = weigh(selection, declared.task, declared.training, warm=warm, wait=wait)
     weights = None if weighed.weights is None else weighed.weights.tolist()
     return Run(due, facts, champion, weighed.selection, seed, len(selection.train), weights, weighed.prior)
 
 
-def job_of(run: Run, declared: Pipeline) -> Job:
-    """What the training process is told."""
-    rows = [*run.selection.train, *run.selection.holdout]
-    champion = run.champion.payload if run.champion.fits(declared) else None
-    return job(run, declared, champion, [row.features for row in rows], [row.derived for row in rows])
+def job_of(run: Run, declared: Pipeline, champion: bytes | None, *, with_events: bool = True) -> Job:
+    """The job of the training process. `champion`: weights of the champion, where they fit.
 
-
-def job(
-    run: Run,
-    declared: Pipeline,
-    champion: bytes | None,
-    features: list[bytes],
-    derived: list[list[float | None] | None],
-) -> Job:
-    """The same for a champion's weights and rows in any form: see `tailrace.retrain.worker.candidate`."""
+    `with_events` False leaves out the rows' events, for a caller that has them encoded.
+    """
     train, fresh, holdout, _ = run.selection
     rows = [*train, *holdout]
+    events = rows if with_events else []
     return Job(
-        features=features,
-        derived=derived,
+        features=[row.features for row in events],
+        derived=[row.derived for row in events],
         targets=[row.target for row in rows],
         train=len(train),
         fresh=fresh,
@@ -100,112 +79,31 @@ def job(
 
 
 def judge(run: Run, candidate: Candidate, declared: Pipeline) -> GateResult:
-    """The gate's verdict on the holdout.
+    """Compare the candidate with the champion on the holdout.
 
-    A champion that is no module of today's (the base rate, other features, another network), or has learned the holdout
-    online, is measured by what was served, on those examples whose scores are of today's width: the declared classes
-    may have changed. With online updates only events count that came after all training labels were known: see
-    `tailrace.retrain.selection.split.fair`.
+    Served scores stand for a champion that the declared module cannot load (the base-rate model, other features,
+    another network) or that has learned the holdout online. Only examples count whose scores have today's width, as the
+    declared classes may have changed. With online updates only events count that occurred after all training labels
+    were known: see `retrain.selection.split`.
     """
     rows, outputs = run.selection.holdout, declared.task.outputs
-    scores, targets = _scores(candidate.scores, len(rows), outputs), np.array([row.target for row in rows], np.float32)
+    scores = _scores(candidate.scores, len(rows), outputs)
+    targets = target_array([row.target for row in rows], declared.task)
     since = max((row.label_time for row in run.selection.train), default=-math.inf) if declared.online else -math.inf
-    alike = [n for n, row in enumerate(rows) if len(row.scores) == outputs and row.time >= since]
+    comparable = [n for n, row in enumerate(rows) if len(row.scores) == outputs and row.time >= since]
     champion: Scores | None
     if candidate.champion_scores is not None:
         champion = _scores(candidate.champion_scores, len(rows), outputs)
-    elif run.champion.version == 0 and len(alike) < declared.gate.min_examples:
+    elif run.champion.version == 0 and len(comparable) < declared.gate.min_examples:
         champion = None
     else:
-        champion = np.array([rows[n].scores for n in alike], np.float32).reshape(len(alike), outputs)
-        scores, targets = scores[alike], targets[alike]
+        champion = np.array([rows[n].scores for n in comparable], np.float32).reshape(len(comparable), outputs)
+        scores, targets = scores[comparable], targets[comparable]
     return compare(declared.gate, declared.task.kind, scores, champion, targets)
-
-
-def manifest_of(
-    run: Run, candidate: Candidate, verdict: GateResult, declared: Pipeline, code_digest: str, now: float
-) -> Manifest:
-    """The release's account of itself; the publisher adds its version, size, digest and signature."""
-    topic, selection = declared.topics.examples, run.selection
-    learned, ranges = selection.train, selection.ranges
-    if declared.online:  # then it has gone on over the holdout
-        learned = [*learned, *selection.holdout]
-        ranges = ranges_of(learned)
-    seen = {} if declared.online else run.champion.seen(topic)
-    return Manifest(
-        version=0,
-        parent=run.champion.version,
-        base=run.champion.version if candidate.warm else 0,
-        created=now,
-        trained_through=max(row.time for row in learned),
-        examples=len(learned),
-        code_digest=code_digest,
-        seed=run.seed,
-        reason=run.due.reason,
-        features=ModelSpec.of(declared).features.digest,
-        task=declared.task,
-        golden=candidate.golden,
-        ranges=[Range(topic, partition, *part) for partition, part in sorted(ranges.items())],
-        facts={
-            **msgspec.to_builtins(run.facts._asdict()),
-            "train": run.selected,
-            "fresh": selection.fresh,
-            "seen": seen,
-            "plan": msgspec.to_builtins(declared.training),
-            "online": msgspec.to_builtins(declared.online),
-        },
-        metrics={
-            "candidate": {verdict.metric: verdict.candidate},
-            "champion": {verdict.metric: verdict.champion},
-            "difference": {"mean": verdict.difference, "low": verdict.low, "high": verdict.high},
-        },
-    )
-
-
-def update_manifest(
-    declared: Pipeline,
-    updates: Updates,
-    learned: Learned,
-    *,
-    parent: int,
-    labels: int,
-    trained_through: float,
-    code_digest: str,
-    now: float,
-) -> Manifest:
-    """The account of a release that `labels` more labels have made of its parent."""
-    topic, starts = declared.topics.examples, {part.partition: part.start for part in updates.remembered}
-    ends = dict(updates.starts)
-    for chunk in updates.learned:
-        for partition, count in chunk.items():
-            ends[partition] += count
-    ranges = [
-        Range(topic, partition, starts.get(partition, updates.starts[partition]), end)
-        for partition, end in sorted(ends.items())
-    ]
-    ranges += [part for part in updates.remembered if part.partition not in ends]
-    return Manifest(
-        version=0,
-        parent=parent,
-        base=updates.base,
-        created=now,
-        trained_through=trained_through,
-        examples=sum(part.end - part.start for part in ranges),
-        code_digest=code_digest,
-        seed=updates.seed,
-        reason=f"online update: {labels:,} new labels",
-        features=ModelSpec.of(declared).features.digest,
-        task=declared.task,
-        golden=learned.golden,
-        ranges=ranges,
-        updates=updates,
-        facts={"labels": labels, "updates": len(updates.learned)},
-        metrics={"candidate": {"training_loss": learned.loss}},
-    )
 
 
 def _scores(raw: bytes, rows: int, outputs: int) -> Scores:
     scores = np.frombuffer(raw, np.float32)
     if scores.size != rows * outputs:
-        raise ValueError(f"the training process gave {scores.size} scores: {rows} rows of {outputs} are due")
+        raise ValueError(f"the training process gave {scores.size} scores for {rows} rows of {outputs}")
     return scores.reshape(rows, outputs)

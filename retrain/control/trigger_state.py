@@ -1,8 +1,10 @@
-"""From examples and runs to facts (deterministic): the same object serves the live retrainer and a backtest.
+"""Facts that triggers look at, kept up to date from examples and runs (deterministic).
 
-    take(examples) ... facts(now) -> a trigger is due -> began(facts) -> take ... -> ended(seconds), published(...)
+    take(examples) ... facts(now) -> a trigger is due -> run_started(facts) -> take ... -> run_ended(seconds),
+    published(...)
 
-Nothing here reads a clock, and what is measured does not depend on how examples were batched.
+The same class serves the live retrainer and a backtest. Nothing here reads a clock, and the figures do not depend on
+how examples were batched.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from tailrace.declaration.task import Kind
 from tailrace.declaration.triggers import Below, Drift, Trigger, Worthwhile
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import Scores, Targets, losses
-from tailrace.retrain.control.drift import DriftMonitor, Losses
+from tailrace.retrain.control.drift import DriftMonitor
+from tailrace.retrain.control.drift_level import Losses
 
 
-class Watch:
+class TriggerState:
     """What the declared triggers need to know, and no more: without them nothing is watched.
 
     `metric` is that of losses given without a name. `since`: when the last run was started; infinite: the first label
@@ -137,7 +140,7 @@ class Watch:
             events=self._events,
         )
 
-    def began(self, facts: Facts) -> None:
+    def run_started(self, facts: Facts) -> None:
         """A run was started with these facts: what they tell is considered."""
         self._labels, self._since = 0, facts.now
         self._events = None if self._events is None else 0
@@ -146,7 +149,7 @@ class Watch:
         for window in self._live:
             window.clear()
 
-    def ended(self, seconds: float) -> None:
+    def run_ended(self, seconds: float) -> None:
         """A run has ended, whatever came of it; `seconds` from its trigger."""
         self._run_s = seconds
 

@@ -1,13 +1,14 @@
-"""Online updates, decided (pure): what is learned next, from which release on, and what the chain of updates was.
+"""Planning of online updates (pure): the labels that each update learns, and the chain of updates behind a release.
 
-    rows --take--> fresh --next--> learning --learned--> memory        (one chunk at a time)
-                     ^                 +------failed-------> fresh again, or memory without having been learned
+    examples --take--> waiting --next_update--> learning --published--> replayed
+                          ^                        |
+                          +------------------------+  failed, or refused: a smaller chunk, until the smallest is skipped
 
-A *chain* is a row of updates that began with the weights of one release (its base; 0: fresh weights) and a replay
-memory in an order that is a function of offsets alone. Base, memory, chunks and seed make the weights: that is what a
-release tells of itself and what `models rebuild` repeats. A chain ends when the champion is no longer its newest
-release, when an update failed, and after `CHAIN` updates or `TOLD` numbers, so that what a release has to tell stays
-short.
+A *chain* is a series of updates that started from the weights of one release (its base; 0: fresh weights) and from
+replayed examples in an order that is a function of offsets alone. Base, replayed examples, chunks and seed determine
+the weights. A release records them, and `models rebuild` repeats them. A chain ends when another release becomes the
+champion, when an update fails or is refused, and after `MAX_UPDATES` updates or `MAX_COUNTS` recorded numbers, so that
+the record in a manifest stays short.
 """
 
 from __future__ import annotations
@@ -22,162 +23,189 @@ import msgspec
 
 from tailrace.declaration.online import Online
 from tailrace.inference.releases.manifest import Range, Updates
-from tailrace.retrain.selection.buffer import Row, by_maturity, parted, ranges_of
+from tailrace.retrain.selection.buffer import Row, by_maturity, partition_rows, ranges_of
 
-CHAIN = 500
-TOLD = 40_000  # numbers, one an update and partition that it learned from: a third of what a manifest may have
-CHUNK = 20_000  # labels an update at most: in a backlog so many are learned each time, by fewer and larger steps
+MAX_UPDATES = 500
+MAX_COUNTS = 40_000  # one number per update and partition: a third of the size that a manifest may have
+MAX_CHUNK = 20_000  # labels per update: a backlog is learned in fewer and larger steps
 
 
-class Beginning(NamedTuple):
-    """Where a chain begins: with the champion's weights, or fresh ones made with `seed`; and what is remembered."""
+class ChainStart(NamedTuple):
+    """The start of a chain: from the champion's weights (`warm`) or fresh ones made with `seed`, and the examples to
+    replay."""
 
     warm: bool
-    remembered: list[Row]
+    replayed: list[Row]
     seed: int
 
 
 class Update(NamedTuple):
-    """What the twin is to do: begin a chain, or go on (None), and learn `rows` in their order."""
+    """One update: `start` begins a chain (None: it goes on), `rows` are learned in their order."""
 
-    beginning: Beginning | None
+    start: ChainStart | None
     rows: list[Row]
 
 
-class Updater:
-    """Decides updates of one pipeline. `fresh` rows wait to be learned; times are seconds on one clock.
+class UpdatePlanner:
+    """Plans the updates of one pipeline. Times are seconds on one clock.
 
     `seed` is the declaration's; the base's version is added, so that chains differ and yet repeat.
     """
 
     def __init__(self, topic: str, plan: Online, seed: int) -> None:
         self._topic, self._plan, self._seed = topic, plan, seed
-        self._memory: list[Row] = []  # the newest of it are remembered, as many as the plan says
-        self._fresh: deque[Row] = deque()
+        self._replayed: list[Row] = []  # the newest `plan.window` of these are replayed
+        self._waiting: deque[Row] = deque()
         self._learning: list[Row] = []
-        self._known: dict[int, int] = {}  # what the last run's release has learned
+        self._learned_by_run: dict[int, int] = {}  # partition -> offset below which the last run's release has learned
         self._chain: _Chain | None = None
-        self._last = -math.inf  # when the last update was begun
+        self._last_start = -math.inf
+        self._smallest = min(plan.labels, MAX_CHUNK)
+        self._largest = MAX_CHUNK  # halved by a refusal, doubled by a release
 
     def take(self, rows: Iterable[Row], learned: Mapping[int, int]) -> None:
-        """New rows, each partition in offset order. Those below `learned` (partition -> offset) were learned by an
-        earlier process: they are remembered only."""
-        known, fresh = parted(rows, lambda row: row.below(learned))
-        self._remember(known)
-        self._fresh.extend(fresh)
+        """Add rows, each partition in offset order. Rows below `learned` (partition -> offset) are replayed only."""
+        known, new = partition_rows(rows, lambda row: row.below(learned))
+        self._replay(known)
+        self._waiting.extend(new)
 
     @property
     def behind(self) -> bool:
-        """Whether so many rows wait to be learned that reading more of them had better wait too."""
-        return len(self._fresh) >= max(self._plan.window, self._plan.labels, CHUNK)
+        """Whether so many rows wait that reading more of them should wait too."""
+        return len(self._waiting) >= max(self._plan.window, self._plan.labels, MAX_CHUNK)
 
     @property
-    def waiting(self) -> int:
-        """How many labels the next update would learn."""
-        return min(len(self._fresh), CHUNK)
-
-    def due(self, now: float) -> bool:
-        """Whether there are labels for an update, and it is time for one."""
-        return not self._learning and len(self._fresh) >= self._plan.labels and now - self._last >= self._plan.seconds
-
-    def next(self, now: float, champion: int, *, fits: bool) -> Update:
-        """The next chunk, and where the twin has to begin when no chain leads to the champion.
-
-        `fits`: the champion's weights can be learned on; else all that is remembered is learned anew.
-        """
-        chain = None if self.follows(champion) else self._begin(champion, fits)
-        self._last = now
-        chunk = [self._fresh.popleft() for _ in range(self.waiting)]
-        self._learning = by_maturity(chunk)
-        return Update(chain, self._learning)
-
-    def follows(self, champion: int) -> bool:
-        """Whether the next update continues the chain: then the champion's weights are not needed."""
-        chain = self._chain
-        return chain is not None and chain.newest == champion and len(chain.learned) < CHAIN and chain.told_of < TOLD
+    def chunk(self) -> int:
+        """Number of labels that the next update would learn."""
+        return min(len(self._waiting), self._largest)
 
     @property
     def learning(self) -> list[Row]:
-        """The chunk under way, in the order in which it is learned."""
+        """Rows of the update under way, in the order in which they are learned."""
         return self._learning
 
     @property
     def newest(self) -> int:
-        """The release that the chain has come to: the parent of the next one."""
+        """Newest release of the chain: the parent of the next one. 0 without a chain."""
         return self._chain.newest if self._chain else 0
 
-    def told(self) -> Updates:
-        """How the twin's weights come to be, with the chunk under way."""
+    def leads_to(self, champion: int) -> bool:
+        """Whether the chain has come to this release."""
+        return self._chain is not None and self._chain.newest == champion
+
+    def due(self, now: float) -> bool:
+        """Whether enough labels wait for an update, and enough time has passed since the last one."""
+        if self._learning or now - self._last_start < self._plan.seconds:
+            return False
+        return len(self._waiting) >= self._plan.labels
+
+    def next_update(self, now: float, champion: int, *, fits: bool) -> Update:
+        """Take the next chunk. A chain starts when none leads to the champion.
+
+        `fits`: the declared module takes the champion's weights. Otherwise all replayed rows are learned again.
+        """
+        start = None if self.follows(champion) else self._start_chain(champion, fits)
+        self._last_start = now
+        self._learning = by_maturity([self._waiting.popleft() for _ in range(self.chunk)])
+        return Update(start, self._learning)
+
+    def follows(self, champion: int) -> bool:
+        """Whether the next update continues the chain, so that the champion's weights are not needed."""
+        chain = self._chain
+        if chain is None or not self.leads_to(champion):
+            return False
+        return len(chain.counts) < MAX_UPDATES and chain.recorded < MAX_COUNTS
+
+    def lineage(self) -> Updates:
+        """Record of the chain, the update under way included."""
         assert self._chain is not None
-        return self._chain.told(self._learning)
+        return self._chain.lineage(self._learning)
 
     def published(self, version: int) -> None:
-        """The chunk was learned, the twin's weights are now this release."""
+        """The update under way became release `version`."""
         assert self._chain is not None
         self._chain.add(self._learning, version)
-        self._remember(self._learning)
-        self._learning = []
+        self._largest = min(MAX_CHUNK, 2 * self._largest)
+        self._end_update(replay=self._learning)
 
     def failed(self, *, again: bool) -> None:
-        """The chunk was not learned; the chain ends. `again`: it was not the chunk's fault, it is tried again."""
-        known, fresh = parted(self._learning, lambda row: not again or row.below(self._known))
-        self._remember(known)
-        self._fresh = deque(_ordered([*fresh, *self._fresh]))
-        self._learning = []
+        """The update gave no release, and the chain ends. `again`: its rows wait again; otherwise they are skipped."""
+        known, waiting = partition_rows(self._learning, lambda row: not again or row.below(self._learned_by_run))
+        self._waiting = deque(_ordered([*waiting, *self._waiting]))
         self._chain = None
+        self._end_update(replay=known)
 
-    def restart(self, considered: Mapping[int, int]) -> None:
-        """A release that has learned the rows below `considered` (partition -> offset), and no others, became the
-        champion; the chunk under way will fail."""
-        rows = [*self._memory, *self._fresh]
-        self._memory, self._fresh = [], deque()
-        self.take(rows, considered)
-        self._known = dict(considered)
+    def refused(self) -> bool:
+        """The update did harm. Its rows wait again for updates of half the size; rows of the smallest size are skipped.
+
+        Returns whether they wait. Smaller chunks take shorter steps, as TCP does after a loss (RFC 5681).
+        """
+        again = len(self._learning) > self._smallest
+        if again:
+            self._largest = max(self._smallest, len(self._learning) // 2)
+        self.failed(again=again)
+        return again
+
+    def restart(self, learned: Mapping[int, int]) -> None:
+        """Start again from a new champion, which has learned the rows below `learned` (partition -> offset) alone.
+
+        The update under way will be overtaken.
+        """
+        rows = [*self._replayed, *self._waiting]
+        self._replayed, self._waiting = [], deque()
+        self.take(rows, learned)
+        self._learned_by_run = dict(learned)
         self._chain = None
 
     def positions(self, read: Mapping[int, int], *, with_chunk: bool) -> dict[int, int]:
-        """partition -> offset below which all is learned (`with_chunk`: once the chunk under way is); `read`:
-        partition -> where reading goes on."""
+        """Map each partition to the offset below which all rows were learned or skipped.
+
+        `read`: partition -> offset at which reading continues. `with_chunk`: count the update under way as learned.
+        """
         positions = dict(read)
-        for row in self._fresh if with_chunk else (*self._fresh, *self._learning):
+        for row in self._waiting if with_chunk else (*self._waiting, *self._learning):
             positions[row.partition] = min(positions.get(row.partition, row.offset), row.offset)
         return positions
 
-    def _begin(self, champion: int, fits: bool) -> Beginning:
-        remembered = self._newest()
+    def _end_update(self, *, replay: list[Row]) -> None:
+        self._replay(replay)
+        self._learning = []
+
+    def _start_chain(self, champion: int, fits: bool) -> ChainStart:
+        replayed = self._newest_replayed()
         if not fits:
-            self._fresh.extendleft(reversed(remembered))
-            remembered = []
-        self._memory = list(remembered)
+            self._waiting.extendleft(reversed(replayed))
+            replayed = []
+        self._replayed = list(replayed)
         base = champion if fits else 0
         seed = self._seed + base
-        self._chain = _Chain(self._topic, base, seed, champion, remembered, self._plan)
-        return Beginning(fits, remembered, seed)
+        self._chain = _Chain(self._topic, base, seed, champion, replayed, self._plan)
+        return ChainStart(fits, replayed, seed)
 
-    def _remember(self, rows: Iterable[Row]) -> None:
-        self._memory.extend(rows)
-        if len(self._memory) > 2 * self._plan.window:  # not each time: they are sorted for it
-            self._memory = self._newest()
+    def _replay(self, rows: Iterable[Row]) -> None:
+        self._replayed.extend(rows)
+        if len(self._replayed) > 2 * self._plan.window:  # not each time, because it sorts
+            self._replayed = self._newest_replayed()
 
-    def _newest(self) -> list[Row]:
-        """What is remembered: whoever read and learned it in which order, the end of each partition."""
-        return _ordered(self._memory)[-self._plan.window :]
+    def _newest_replayed(self) -> list[Row]:
+        """The newest rows to replay, whatever the order in which they were read and learned."""
+        return _ordered(self._replayed)[-self._plan.window :]
 
 
 def _ordered(rows: Iterable[Row]) -> list[Row]:
-    """By maturity, wherever they come from: a partition's rows have to be in the order of their offsets for that."""
+    """Sort by maturity; `by_maturity` needs the rows of a partition in the order of their offsets."""
     return by_maturity(sorted(rows, key=attrgetter("partition", "offset")))
 
 
 class _Chain:
-    """What a chain's releases tell of themselves. `newest`: the release that its weights are; `told_of`: see TOLD."""
+    """Record of a chain. `counts`: by update, partition -> number of offsets that it learned."""
 
-    def __init__(self, topic: str, base: int, seed: int, newest: int, remembered: list[Row], plan: Online) -> None:
+    def __init__(self, topic: str, base: int, seed: int, newest: int, replayed: list[Row], plan: Online) -> None:
         self.newest = newest
-        self.learned: list[dict[int, int]] = []
-        self.told_of = 0
+        self.counts: list[dict[int, int]] = []
+        self.recorded = 0
         self._base, self._seed, self._plan = base, seed, plan
-        self._remembered = [Range(topic, partition, *part) for partition, part in sorted(ranges_of(remembered).items())]
+        self._replayed = [Range(topic, partition, *part) for partition, part in sorted(ranges_of(replayed).items())]
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
 
@@ -186,22 +214,22 @@ class _Chain:
         chunk = sorted(ranges_of(rows).items())
         for partition, (start, _) in chunk:
             self._starts.setdefault(partition, start)
-        self.learned.append(self._advance(rows))
-        self.told_of += len(chunk)
+        self.counts.append(self._advance(rows))
+        self.recorded += len(chunk)
         self._ends.update((partition, end) for partition, (_, end) in chunk)
 
-    def told(self, rows: list[Row]) -> Updates:
+    def lineage(self, rows: list[Row]) -> Updates:
         starts = {partition: start for partition, (start, _) in sorted(ranges_of(rows).items())}
         return Updates(
             base=self._base,
             seed=self._seed,
-            remembered=self._remembered,
+            remembered=self._replayed,
             starts=starts | self._starts,
-            learned=[*self.learned, self._advance(rows)],
+            learned=[*self.counts, self._advance(rows)],
             plan=msgspec.to_builtins(self._plan),
         )
 
     def _advance(self, rows: list[Row]) -> dict[int, int]:
-        """partition -> by how many offsets these rows go on from where the last update ended."""
+        """Map each partition to the number of offsets between the end of the last update and the end of these rows."""
         chunk = sorted(ranges_of(rows).items())
         return {partition: end - self._ends.get(partition, start) for partition, (start, end) in chunk}

@@ -293,5 +293,12 @@ class Log(Protocol):
         `flush` at the latest, positions only after them.
         """
 
+    def reopen(self) -> Log:
+        """Open the same log again, with the same options and connections of its own.
+
+        A forked child needs it, because it cannot use the connections of its parent. Safe to call there: it touches
+        none of them. Raises Unreachable.
+        """
+
     def close(self) -> None:
         """Free the log's own connections; readers and writers are closed by their owners."""

@@ -23,10 +23,10 @@ from tailrace.streams.log.topology import topology
 if TYPE_CHECKING:
     from tailrace.inference.releases.signing import SigningKey, TrustedKeys
     from tailrace.inference.releases.storage import Store
-    from tailrace.inference.serving.live_model import LiveModel
+    from tailrace.inference.serving.live_model import LiveModel, RefusedRelease, Swap
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.runner import Runner
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
@@ -136,25 +136,27 @@ def code_digest(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
 
 
-def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Inference | None = None) -> LiveModel:
-    """The model that serves; it follows the releases while its context lasts."""
+def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: WorkerObserver | None = None) -> LiveModel:
+    """The model that serves; it follows the releases until it is closed. Raises BadKey, TopicMissing, Unreachable."""
     from tailrace.inference.serving.live_model import LiveModel
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
 
-    told = observed or Inference(None)
+    observer = observed or WorkerObserver(None)
 
-    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        told.swapped(old, new, pause_s, load_s, live.trained_through)
+    def swapped(swap: Swap) -> None:
+        old, new, pause_s, load_s, trained_through = swap
+        observer.swapped(old, new, pause_s, load_s, trained_through)
         _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
 
-    def refused(version: int, reason: str) -> None:
-        told.refused(version, reason)
-        _log.error("release refused, the old one serves on", version=version, reason=reason)
+    def refused(refusal: RefusedRelease) -> None:
+        version, reason, detail, serving = refusal
+        observer.refused(version, reason)
+        goes_on = f"release {serving} serves on" if serving else "serving the base rate"
+        _log.error(f"release {version} refused ({detail}); {goes_on}", version=version, reason=reason, serving=serving)
 
-    live = LiveModel.follow(
+    return LiveModel.follow(
         log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
     )
-    return live
 
 
 def build_worker(
@@ -168,12 +170,12 @@ def build_worker(
     """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
     from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.scoring import ScoreStep
-    from tailrace.monitoring.telemetry.observers import Inference
+    from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.batch_size import BatchSize
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
     from tailrace.streams.runtime.step import Stateless
 
-    observed = Inference(metrics)
+    observed = WorkerObserver(metrics)
     live = stack.enter_context(live_model(log, pipeline, settings, observed))
     step = ScoreStep(
         pipeline.schema,
@@ -202,7 +204,7 @@ def build_worker(
 
 def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
     """The joiner's runner. Raises TopicMissing when predictions and labels have different numbers of partitions."""
-    from tailrace.monitoring.telemetry.observers import Joining
+    from tailrace.monitoring.telemetry.observers import JoinerObserver
     from tailrace.streams.join.rekey import drained
     from tailrace.streams.join.step import JoinStep
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
@@ -215,7 +217,7 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         predictions=topics.predictions,
         labels=labels,
         examples=topics.examples,
-        target=pipeline.task.target,
+        target=pipeline.task.number,
         fields=pipeline.label.fields,
         upstream=drained(log, _rekeyer(pipeline), topics.labels) if pipeline.label.rekey else None,
     )
@@ -228,7 +230,7 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         sharing=Sharing.TOGETHER,
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
-    observed = Joining(metrics, step)
+    observed = JoinerObserver(metrics, step)
     runner = Runner(log, step, config, observer=observed)
     watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
     return runner

@@ -1,25 +1,32 @@
-"""What an operator does by hand, from the command line or the console: promote, roll back."""
+"""Operations by hand, from the command line or the console: promote, roll back, replay dead letters."""
 
 from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from tailrace.app.factory import trusted_keys
 from tailrace.app.settings import Settings
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.errors import UserError
+from tailrace.errors import UserError, error_line
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.streams.log.base import Log
+from tailrace.streams.log.dead_letter_replay import replay, topics_of
+
+if TYPE_CHECKING:
+    from tailrace.monitoring.console.server import OperatorActions, PromoteRequest, ReplayRequest, RollbackRequest
+
+_Request = TypeVar("_Request")
 
 
 @contextmanager
 def operator(log: Log, pipeline: Pipeline, settings: Settings) -> Iterator[Publisher]:
-    """A publisher that can promote and roll back. Raises TopicMissing, BadKey."""
+    """Open a publisher that can promote and roll back. Raises TopicMissing, BadKey."""
     topic = pipeline.topics.models
-    log.end_positions(topic)  # tells of a missing topic before a writer is made
+    log.end_positions(topic)  # raises for a missing topic before a writer is made
     publisher = Publisher(log, topic, f"{pipeline.name}-operator", trusted_keys(settings))
     try:
         yield publisher
@@ -33,7 +40,42 @@ def promote(publisher: Publisher, version: int, reason: str) -> None:
 
 
 def rollback(publisher: Publisher, reason: str) -> int:
-    """Make the champion's parent the champion; its version. Raises UserError, UnknownRelease, Refused."""
+    """Make the champion's parent the champion and return its version. Raises UserError, UnknownRelease, Refused."""
     if publisher.models.champion == 0:
         raise UserError("the base rate serves: there is nothing to roll back to")
     return publisher.rollback(getpass.getuser(), reason, time.time())
+
+
+def console_actions(log: Log, pipeline: Pipeline, settings: Settings) -> OperatorActions:
+    """The actions behind the buttons of the console, with the lines that the page shows."""
+    from tailrace.monitoring.console.server import OperatorActions  # here: the command line does without aiohttp
+
+    def promote_release(request: PromoteRequest) -> str:
+        with operator(log, pipeline, settings) as publisher:
+            promote(publisher, request.version, request.reason)
+        return f"release {request.version} is the champion now"
+
+    def roll_back(request: RollbackRequest) -> str:
+        with operator(log, pipeline, settings) as publisher:
+            before, after = publisher.models.champion, rollback(publisher, request.reason)
+        return f"champion: {before} -> {after}"
+
+    def replay_dead_letters(request: ReplayRequest) -> str:
+        topics = topics_of(pipeline, request.topic)
+        return f"{sum(replay(log, pipeline.name, topic, request.reason) for topic in topics):,} replayed"
+
+    return OperatorActions(_explained(promote_release), _explained(roll_back), _explained(replay_dead_letters))
+
+
+def _explained(action: Callable[[_Request], str]) -> Callable[[_Request], str]:
+    """Wrap an action so that every failure becomes ActionFailed with one line for the user."""
+
+    def explained(request: _Request) -> str:
+        from tailrace.monitoring.console.server import ActionFailed
+
+        try:
+            return action(request)
+        except Exception as error:
+            raise ActionFailed(error_line(error)[0]) from error
+
+    return explained

@@ -66,26 +66,23 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
     from tailrace.retrain.worker.client import Trainer
     from tailrace.retrain.worker.torchrun import given_ranks
 
-    class Observed(RetrainingObserver):
-        """Metrics of a retrainer: the two packages do not know each other."""
-
     with _Role("retrainer", pipeline, settings) as role:
         key, plan = signing_key(settings), pipeline.training
         loader = "tailrace.app.pipeline_file:load_pipeline"
         ranks = given_ranks() or settings.retrainer.nproc
         trainer = Trainer(loader, settings.pipeline, threads=plan.threads, nice=plan.nice, ranks=ranks)
-        twin = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
+        updates = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
         store = configured_store(settings)
         models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
         publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
         role.stack.callback(publisher.close)
-        observed = Observed(role.metrics, ranks)
+        observed = RetrainingObserver(role.metrics, ranks)
         retrainer = Retrainer(
             role.log,
             pipeline,
             publisher,
             trainer,
-            twin=twin,
+            updates=updates,
             code_digest=code_digest(pipeline),
             observer=observed,
         )
@@ -189,11 +186,11 @@ class _Role:
     def ready(self, gpu_seconds: Callable[[], float] = lambda: 0.0) -> None:
         """Say that the role begins, and let be seen what it uses. Joining serves learning alone: it is training."""
         if self.metrics:
-            from tailrace.monitoring.telemetry.cost import Prices, Spending
+            from tailrace.monitoring.telemetry.cost import CostCollector, ResourcePrices
 
-            prices = Prices(**self._settings.costs.model_dump())
+            prices = ResourcePrices(**self._settings.costs.model_dump())
             phase: Literal["inference", "training"] = "inference" if self._name == "worker" else "training"
-            self.metrics.registry.register(Spending(phase, prices, gpu_seconds=gpu_seconds))
+            self.metrics.registry.register(CostCollector(phase, prices, gpu_seconds=gpu_seconds))
         spare_the_collector()
         _log.info("started", role=self._name, pipeline=self._pipeline.name, log=self._settings.log.url)
 

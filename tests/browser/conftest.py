@@ -1,4 +1,4 @@
-"""Chromium, and a pipeline for it to look at. Where there is no Chromium these tests are skipped, loudly."""
+"""Chromium and a running pipeline with a console. Without Chromium these tests are skipped with a loud message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from support.watched import Watched
+from support.watched import WatchedPipeline
 
 ARGUMENTS = [
     "--headless",
@@ -24,16 +24,16 @@ ARGUMENTS = [
     "--disable-lcd-text",  # grey edges: smaller pictures
 ]
 NONE = "no Chromium"
-HOW = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/path/to/chromium"
+HINT = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/path/to/chromium"
 
 
-@pytest.fixture(scope="module")  # it ends with the tests that need it, and so do its threads
+@pytest.fixture(scope="module")  # not of the session: its threads end with the tests that need it
 def browser() -> Iterator[Browser]:
-    """A real Chromium without a window."""
+    """A headless Chromium."""
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    path = next((command for name in names if name and (command := shutil.which(name))), None)
     if path is None:
-        pytest.skip(f"{NONE}: {HOW}")
+        pytest.skip(f"{NONE}: {HINT}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
@@ -41,22 +41,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def watched(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedPipeline]:
     """A pipeline whose roles run, with a console."""
-    with Watched(tmp_path_factory.mktemp("watched")) as pipeline:
+    with WatchedPipeline(tmp_path_factory.mktemp("watched")) as pipeline:
         yield pipeline
 
 
 @pytest.fixture(scope="session")
 def images() -> Path:
-    """Where the README's pictures are: made anew when SCREENSHOTS is set."""
+    """Directory of the pictures in the README; skips the test unless SCREENSHOTS is set."""
     if not os.environ.get("SCREENSHOTS"):
-        pytest.skip("pictures for the README are made when asked: make screenshots")
+        pytest.skip("pictures of the README are made by: make screenshots")
     return Path(__file__).parents[2] / "docs" / "images"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what was not tested."""
+    """Report skipped tests in red."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if NONE in str(report.longrepr)]
     if skipped:
-        terminalreporter.write_line(f"!!! {len(skipped)} BROWSER TESTS WERE SKIPPED: {HOW} !!!", red=True, bold=True)
+        terminalreporter.write_line(f"!!! {len(skipped)} BROWSER TESTS WERE SKIPPED: {HINT} !!!", red=True, bold=True)

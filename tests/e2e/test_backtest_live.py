@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pytest
 from support.waiting import until
 from torch import Tensor
 
@@ -40,7 +39,6 @@ pipeline = Pipeline("flights", event=Flight, label=Label("late", wait="36h"), on
 EVENTS = 700
 
 
-@pytest.mark.slow
 def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> None:
     """700 flights, labels as late as they were, real processes on the embedded log. Labels wait for the predictions
     before them, and what follows a label that completes an update for its release: so both learn the same labels, in

@@ -24,7 +24,7 @@ def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(LIMIT_S)
 def test_the_demo_predicts_every_event_once_and_learns(summary: dict[str, Any]) -> None:
     """Each event is predicted once, each label gives one example, releases are swapped in, learning pays, and both

@@ -27,7 +27,7 @@ from tailrace.streams.log.browse import scan
 from tailrace.testing import Harness
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PAYMENTS = [
+PAYMENTS: list[dict[str, Any]] = [
     {"id": f"p{n}", "at": 1_767_225_600 + n, "country": country, "amount": 10.0 * n}
     for n, country in enumerate(("NL", "PT", "US") * 20)
 ]
@@ -153,7 +153,6 @@ def test_notebook(embedded: Place) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
 def test_faust(on_kafka: Place) -> None:
     """The application scores all payments by the current release."""
     command = (sys.executable, "-m", "faust", "-A", "faust_app", "worker", "--without-web")
@@ -165,7 +164,7 @@ def test_faust(on_kafka: Place) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("package", "command"),
     [("quixstreams", ["quix_job.py"]), ("bytewax", ["-m", "bytewax.run", "bytewax_job"])],

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PARTITIONS, PATIENCE_S = 2, 120.0
 APP = """
 import faust
 
-import tailrace.faust
+import tailrace.contrib.faust
 from declared_for_faust import pipeline
 
 app = faust.App(
@@ -38,7 +39,7 @@ app = faust.App(
     broker_heartbeat_interval=1.0,
     topic_disable_leader=True,
 )
-tailrace.contrib.faust.attach.attach(app, pipeline, keep=1_000)
+tailrace.contrib.faust.attach(app, pipeline, keep=1_000)
 """
 OWN_AGENT = """
 
@@ -52,7 +53,7 @@ DECLARED = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     id: Key
     at: EventTime
     x: Number
@@ -62,7 +63,7 @@ pipeline = Pipeline("{name}", event=Row, label=Label("y", base_rate=0.25))
 """
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     """As the application declares it."""
 
     id: Key
@@ -161,7 +162,6 @@ def predicted(kit: Harness) -> Iterator[Predicted]:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
 def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker: Worker, predicted: Predicted) -> None:
     """At least once: with a release swapped in under way and a kill -9 in the middle, each event is predicted, where
     its label would lie, and what is no event is a dead letter. The view shows the newest. SIGTERM ends it well."""
@@ -174,7 +174,7 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
     while version not in {release for said in predicted.of.values() for release, _ in said}:
         kit.send(*rows(kit, sent, sent + 10))
         sent += 10
-        until(lambda count=sent: predicted.all(count), PATIENCE_S, worker.check)
+        until(partial(predicted.all, sent), PATIENCE_S, worker.check)
 
     kit.send(*rows(kit, sent, sent + 1_000))
     until(lambda: predicted.all(sent + 1), PATIENCE_S, worker.check)
@@ -202,7 +202,6 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
 def test_an_agent_of_the_applications_own_may_read_the_events_too(
     kit: Harness, predicted: Predicted, tmp_path: Path, kafka_bootstrap: str
 ) -> None:

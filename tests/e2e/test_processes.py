@@ -28,7 +28,7 @@ PARENT = """
 import sys, threading
 from collections.abc import Callable
 from pathlib import Path
-from tailrace.processes import ROLES, Roles
+from tailrace.app.supervisor import ROLES, Roles
 
 with Roles("pipeline.py", {}, logs=Path(".")) as roles:
     print(*(roles.pid(role) for role in ROLES), flush=True)

@@ -30,7 +30,7 @@ SECONDS = 20.0  # that events flow, at least
 LIMIT = 900.0  # seconds; each kill waits until what was killed last has started and worked
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(LIMIT)
 def test_kill_9_of_every_role_on_the_embedded_log(tmp_path: Path) -> None:
     """Each role is killed five times under load: one prediction an event, one example a label, each release once, and
@@ -42,7 +42,7 @@ def test_kill_9_of_every_role_on_the_embedded_log(tmp_path: Path) -> None:
     log.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.kafka
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python drops refused connections so

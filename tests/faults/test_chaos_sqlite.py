@@ -16,7 +16,7 @@ SEED = 20_240_501
 SECONDS = 12.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """5,000 events a second with labels early, late, twice or never; each role is killed five times: each event has one
     prediction, and each labelled one one example, with the right label."""

@@ -52,8 +52,8 @@ class Certificates:
 
         def serve(connection: socket.socket) -> None:
             with context.wrap_socket(connection, server_side=True) as secure:
-                subject = (secure.getpeercert() or {})["subject"]
-                subjects.append(dict(pair for (pair,) in subject)["commonName"])  # type: ignore[misc, arg-type]
+                certificate = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
+                subjects.append(str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value))
 
         ours, theirs = socket.socketpair()
         thread = threading.Thread(target=serve, args=(theirs,))

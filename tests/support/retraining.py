@@ -1,4 +1,4 @@
-"""A retrainer in a thread, on the embedded log, with real training processes."""
+"""A retrainer in a thread, on the embedded log; it trains in this process, or in real training processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from support import retrain_pipeline as tiny
 from support.waiting import until
 
 from tailrace import Pipeline
+from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import Store
 from tailrace.retrain.control.observer import Observer
@@ -17,6 +18,7 @@ from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.retrain.control.retrainer import Retrainer
 from tailrace.retrain.worker.client import Trainer
+from tailrace.retrain.worker.inline import InlineTrainer
 from tailrace.streams.log.records import Example, Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -42,27 +44,39 @@ class Recorder(Observer):
 
 
 class Running:
-    """A retrainer in a thread, with all that it owns."""
+    """A retrainer in a thread, with the trainers and the publisher that it owns.
 
-    def __init__(self, log: SqliteLog, declared: Pipeline, name: str, store: Store | None = None) -> None:
+    With `process` it trains in child processes, as in production: for tests of their death, and where a run and an
+    update train at the same time. Starting one takes seconds of processor time, so the other tests do without.
+    """
+
+    def __init__(
+        self, log: SqliteLog, declared: Pipeline, name: str, store: Store | None = None, *, process: bool = False
+    ) -> None:
         self.reports: list[RunReport] = []
         self.updates: list[UpdateReport] = []
         self.error: BaseException | None = None
-        self.trainer = Trainer(tiny.LOADER, f"retrain_pipeline:{name}")
-        self.twin = Trainer(tiny.LOADER, f"retrain_pipeline:{name}") if declared.online else None
+        self.trainer = self._trainer(declared, name, process)
+        self.update_trainer = self._trainer(declared, name, process) if declared.online else None
         self.publisher = Publisher(log, MODELS, "tiny-retrainer", TRUSTED, KEY, store=store)
         self.retrainer = Retrainer(
             log,
             declared,
             self.publisher,
             self.trainer,
-            twin=self.twin,
+            updates=self.update_trainer,
             code_digest="abc",
             observer=Recorder(self),
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
+
+    @staticmethod
+    def _trainer(declared: Pipeline, name: str, process: bool) -> Trainer | InlineTrainer:
+        if process:
+            return Trainer(tiny.LOADER, f"support.retrain_pipeline:{name}")
+        return InlineTrainer(ModelSpec.of(declared))
 
     def _work(self) -> None:
         try:
@@ -71,8 +85,8 @@ class Running:
             self.error = error
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the condition, or fail after half a minute, or when it has ended with an error."""
-        until(condition, 30.0, self._fine)
+        """Wait for the condition; fail as soon as the retrainer has ended with an error."""
+        until(condition, check=self._fine)
 
     def _fine(self) -> None:
         assert self.error is None, self.error

@@ -18,7 +18,7 @@ from tailrace.app.roles import run_joiner, run_retrainer, run_worker
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.releases.manifest import Manifest
-from tailrace.retrain.control.publisher import Models
+from tailrace.retrain.control.model_topic import Models
 from tailrace.streams.log.records import Out, Record
 
 START, EVENTS = 1_700_000_000.0, 200
@@ -38,7 +38,7 @@ class World:
     def __init__(self, directory: Path, name: str, **options: Any) -> None:
         self.pipeline: Pipeline = getattr(declared, name)
         self.settings = Settings(
-            pipeline=f"declared:{name}",
+            pipeline=f"support.declared:{name}",
             log=LogSettings(url=f"sqlite:///{directory}/log.db", partitions=3),
             keys=KeysSettings(directory=directory / "keys"),
             monitoring=MonitoringSettings(enabled=False),

@@ -33,8 +33,13 @@ def start(log: SqliteLog) -> Iterator[Start]:
     """Starts retrainers that end with the test, however it ends."""
     with ExitStack() as stack:
 
-        def one(declared: Pipeline = tiny.pipeline, name: str = "pipeline", store: Store | None = None) -> Running:
-            running = Running(log, declared, name, store)
+        def one(
+            declared: Pipeline = tiny.pipeline,
+            name: str = "pipeline",
+            store: Store | None = None,
+            process: bool = False,
+        ) -> Running:
+            running = Running(log, declared, name, store, process=process)
             stack.callback(running.close)
             return running
 

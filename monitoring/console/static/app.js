@@ -1,36 +1,38 @@
-// The page: one stream of sections, one picture of them.
+// The page: sections arrive as server-sent events, and each change draws the page again.
 import { render } from "./vendor/preact.mjs";
 import { useCallback, useState } from "./vendor/hooks.mjs";
+import { ActionDialog } from "./action_dialog.js";
 import { Costs } from "./costs.js";
-import { Act } from "./act.js";
+import { DeadLetters } from "./dead_letters.js";
 import { Drift } from "./drift.js";
 import { Flow } from "./flow.js";
-import { Letters } from "./letters.js";
 import { Quality } from "./quality.js";
 import { Releases } from "./releases.js";
 import { Tail } from "./tail.js";
 import { Timeline } from "./timeline.js";
 import { eventTime, html } from "./ui.js";
 
-const SECTIONS = ["about", "verdict", "flow", "tail", "quality", "drift", "timeline", "releases", "letters", "costs"];
-const board = {};
+const SECTIONS = [
+  "about", "status", "flow", "tail", "quality", "drift", "timeline", "releases", "dead_letters", "costs",
+];
+const sections = {};
 let connected = null;
-let asked = false;
+let scheduled = false;
 
 function draw() {
-  if (asked) return;
-  asked = true;
+  if (scheduled) return;
+  scheduled = true;
   requestAnimationFrame(() => {
-    asked = false;
-    render(html`<${Page} ...${board} connected=${connected} />`, document.getElementById("page"));
+    scheduled = false;
+    render(html`<${Page} ...${sections} connected=${connected} />`, document.getElementById("page"));
   });
 }
 
-function Page({ about, verdict, flow, tail, quality, drift, timeline, releases, letters, costs, connected }) {
+function Page({ about, status, flow, tail, quality, drift, timeline, releases, dead_letters, costs, connected }) {
   const [action, setAction] = useState(null);
   const act = about?.writable ? setAction : null;
   const close = useCallback(() => setAction(null), []);
-  const state = connected === false ? "lost" : verdict?.state ?? "waiting";
+  const state = connected === false ? "lost" : status?.state ?? "waiting";
   return html`
     <header>
       <div class="name">
@@ -42,8 +44,8 @@ function Page({ about, verdict, flow, tail, quality, drift, timeline, releases, 
           ${about?.masked?.length > 0 && html`<span>hidden: ${about.masked.join(", ")}</span>`}
         </p>
       </div>
-      <p class=${`verdict ${state}`}><span class="dot" aria-hidden="true"></span>${sentence(state, verdict)}</p>
-      <p class="unseen" role="status">${`The pipeline's state: ${state}`}</p>
+      <p class=${`status ${state}`}><span class="dot" aria-hidden="true"></span>${sentence(state, status)}</p>
+      <p class="unseen" role="status">${`State of the pipeline: ${state}`}</p>
     </header>
     <main>
       <${Flow} flow=${flow} releases=${releases} pause=${costs?.swap_pause_s} />
@@ -53,20 +55,20 @@ function Page({ about, verdict, flow, tail, quality, drift, timeline, releases, 
       <${Releases} releases=${releases} act=${act} />
       <${Drift} drift=${drift} />
       <${Costs} costs=${costs} />
-      <${Letters} letters=${letters} act=${act} />
+      <${DeadLetters} deadLetters=${dead_letters} act=${act} />
     </main>
-    <${Act} action=${action} close=${close} />`;
+    <${ActionDialog} action=${action} close=${close} />`;
 }
 
-function sentence(state, verdict) {
-  if (state === "lost") return "The console has stopped: this is what it showed last.";
-  return verdict?.text ?? "starting: the page fills as data comes";
+function sentence(state, status) {
+  if (state === "lost") return "The console has stopped; the page shows its last state.";
+  return status?.text ?? "starting: the page fills as data arrives";
 }
 
 const stream = new EventSource("/api/stream");
 for (const name of SECTIONS) {
   stream.addEventListener(name, (event) => {
-    board[name] = JSON.parse(event.data);
+    sections[name] = JSON.parse(event.data);
     connected = true;
     draw();
   });
@@ -75,5 +77,5 @@ stream.onerror = () => {
   connected = false;
   draw();
 };
-setInterval(draw, 1000); // ages grow
+setInterval(draw, 1000); // so that ages grow
 draw();

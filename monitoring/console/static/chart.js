@@ -1,9 +1,9 @@
-// A chart over time: curves, and marks of what happened. Colours are the style sheet's, so they follow the theme.
+// A chart over event time: curves, and marks of events. Colours come from the style sheet, so they follow the theme.
 import { useEffect, useRef } from "./vendor/hooks.mjs";
-import { html } from "./ui.js";
+import { html, timeLabels } from "./ui.js";
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const HEIGHT = 230;
+const HEIGHT = 240;
 
 export function Chart({ at, curves, marks, label, unit }) {
   const box = useRef(null), plot = useRef(null), shown = useRef(null);
@@ -12,7 +12,7 @@ export function Chart({ at, curves, marks, label, unit }) {
   useEffect(() => {
     const build = () => {
       plot.current?.destroy();
-      const { at, curves } = shown.current; // a new theme comes later than what was shown first
+      const { at, curves } = shown.current; // the newest data: a change of theme comes later than the first drawing
       plot.current = new uPlot(options(box.current, curves, shown, unit), data(at, curves), box.current);
     };
     build();
@@ -38,17 +38,18 @@ function options(box, curves, shown, unit) {
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const font = `11px ${style.fontFamily}`;
   const grid = { stroke: colour("line"), width: 1 };
-  const axis = { stroke: colour("muted"), font, grid, ticks: { show: false } };
+  const axis = { stroke: colour("muted"), font, grid, ticks: { show: false }, labelSize: 16, labelFont: font };
   return {
     width: Math.max(240, box.clientWidth),
     height: HEIGHT,
+    tzDate: (seconds) => uPlot.tzDate(new Date(1000 * seconds), "Etc/UTC"),
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
     padding: [10, 26, 0, 0],
     scales: { y: { range: (_, low, high) => padded(low, high) } },
     axes: [
-      { ...axis, space: 70, values: [[1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-      { ...axis, size: 52, label: unit, labelSize: 16, labelFont: font },
+      { ...axis, space: 60, size: 30, label: "event time, UTC", values: (_, ticks, axis, space, step) => timeLabels(ticks, step) },
+      { ...axis, size: 52, label: unit },
     ],
     series: [
       {},
@@ -84,7 +85,7 @@ function drawMarks(plot, marks, colour) {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    ctx.beginPath(); // a head whose shape tells the kind without its colour
+    ctx.beginPath(); // a head for each kind: its shape tells the kind without its colour
     if (mark.kind === "drift") ctx.arc(x, bbox.top, size, 0, 7);
     else if (mark.kind === "operator") ctx.rect(x - size, bbox.top - size, 2 * size, 2 * size);
     else {

@@ -1,4 +1,4 @@
-// The pipeline as a strip: what flows, and how far each role is behind.
+// The pipeline as a strip: rates of its topics, and the lag of each role.
 import { count, duration, html, perSecond } from "./ui.js";
 
 export function Flow({ flow, releases, pause }) {
@@ -14,22 +14,22 @@ export function Flow({ flow, releases, pause }) {
       <${Stream} name="examples" rate=${rates.examples} total=${totals.examples} />
       <${Role} name="retrainer" lag=${lags.retrainer} of="examples" />
       <li class="stream">
-        <span class="what">live</span>
+        <span class="name">live</span>
         <strong id="serving">${releases?.serving == null ? "–" : `v${releases.serving}`}</strong>
-        <span class="unit">${swaps === 1 ? "1 swap" : `${count(swaps)} swaps`} seen${pause ? `, ${duration(pause)} each` : ""}</span>
+        <span class="unit">${swaps === 1 ? "1 swap" : `${count(swaps)} swaps`}${pause ? `, ${duration(pause)} each` : ""}</span>
       </li>
     </ol>
   </section>`;
 }
 
 const Stream = ({ name, rate, total }) => html`<li class="stream">
-  <span class="what">${name}</span>
+  <span class="name">${name}</span>
   <strong>${perSecond(rate)}<small> /s</small></strong>
-  <span class="unit">${count(total)} in all</span>
+  <span class="unit">${count(total)} in total</span>
 </li>`;
 
 const Role = ({ name, lag, of }) => html`<li class=${`role ${lag > 20000 ? "late" : ""}`}>
-  <span class="what">${name}</span>
+  <span class="name">${name}</span>
   <strong>${count(lag)}</strong>
   <span class="unit">${of} behind</span>
 </li>`;

@@ -1,4 +1,4 @@
-// The live model beside its references, over time.
+// Quality of the live model and its references, over event time.
 import { useMemo, useState } from "./vendor/hooks.mjs";
 import { Chart } from "./chart.js";
 import { Empty, Panel, count, html } from "./ui.js";
@@ -8,7 +8,7 @@ const METRICS = {
   accuracy: { title: "accuracy", unit: "accuracy, %", show: (v) => `${v.toFixed(1)} %`, of: (v) => 100 * (1 - v) },
   squared_error: { title: "squared error", unit: "mean squared error", show: (v) => v.toPrecision(4), of: (v) => v },
 };
-const MARKS = [["run", "▼", "release of a run"], ["drift", "●", "drift answered"], ["operator", "■", "by hand"]];
+const MARKS = [["run", "▼", "run"], ["drift", "●", "run started by drift"], ["operator", "■", "change by hand"]];
 
 export function Quality({ quality }) {
   const [chosen, choose] = useState(null);
@@ -28,14 +28,14 @@ export function Quality({ quality }) {
       note=${quality && `mean over the newest ${count(quality.window)} labelled events`}>
     ${metric ? html`
       <${Chart} at=${quality.at} curves=${curves} marks=${quality.marks} unit=${metric.unit}
-        label=${`${metric.title} over time. Now: ${quality.models.map((m) => said(m, name, metric)).join("; ")}`} />
+        label=${`${metric.title} over time. Now: ${quality.models.map((m) => summary(m, name, metric)).join("; ")}`} />
       <ul class="legend">
         ${quality.models.map((model) => html`<li key=${model.name}><span class=${`key ${model.name}`} aria-hidden="true"></span>
           ${model.label} <strong>${now(model, name, metric)}</strong></li>`)}
         ${MARKS.map(([kind, sign, text]) => html`<li class="mark"><span class=${`sign ${kind}`} aria-hidden="true">${sign}</span>${text}</li>`)}
-      </ul>` : html`<${Empty}>No label has come yet: how good predictions were is known when labels come.<//>`}
+      </ul>` : html`<${Empty}>No label yet. Quality is measured when labels arrive.<//>`}
   <//>`;
 }
 
 const now = (model, name, metric) => (model.now ? metric.show(metric.of(model.now[name])) : "–");
-const said = (model, name, metric) => `${model.label} ${now(model, name, metric)}`;
+const summary = (model, name, metric) => `${model.label} ${now(model, name, metric)}`;

@@ -1,4 +1,4 @@
-// What every part of the page uses: markup, panels, and how numbers are written.
+// Shared parts of the page: markup, panels, and formats of numbers, durations and times.
 import { h } from "./vendor/preact.mjs";
 import htm from "./vendor/htm.mjs";
 
@@ -10,6 +10,13 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const moment = new Intl.DateTimeFormat("en-GB", {
   timeZone: "UTC", day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
 });
+
+const dayTime = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit" });
+const dayTimeSeconds = new Intl.DateTimeFormat("en-GB", {
+  timeZone: "UTC", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+const day = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short" });
+const month = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", month: "short", year: "numeric" });
 
 export const count = (n) => (n == null ? "–" : whole.format(n));
 export const number = (n) => (n == null ? "–" : short.format(n));
@@ -38,6 +45,14 @@ export function bytes(n) {
   return `${n} B`;
 }
 
+// Labels of a time axis. `ticks` and their distance `step` are in seconds; a tick at midnight shows the day.
+export function timeLabels(ticks, step) {
+  if (step >= 28 * 86400) return ticks.map((at) => month.format(new Date(at * 1000)));
+  if (step >= 86400) return ticks.map((at) => day.format(new Date(at * 1000)));
+  const format = step < 60 ? dayTimeSeconds : dayTime;
+  return ticks.map((at) => (at % 86400 === 0 ? day : format).format(new Date(at * 1000)));
+}
+
 // A titled part of the page. `area` is its place in the grid; `tools` stand beside the title.
 export function Panel({ area, title, note, tools, children }) {
   const id = `title-${area}`;
@@ -49,6 +64,6 @@ export function Panel({ area, title, note, tools, children }) {
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
-// A part that scrolls by itself can be reached with the keyboard.
+// A part that scrolls on its own; it can be reached with the keyboard.
 export const Scroll = ({ label, children }) =>
   html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>${children}</div>`;

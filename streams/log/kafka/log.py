@@ -129,6 +129,10 @@ class KafkaLog(Log):
             raise ValueError("an exactly-once writer needs a name")
         return KafkaWriter(self._connection(), name, delivery, self._admin)
 
+    def reopen(self) -> KafkaLog:
+        """Connect to the same cluster again; see `tailrace.streams.log.base.Log`."""
+        return KafkaLog(self._bootstrap, self._options)
+
     def close(self) -> None:
         """Free the administrative connection."""
         self._admin.close()

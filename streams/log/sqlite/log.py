@@ -141,6 +141,10 @@ class SqliteLog(Log):
             file.close()
             raise
 
+    def reopen(self) -> SqliteLog:
+        """See `tailrace.streams.log.base.Log`."""
+        return type(self)(self._file.path, session_timeout=self._session_timeout, synchronous=self._synchronous)
+
     def close(self) -> None:
         """See `log.base.Log`."""
         self._file.close()

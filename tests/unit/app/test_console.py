@@ -1,4 +1,4 @@
-"""The console as a whole, on a real log: the command, and what it does before the pipeline runs."""
+"""The assembled console on a real log: the command, before and while the pipeline has data."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from tailrace.inference.releases.signing import create_keys
 
 
 def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:
-    """`tailrace console` before any role: the page says what is missing, fills when there is something, and ends on
-    SIGTERM with 0."""
+    """`tailrace console` without topics names what is missing, fills the page when data comes, and exits with 0 on
+    SIGTERM."""
     create_keys(shell.directory / ".tailrace" / "keys")
     command = [sys.executable, "-m", "tailrace", "console", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=shell.directory) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
-        until(lambda: "there is no topic" in state(url).get("verdict", {}).get("text", ""))
+        until(lambda: "there is no topic" in state(url).get("status", {}).get("text", ""))
         assert shell("send", shell.data(40)).code == 0
         until(lambda: state(url).get("flow", {}).get("totals", {}).get("events") == 40)
-        assert "40 events wait, none was predicted yet" in state(url)["verdict"]["text"]
+        assert "40 events wait, none was predicted yet" in state(url)["status"]["text"]
         assert state(url)["about"]["writable"] is False
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
 
 def state(url: str) -> dict[str, Any]:
-    """What the page shows."""
+    """All sections of the page."""
     with urllib.request.urlopen(f"{url}api/state", timeout=20) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
-def test_a_taken_port_is_an_error_or_another_is_taken(shell: Shell) -> None:
-    """Where it is asked for by itself, the user is told; beside a demo or a run another port will do."""
+def test_a_taken_port_is_an_error_or_replaced(shell: Shell) -> None:
+    """`tailrace console` fails on a taken port; beside a demo or a run the console takes any free port."""
     with served(ConsoleSettings(port=0)) as (_, url):
         port = int(url.rstrip("/").rpartition(":")[2])
         refused = shell("console", "--port", str(port))
@@ -55,8 +55,8 @@ def test_a_taken_port_is_an_error_or_another_is_taken(shell: Shell) -> None:
             assert state(other)["about"]["writable"] is False
 
 
-def test_the_token_is_never_told(shell: Shell, tmp_path: Path) -> None:
-    """Neither settings nor environment of the roles hold the token itself."""
+def test_the_token_is_never_shown(shell: Shell, tmp_path: Path) -> None:
+    """The settings hold the name of the token's file, not the token."""
     (tmp_path / "token").write_text("sixteen or more of them")
     os.environ["TAILRACE_CONSOLE__TOKEN_FILE"] = "token"
     try:

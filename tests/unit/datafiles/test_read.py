@@ -17,7 +17,7 @@ from tailrace.datafiles.read import Columns, Moment, instant, replay, replay_lab
 from tailrace.errors import BadData
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     line: Category
@@ -25,7 +25,7 @@ class Trip(Event, kw_only=True):
     express: Flag | None = None
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     value: Number
 
@@ -218,7 +218,7 @@ def test_a_row_that_does_not_fit_is_named(row: dict[str, Any]) -> None:
 
 def test_a_file_of_labels_alone() -> None:
     """Labels of their own file keep their order; their time is optional."""
-    table = [{"id": "b", "label": "3", "time": "50"}, {"id": "a", "label": 1}]
+    table: list[dict[str, Any]] = [{"id": "b", "label": "3", "time": "50"}, {"id": "a", "label": 1}]
     moments = list(replay_labels(table, PLAIN, Columns()))
     assert [value(m) for m in moments] == [{"id": "b", "label": 3, "time": 50.0}, {"id": "a", "label": 1}]
     with pytest.raises(BadData, match="row 1 has no 'label'"):

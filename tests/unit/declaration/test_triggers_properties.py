@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.declaration.facts import Change, DriftSignals, Live
+from tailrace.declaration.facts import Change, DriftSignals, Facts, Live
 from tailrace.declaration.triggers import (
     METRICS,
     Age,
     Below,
     Drift,
-    Facts,
     Labels,
     Schedule,
     Trigger,
     Worthwhile,
     first_due,
+    next_run,
 )
 
 TIMES = st.floats(1.6e9, 1.8e9)
@@ -104,3 +106,39 @@ def test_a_schedule_fires_once_for_each_instant_looked_past(minutes: int, start:
 
 def _is_instant(second: int, minutes: int) -> bool:
     return second % 60 == 0 and (second // 60 % 60) % minutes == 0
+
+
+@given(st.lists(TRIGGERS, max_size=5), FACTS)
+def test_the_next_run_is_the_first_instant_at_which_a_trigger_is_due(triggers: list[Trigger], facts: Facts) -> None:
+    """With a label waiting, the time of `next_run` is exactly when a trigger of time becomes due, and not before."""
+    facts = facts._replace(labels=max(1, facts.labels))
+    timed = [trigger for trigger in triggers if isinstance(trigger, Schedule | Age)]
+    time = next_run(triggers, facts).time
+    if time is None:
+        assert first_due(timed, facts._replace(now=4e9)) is None
+        return
+    assert first_due(triggers, facts._replace(now=time)) is not None
+    assert first_due(timed, facts._replace(now=time)) is not None
+    assert first_due(timed, facts._replace(now=math.nextafter(time, 0))) is None
+
+
+@given(st.lists(TRIGGERS, max_size=5), FACTS)
+def test_the_next_run_counts_down_the_labels(triggers: list[Trigger], facts: Facts) -> None:
+    """As many labels as `next_run` names make a `Labels` trigger due, and one label fewer does not."""
+    counted = [trigger for trigger in triggers if isinstance(trigger, Labels)]
+    missing = next_run(triggers, facts).labels
+    if missing is None:
+        assert not counted
+        return
+    assert first_due(counted, facts._replace(labels=facts.labels + missing)) is not None
+    if missing:
+        assert first_due(counted, facts._replace(labels=facts.labels + missing - 1)) is None
+
+
+@given(st.lists(TRIGGERS, max_size=5), FACTS)
+def test_the_next_run_names_every_other_trigger(triggers: list[Trigger], facts: Facts) -> None:
+    """Each trigger is answered by the time, the labels or the signals; a signal's name is the kind that it gives."""
+    answer = next_run(triggers, facts)
+    others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
+    assert bool(others) == bool(answer.signals)
+    assert {due.kind for trigger in others if (due := first_due([trigger], facts)) is not None} <= set(answer.signals)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline, feature
-from tailrace.backtest.history.arrays import Arrival, Delay, Stream, history
+from tailrace.backtest.history.arrays import Delay, Stream, history
+from tailrace.backtest.history.parts import Arrival
 from tailrace.datafiles.read import Columns, Moment, replay
 from tailrace.declaration.label import JoinPolicy
 from tailrace.errors import BadData
 from tailrace.streams.log.records import Out
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     line: Category
@@ -27,7 +28,7 @@ class Trip(Event, kw_only=True):
         return None if self.speed is None else 1 / self.speed
 
 
-class Plain(Event, kw_only=True):
+class Plain(Event):
     id: Key
     x: Number
 

@@ -1,4 +1,4 @@
-"""The server of metrics and health, asked over HTTP."""
+"""The HTTP server of metrics and health."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Iterator
 import pytest
 
 from tailrace.monitoring.telemetry.health import Health
-from tailrace.monitoring.telemetry.http import PortTaken, Served, serve
+from tailrace.monitoring.telemetry.http import PortTaken, ServerAddress, serve
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import RunnerObserver
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """Fresh metrics."""
+    """Metrics in a new registry."""
     return Metrics()
 
 
 @pytest.fixture
-def served(metrics: Metrics) -> Iterator[Served]:
-    """A server on any free port."""
+def served(metrics: Metrics) -> Iterator[ServerAddress]:
+    """Address of a server on any free port."""
     with serve(metrics) as address:
         yield address
 
 
-def get(served: Served, path: str) -> tuple[int, str]:
-    """Status and body."""
+def get(served: ServerAddress, path: str) -> tuple[int, str]:
+    """Status and body of one request."""
     try:
         with urllib.request.urlopen(f"http://{served.host}:{served.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -37,16 +37,16 @@ def get(served: Served, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_metrics_are_served(metrics: Metrics, served: Served) -> None:
-    """A scrape shows what was counted, in Prometheus' text format."""
+def test_metrics_are_served(metrics: Metrics, served: ServerAddress) -> None:
+    """A scrape returns the counters in the text format of Prometheus."""
     metrics.stream.aborts.inc(3)
     status, body = get(served, "/metrics")
     assert status == 200
     assert "# TYPE tailrace_aborts_total counter\ntailrace_aborts_total 3.0\n" in body
 
 
-def test_health_follows_the_loop(metrics: Metrics, served: Served) -> None:
-    """200 while the loop comes round, 503 with the reason when it has been silent for too long."""
+def test_health_follows_the_loop(metrics: Metrics, served: ServerAddress) -> None:
+    """/healthz is 200 while the loop beats, and 503 with the reason after too long a silence."""
     now = 0.0
     metrics.health = Health(limit=30, clock=lambda: now)
     observer = RunnerObserver(metrics)
@@ -60,21 +60,21 @@ def test_health_follows_the_loop(metrics: Metrics, served: Served) -> None:
     assert get(served, "/healthz") == (200, "ok\n")
 
 
-def test_other_paths_are_named(served: Served) -> None:
-    """Anything else is a 404 that says what there is."""
+def test_other_paths_are_named(served: ServerAddress) -> None:
+    """Any other path is a 404 that names the two paths."""
     status, body = get(served, "/")
     assert status == 404
     assert "/metrics" in body
 
 
-def test_busy_port_is_one_clear_error(metrics: Metrics, served: Served) -> None:
-    """A port that is taken is named, with the fix."""
+def test_busy_port_is_one_clear_error(metrics: Metrics, served: ServerAddress) -> None:
+    """The error of a taken port names it and the fix."""
     with pytest.raises(PortTaken, match=f"{served.port}.*set monitoring.port"), serve(metrics, port=served.port):
         pass
 
 
 def test_port_is_free_again(metrics: Metrics) -> None:
-    """A server that has ended leaves its port to the next one."""
+    """A server that has ended frees its port for the next one."""
     with serve(metrics) as first:
         port = first.port
     with serve(metrics, port=port) as second:

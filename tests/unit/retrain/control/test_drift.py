@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from tailrace.declaration.facts import DriftSignals
 from tailrace.inference.models.encoding import Inputs
-from tailrace.retrain.control.drift import WINDOW, DriftMonitor, Losses, stability_index
+from tailrace.retrain.control.drift import DriftMonitor
+from tailrace.retrain.control.drift_level import Losses
+from tailrace.retrain.control.input_drift import FAMILIAR, WINDOW, stability_index
 
 BATCH = 500
 
@@ -58,15 +61,15 @@ def test_chance_is_no_drift(kind: str, seed: int) -> None:
     """In 100,000 labels that do not change nothing is signalled: balanced or rare classes, infinite variance, losses
     that are all the same, losses that are alike among neighbours."""
     random = np.random.default_rng(seed)
-    losses = {
+    cases: dict[str, Callable[[], np.ndarray]] = {
         "common": lambda: errors(0.2, 100_000, seed),
         "rare": lambda: np.where(random.random(100_000) < 0.01, 4.6, 0.01),
         "very rare": lambda: np.where(random.random(100_000) < 0.001, 6.9, 0.001),
         "heavy tails": lambda: random.pareto(1.5, 100_000),
         "constant": lambda: np.full(100_000, 0.3),
         "rush hours": lambda: np.repeat(random.exponential(0.3, 12_500), 8),
-    }[kind]()
-    assert fed(monitor(inputs=False), losses) == DriftSignals()
+    }
+    assert fed(monitor(inputs=False), cases[kind]()) == DriftSignals()
 
 
 def test_a_trifle_is_no_drift_however_certain() -> None:
@@ -232,3 +235,15 @@ def test_watching_is_cheap() -> None:
     began = time.thread_time()
     fed(watch, losses, inputs)
     assert (time.thread_time() - began) / len(losses) < 30e-6
+
+
+def test_a_feature_named_loss_is_not_the_loss() -> None:
+    """The levels of features and of the loss are separate: a feature named `loss` keeps its own stability index."""
+    watch = monitor(names=("loss",))
+    rows = (FAMILIAR + 1) * WINDOW
+    numbers = np.random.default_rng(1).normal(size=(rows, 1)).astype(np.float32)
+    fed(watch, errors(0.1, rows), Inputs(numbers, np.zeros((rows, 0), np.int64)))
+    assert watch.loss_level is not None
+    assert set(watch.levels) == {"loss"}
+    assert watch.levels["loss"].threshold >= 0.25  # the index, not the rise of the loss
+    assert watch.loss_level.threshold < 0.25

@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["SEA", "RandomRBF"])
 def test_drift_recovers_before_the_schedule(kind: str) -> None:
     """After an abrupt change the model that drift retrains is within a point of what it was in fewer labels than the

@@ -1,4 +1,4 @@
-"""The retrainer end to end: the embedded log, a real training process, tiny data."""
+"""The retrainer end to end: the embedded log, tiny data."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from support.retraining import EXAMPLES, MODELS, TRUSTED, Start, append, committ
 from tailrace.inference.releases.storage import Store
 from tailrace.retrain.control.model_topic import Models
 from tailrace.retrain.control.publisher import Publisher
+from tailrace.retrain.worker.client import Trainer
 from tailrace.retrain.worker.protocol import Candidate
 from tailrace.streams.log.base import Fenced
 from tailrace.streams.log.records import Out
@@ -27,7 +28,7 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 def test_examples_become_releases(log: SqliteLog, start: Start, tmp_path: Path, stored: bool) -> None:
     """Labels trigger runs, the releases are verifiable and say what they were made of, positions are committed; the
     same with the weights at a URL."""
-    running = start(store=Store(f"file://{tmp_path}/store", 0) if stored else None)
+    running = start(store=Store(f"file://{tmp_path}/store", 0) if stored else None, process=not stored)
     append(log, tiny.examples(250))
     running.until(lambda: len(running.reports) == 1)
     append(log, tiny.examples(200, start=250))
@@ -88,10 +89,11 @@ def test_a_killed_process_leaves_the_champion_and_the_next_run_succeeds(
 ) -> None:
     """kill -9 in the middle of a run costs that run and nothing else."""
     monkeypatch.setenv("MOOD", "slow")
-    running = start(tiny.stubborn, "stubborn")
+    running = start(tiny.stubborn, "stubborn", process=True)
     append(log, tiny.examples(250))
     running.until(lambda: running.retrainer.training)
     monkeypatch.setenv("MOOD", "fine")
+    assert isinstance(running.trainer, Trainer)
     pid = running.trainer.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -107,13 +109,13 @@ def test_a_killed_process_leaves_the_champion_and_the_next_run_succeeds(
 def test_stopping_during_a_run_commits_nothing(log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retrainer stopped in the middle of a run ends at once; its successor repeats the run."""
     monkeypatch.setenv("MOOD", "slow")
-    running = start(tiny.stubborn, "stubborn")
+    running = start(tiny.stubborn, "stubborn", process=True)
     append(log, tiny.examples(250))
     running.until(lambda: running.retrainer.training)
     running.close()
     assert committed(log) == 0
     monkeypatch.setenv("MOOD", "fine")
-    running = start(tiny.stubborn, "stubborn")
+    running = start(tiny.stubborn, "stubborn", process=True)
     running.until(lambda: len(running.reports) == 1)
     running.close()
     assert (running.reports[0].outcome, committed(log)) == ("published", 250)

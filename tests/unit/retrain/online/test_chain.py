@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailrace.declaration.online import Online
 from tailrace.inference.releases.manifest import Updates
-from tailrace.retrain.online.chain import CHUNK, Updater
+from tailrace.retrain.online.chain import MAX_CHUNK, UpdatePlanner
 from tailrace.retrain.selection.buffer import Row
 
 
@@ -19,8 +19,8 @@ def rows(count: int, start: int = 0, partition: int = 0) -> list[Row]:
     ]
 
 
-def updater(**plan: float) -> Updater:
-    return Updater("e", msgspec.structs.replace(Online(labels=50, seconds=1.0), **plan), seed=7)
+def planner(**plan: float) -> UpdatePlanner:
+    return UpdatePlanner("e", msgspec.structs.replace(Online(labels=50, seconds=1.0), **plan), seed=7)
 
 
 def offsets(some: list[Row]) -> list[int]:
@@ -29,101 +29,131 @@ def offsets(some: list[Row]) -> list[int]:
 
 def test_an_update_is_due_with_enough_labels_and_after_enough_time() -> None:
     """49 labels are too few; 50 are enough; the next needs 50 more and a second."""
-    one = updater()
+    one = planner()
     one.take(rows(49), {})
     assert not one.due(0.0)
     one.take(rows(1, start=49), {})
     assert one.due(0.0)
-    one.next(0.0, 0, fits=False)
+    one.next_update(0.0, 0, fits=False)
     assert not one.due(5.0), "one is under way"
     one.published(1)
     one.take(rows(60, start=50), {})
     assert not one.due(0.9)
     assert one.due(1.0)
-    assert one.waiting == 60
+    assert one.chunk == 60
 
 
 def test_a_chain_goes_on_while_the_champion_is_its_newest() -> None:
     """Only the first update begins; another champion and a failure make the next one begin again."""
-    one = updater(seconds=0.0)
+    one = planner(seconds=0.0)
     one.take(rows(400), {})
-    first = one.next(0.0, 3, fits=True)
-    assert first.beginning is not None
-    assert (first.beginning.warm, first.beginning.seed) == (True, 7 + 3)
+    first = one.next_update(0.0, 3, fits=True)
+    assert first.start is not None
+    assert (first.start.warm, first.start.seed) == (True, 7 + 3)
     one.published(4)
     one.take(rows(50, start=400), {})
-    assert one.next(1.0, 4, fits=True).beginning is None
+    assert one.next_update(1.0, 4, fits=True).start is None
     one.published(5)
     one.take(rows(50, start=450), {})
-    moved = one.next(2.0, 2, fits=True).beginning
+    moved = one.next_update(2.0, 2, fits=True).start
     assert moved is not None
-    assert len(moved.remembered) == 450
+    assert len(moved.replayed) == 450
     one.failed(again=True)
-    again = one.next(3.0, 2, fits=True)
-    assert again.beginning is not None
+    again = one.next_update(3.0, 2, fits=True)
+    assert again.start is not None
     assert offsets(again.rows) == list(range(450, 500))
 
 
-def test_what_an_earlier_process_learned_is_only_remembered() -> None:
+def test_rows_that_an_earlier_process_learned_are_only_replayed() -> None:
     """Rows below the committed positions are not learned again, but replayed."""
-    one = updater()
+    one = planner()
     one.take(rows(100), {0: 60})
-    assert one.waiting == 40
+    assert one.chunk == 40
     one.take(rows(10, start=100), {0: 60})
-    update = one.next(0.0, 9, fits=True)
-    assert update.beginning is not None
-    assert offsets(update.beginning.remembered) == list(range(60))
+    update = one.next_update(0.0, 9, fits=True)
+    assert update.start is not None
+    assert offsets(update.start.replayed) == list(range(60))
     assert offsets(update.rows) == list(range(60, 110))
 
 
-def test_without_fitting_weights_everything_is_learned_anew() -> None:
-    """Another network, other features: what is remembered is learned too, oldest first."""
-    one = updater()
+def test_without_fitting_weights_all_rows_are_learned_again() -> None:
+    """For another network or other features the replayed rows are learned too, oldest first."""
+    one = planner()
     one.take(rows(100), {0: 60})
     one.take(rows(10, start=100), {0: 60})
-    update = one.next(0.0, 9, fits=False)
-    assert update.beginning is not None
-    assert (update.beginning.warm, update.beginning.remembered, update.beginning.seed) == (False, [], 7)
+    update = one.next_update(0.0, 9, fits=False)
+    assert update.start is not None
+    assert (update.start.warm, update.start.replayed, update.start.seed) == (False, [], 7)
     assert offsets(update.rows) == list(range(110))
 
 
 def test_a_chunk_is_bounded() -> None:
-    """A backlog is learned in pieces."""
-    one = updater()
-    one.take(rows(CHUNK + 70), {})
-    assert len(one.next(0.0, 0, fits=False).rows) == CHUNK
+    """A backlog is learned in chunks of at most MAX_CHUNK rows."""
+    one = planner()
+    one.take(rows(MAX_CHUNK + 70), {})
+    assert len(one.next_update(0.0, 0, fits=False).rows) == MAX_CHUNK
     one.published(1)
-    assert one.waiting == 70
+    assert one.chunk == 70
 
 
-def test_a_runs_release_knows_what_the_run_considered() -> None:
-    """What it has not seen is learned again, what waits and it has seen is not."""
-    one = updater()
+def test_a_refused_chunk_is_halved_until_the_smallest_is_skipped() -> None:
+    """Refused rows wait again for updates of half the size, in their order; a chunk of the smallest size is skipped."""
+    one = planner(seconds=0.0)
+    one.take(rows(400), {})
+    sizes = []
+    while one.chunk:
+        update = one.next_update(0.0, 0, fits=False)
+        assert offsets(update.rows) == list(range(len(update.rows)))
+        sizes.append(len(update.rows))
+        if not one.refused():
+            break
+    assert sizes == [400, 200, 100, 50]
+    assert one.positions({0: 400}, with_chunk=False) == {0: 50}
+    assert one.chunk == 50, "chunks stay small until one is published"
+
+
+def test_chunks_grow_again_after_a_refusal() -> None:
+    """Each published update doubles the largest chunk, up to MAX_CHUNK."""
+    one = planner(seconds=0.0)
+    one.take(rows(1_000), {})
+    one.next_update(0.0, 0, fits=False)
+    assert one.refused()
+    sizes, version = [], 0
+    while one.chunk:
+        sizes.append(len(one.next_update(0.0, version, fits=version > 0).rows))
+        version += 1
+        one.published(version)
+    assert sizes == [500, 500]
+
+
+def test_after_a_run_only_rows_that_it_has_not_considered_are_learned() -> None:
+    """Rows above its positions are learned again; waiting rows below them are not."""
+    one = planner()
     one.take(rows(100), {})
-    one.next(0.0, 0, fits=False)
+    one.next_update(0.0, 0, fits=False)
     one.published(1)
     one.take(rows(30, start=100), {})
     one.restart({0: 80})
-    assert one.waiting == 50
-    update = one.next(1.0, 2, fits=True)
-    assert update.beginning is not None
-    assert offsets(update.beginning.remembered) == list(range(80))
+    assert one.chunk == 50
+    update = one.next_update(1.0, 2, fits=True)
+    assert update.start is not None
+    assert offsets(update.start.replayed) == list(range(80))
     assert offsets(update.rows) == list(range(80, 130))
 
 
-def test_positions_tell_what_is_learned() -> None:
-    """Below them nothing waits; the chunk under way counts once it is published with them."""
-    one = updater()
+def test_positions_lie_below_every_row_that_waits() -> None:
+    """No row below them waits; the chunk under way counts when it is published with them."""
+    one = planner()
     one.take([*rows(60), *rows(10, partition=1)], {})
     assert one.positions({0: 60, 1: 10, 2: 4}, with_chunk=False) == {0: 0, 1: 0, 2: 4}
-    one.next(0.0, 0, fits=False)
+    one.next_update(0.0, 0, fits=False)
     one.take(rows(5, start=60), {})
     assert one.positions({0: 65, 1: 10, 2: 4}, with_chunk=True) == {0: 60, 1: 10, 2: 4}
     assert one.positions({0: 65, 1: 10, 2: 4}, with_chunk=False) == {0: 0, 1: 0, 2: 4}
 
 
 def learned(updates: Updates) -> list[tuple[int, int]]:
-    """(partition, offset) of all that a release tells it was learned."""
+    """List (partition, offset) of every row that a lineage records as learned."""
     places, told = dict(updates.starts), []
     for chunk in updates.learned:
         for partition, count in sorted(chunk.items()):
@@ -133,11 +163,11 @@ def learned(updates: Updates) -> list[tuple[int, int]]:
 
 
 @settings(max_examples=150)
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.integers(1, 80), st.sampled_from("lfoma")), max_size=25))
-def test_each_label_is_learned_once_along_a_chain_and_told_so(steps: list[tuple[int, int, str]]) -> None:
-    """Whatever comes in between (successes, failures by the process, operators, runs): what a release tells is what its
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.integers(1, 80), st.sampled_from("lfomar")), max_size=25))
+def test_a_lineage_names_each_label_of_its_chain_once(steps: list[tuple[int, int, str]]) -> None:
+    """After any sequence of successes, failures, refusals, promotions and runs, a release records the rows that its
     chain was given, no row twice, and no row is lost."""
-    one = updater(labels=20, seconds=0.0)
+    one = planner(labels=20, seconds=0.0)
     ends, champion, released = {0: 0, 1: 0, 2: 0}, 0, 0
     chain: list[tuple[int, int]] = []
     remembered: set[tuple[int, int]] = set()
@@ -146,14 +176,17 @@ def test_each_label_is_learned_once_along_a_chain_and_told_so(steps: list[tuple[
         ends[partition] += count
         if not one.due(0.0):
             continue
-        update = one.next(0.0, champion, fits=champion > 0)
-        if update.beginning is not None:
-            chain, remembered = [], {(row.partition, row.offset) for row in update.beginning.remembered}
+        update = one.next_update(0.0, champion, fits=champion > 0)
+        if update.start is not None:
+            chain, remembered = [], {(row.partition, row.offset) for row in update.start.replayed}
         chunk = [(row.partition, row.offset) for row in update.rows]
         if deed == "f":
             one.failed(again=True)
             continue
-        told = one.told()
+        if deed == "r":
+            one.refused()
+            continue
+        told = one.lineage()
         assert sorted(learned(told)) == sorted([*chain, *chunk])
         assert not remembered & set(learned(told))
         chain += chunk
@@ -164,5 +197,5 @@ def test_each_label_is_learned_once_along_a_chain_and_told_so(steps: list[tuple[
             released += 1
             champion = released
             one.restart(dict(ends))
-        waiting = {(row.partition, row.offset) for row in (*one._fresh, *one._memory)}
+        waiting = {(row.partition, row.offset) for row in (*one._waiting, *one._replayed)}
         assert waiting == {(p, offset) for p, end in ends.items() for offset in range(end)}

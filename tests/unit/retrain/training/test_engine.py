@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,7 @@ from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import Training
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state, serialise
@@ -37,7 +39,7 @@ BINARY = Task(Kind.BINARY)
 ROWS = 600
 
 
-class Deep(nn.Module):
+class Deep(OnlineModule):
     """A body and a head; dropout between them."""
 
     def __init__(self, hidden: int = 8, dropout: float = 0.0) -> None:
@@ -81,7 +83,7 @@ def state(plan: Training, *, fresh: int | None = None, **options: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     one.start()
     yield one
     one.close()
@@ -117,7 +119,7 @@ def test_a_pattern_that_does_not_fit_is_told(frozen: tuple[str, ...], said: str)
 
 def test_a_pattern_that_does_not_fit_reaches_the_retrainer() -> None:
     """The training process tells it as the reason of its failure."""
-    one = Trainer(tiny.LOADER, "retrain_pipeline:pipeline")
+    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     with pytest.raises(TrainingFailed, match="'tail' matches no parameter") as failed:
         one.train(job(msgspec.structs.replace(tiny.PLAN, frozen=("tail",))))
     one.close()
@@ -150,7 +152,7 @@ def test_a_network_that_has_grown_keeps_what_fits() -> None:
     old.head = nn.Linear(8, 3)
     fresh = deep(1, hidden=8).state_dict()
     assert transfer(module, old.state_dict()) == 2
-    assert torch.equal(module.body[0].weight, old.body[0].weight)
+    assert torch.equal(module.body.get_parameter("0.weight"), old.body.get_parameter("0.weight"))
     assert torch.equal(module.head.weight, fresh["head.weight"])
 
 
@@ -263,11 +265,14 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.Monk
     assert [line["detail"] for line in logs] == ["RuntimeError: no compiler here"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+WITH_COMPILER = [pytest.mark.long, pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")]
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=WITH_COMPILER)])
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_run_comes_to_the_same() -> None:
+def test_a_compiled_run_comes_to_the_same(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch.compile the losses agree to 1e-4."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     plain, compiled = trained(deep(), Training()), trained(deep(), Training(compile=True))
     np.testing.assert_allclose(plain.losses, compiled.losses, rtol=0, atol=1e-4)
 
@@ -345,7 +350,7 @@ def test_several_labels_are_learned_online() -> None:
     """Chunk by chunk the default network learns each label of a multi-label task, as runs do."""
     task = Task(Kind.MULTILABEL, ("a", "b"))
     x = np.random.default_rng(2).normal(size=(2_000, 2)).astype(np.float32)
-    targets = ((x[:, 0] > 0) + 2.0 * (x[:, 1] > 0.5)).astype(np.float32)
+    targets = np.stack((x[:, 0] > 0, x[:, 1] > 0.5), 1).astype(np.float32)
     inputs = Inputs(x, np.zeros((2_000, 1), np.int64))
     learner = Learner(ModelSpec(ModelSpec.of(tiny.pipeline).features, task).build(), task, Online(), 0)
     for start in range(0, 2_000, 50):

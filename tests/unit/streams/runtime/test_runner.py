@@ -222,7 +222,7 @@ def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
 
     watcher = Watcher()
     runner = Runner(log, Suspended(copy), config(commit_interval=3_600.0), observer=watcher)
-    runner._last_commit = time.monotonic()  # no commit is due before it is suspended
+    runner._policy._last_commit = time.monotonic()  # no commit is due before it is suspended
     with running(runner) as process:
         until(lambda: watcher.told["revoked"] > 0)
     others[1].close()

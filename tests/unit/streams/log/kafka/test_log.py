@@ -258,7 +258,7 @@ def test_a_writer_that_was_replaced_while_its_transaction_timed_out_ends(
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_frozen_process_that_was_replaced_is_fenced(log: KafkaLog, kafka_bootstrap: str, topic: str) -> None:
-    """A process frozen in a transaction for longer than its time-out, and replaced, gets Fenced; the other continues."""
+    """A process frozen in a transaction beyond its time-out, and replaced, gets Fenced; the new one continues."""
     at, name = TopicPartition(topic, 0), f"{topic}-writer"
     with child("freeze_child.py", kafka_bootstrap, topic, name) as frozen:
         assert frozen.stdout is not None

@@ -29,7 +29,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
     home = os.environ.get("KAFKA_HOME")
     if not home:
         pytest.skip("no Apache Kafka of one's own: set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17)")
-    with SecureKafka(Path(home), tmp_path_factory.mktemp("secure")) as broker:
+    broker = SecureKafka(Path(home), tmp_path_factory.mktemp("secure"))
+    with broker:
         yield broker
 
 
