@@ -40,6 +40,7 @@ import msgspec
 
 from tailrace.declaration.label import JoinPolicy, Winner
 from tailrace.declaration.task import LabelValue
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given, winner
 from tailrace.streams.log.records import Record
 
@@ -58,31 +59,6 @@ class Counts(msgspec.Struct):
     duplicate_labels: int = 0
     conflicting_labels: int = 0
     duplicate_predictions: int = 0
-
-
-class Bookmark(msgspec.Struct, omit_defaults=True):
-    """Metadata of a commit, by topic: the offset of the oldest record still held and the newest time read.
-
-    The bookmark of the predictions also holds the watermark, and `waits`: pairs (offset, wait in seconds); each wait
-    applies to predictions from its offset on. Times are unix seconds, None before the first record.
-    """
-
-    oldest: int
-    newest: float | None = None
-    watermark: float | None = None
-    waits: list[tuple[int, float]] = []
-
-    def text(self) -> str:
-        """Encode as a metadata string."""
-        return _encode(self).decode()
-
-    @classmethod
-    def parse(cls, text: str) -> Bookmark | None:
-        """Decode a metadata string; None when it holds no bookmark."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, ValueError):
-            return None
 
 
 class Head(msgspec.Struct, gc=False):
@@ -241,7 +217,7 @@ class PartitionJoin:
         return next((wait for start, wait in reversed(self._waits) if start <= offset), self._policy.wait)
 
     def _apply(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
-        """Apply a label to an open entry. An early label stays in `_held` until the entry closes."""
+        """Apply a label to an open entry; an early one stays in `_held` until the entry closes."""
         if given.time >= entry.deadline:
             self._held.pop(given.offset, None)
             self._counts.late += 1

@@ -13,8 +13,9 @@ from tailrace.declaration.event import Instant, to_seconds
 from tailrace.declaration.label import JoinPolicy
 from tailrace.declaration.task import LabelValue
 from tailrace.errors import DeclarationError
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
-from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
 from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, Malformed
 from tailrace.streams.log.dead_letters import dead_letter

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+import structlog
+
 from tailrace.streams.log.base import Delivery, LogError
 from tailrace.streams.log.kafka.log import KafkaLog
 from tailrace.streams.log.kafka.writer import KafkaWriter
@@ -16,6 +18,7 @@ from tailrace.streams.log.records import Out
 
 
 def main(bootstrap: str, topic: str, name: str) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the answers
     writer = KafkaLog(bootstrap).writer(name, Delivery.EXACTLY_ONCE)
     assert isinstance(writer, KafkaWriter)
     writer.write([Out(topic, None, b"frozen", partition=0)])

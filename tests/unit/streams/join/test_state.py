@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
-from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.records import Record
 
 Event = tuple[int, str, float]  # offset, id, time

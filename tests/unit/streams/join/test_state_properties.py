@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace.declaration.label import JoinPolicy, Winner
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given, winner
-from tailrace.streams.join.state import GRID, Bookmark, Counts, Head, PartitionJoin
+from tailrace.streams.join.state import GRID, Counts, Head, PartitionJoin
 from tailrace.streams.log.records import Record
 
 WAIT = 100.0

@@ -256,7 +256,7 @@ def test_a_writer_that_was_replaced_while_its_transaction_timed_out_ends(
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_frozen_process_that_was_replaced_is_fenced(log: KafkaLog, kafka_bootstrap: str, topic: str) -> None:
     """A process frozen in a transaction beyond its time-out, and replaced, gets Fenced; the new one continues."""
     at, name = TopicPartition(topic, 0), f"{topic}-writer"

@@ -17,7 +17,7 @@ from tailrace.streams.log.records import Out
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.slow,
+    pytest.mark.long,
     # kafka-python leaves sockets to the garbage collector when its bootstrap fails
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
