@@ -27,7 +27,8 @@ from tailrace.monitoring.telemetry.observers import WorkerObserver
 from tailrace.streams.log.base import Batch, Delivery, Log, Reader
 from tailrace.streams.log.url import open_log
 from tailrace.streams.runtime.batch_size import BatchSize
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 _LOADED_S = 30.0
 _BATCH_MAX = 4_096  # as the settings' default

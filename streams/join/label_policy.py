@@ -1,4 +1,4 @@
-"""Which label counts (pure): the words of a declaration for how long to wait, who wins, what a missing one means."""
+"""Choice among several labels of one event (pure)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from tailrace.declaration.task import LabelValue
 
 
 class Given(msgspec.Struct, gc=False):
-    """A label that was read: its value, its time (unix seconds), its offset in the labels partition, and the number
-    that the task makes of the value: MAX, MIN and MEAN go by it."""
+    """A label that was read: value, time (unix seconds), offset in the labels partition, and the value as a number.
+
+    The task converts the value to the number; MAX, MIN and MEAN compare numbers.
+    """
 
     value: LabelValue
     time: float
@@ -21,7 +23,7 @@ class Given(msgspec.Struct, gc=False):
 
 
 def winner(wins: Winner, given: Sequence[Given]) -> Given:
-    """The label that counts; with MEAN a new one, known when the last was."""
+    """Return the label that counts; with MEAN a new label with the time of the last one."""
     if wins is Winner.FIRST:
         return given[0]
     if wins is Winner.MAX:

@@ -1,4 +1,4 @@
-"""Labels under the event's id: for label topics that are keyed by something else, or by nothing."""
+"""Copies of labels under the event's id, for label topics with another key or without keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tailrace.streams.log.codec import Malformed
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.records import Out
 
-_EVERY_S = 1.0  # seconds between two looks: each asks the log
-_FEW = 100  # records; with more to go nothing is drained, and it need not be found out what they are
+_EVERY_S = 1.0  # seconds between two checks: each asks the log
+_FEW = 100  # offsets; with more of them uncommitted the topic counts as not drained, and is not read
 
 
 class Rekey:
-    """Copies label records, untouched but for the key, so that each lands in the partition of its prediction.
+    """Copies label records with the event's id as key, so that each lands in the partition of its prediction.
 
     The labels of one event keep their order if they came in one partition.
     """
@@ -31,7 +31,7 @@ class Rekey:
         self._topic, self._on_malformed = topic, on_malformed
 
     def __call__(self, batch: Batch) -> list[Out]:
-        """The re-keyed labels, then dead letters."""
+        """Return the re-keyed labels, then dead letters."""
         labels, records, malformed = self._codec.decode(batch.records)
         outs = [
             Out(self._topic, label.id.encode(), record.value, record.headers, record.timestamp)
@@ -43,27 +43,29 @@ class Rekey:
 
 
 def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
-    """Asks whether a group has committed all there is of a topic at this moment. More often than once a second the
-    answer is no."""
-    next_look = clock()
+    """Return a function that tells if a group has committed all of a topic.
 
-    def look() -> bool:
-        nonlocal next_look
-        if clock() < next_look:
+    It asks the log at most once a second, and returns False in between.
+    """
+    next_check = clock()
+
+    def check() -> bool:
+        nonlocal next_check
+        if clock() < next_check:
             return False
-        next_look = clock() + _EVERY_S
+        next_check = clock() + _EVERY_S
         return is_drained(log, group, topic)
 
-    return look
+    return check
 
 
 def is_drained(log: Log, group: str, topic: str) -> bool:
-    """Whether a group has committed all there is of a topic at this moment."""
+    """Return True if a group has committed all records that a topic holds at this moment."""
     ends = log.end_positions(topic)
     committed = log.committed(group, [topic])
     return all(_is_empty(log, at, committed.get(at, Committed(0)).offset, end) for at, end in ends.items())
 
 
 def _is_empty(log: Log, at: TopicPartition, start: int, end: int) -> bool:
-    """Whether no record lies there: on Kafka the markers of transactions take offsets too."""
+    """True if no record lies in the range: on Kafka control records of transactions take offsets too."""
     return start >= end or (end - start <= _FEW and next(iter(log.scan(at, start, end)), None) is None)

@@ -1,12 +1,12 @@
 """The label join (pure): predictions and late labels become examples, each exactly once, with no state but the log.
 
-What is held, for one partition number of the predictions and labels topics:
+State, for one partition number of the predictions and labels topics:
 
     open   id -> Entry   a prediction whose window has not closed; once matched it stays to recognise duplicates
-    early  id -> labels  labels whose prediction has not been seen
+    early  id -> labels  labels whose prediction has not been read
     W                    the watermark: event time up to which windows have closed; it only grows
 
-What happens:
+Transitions:
 
     prediction, id unknown               -> open; its early labels, if any, are applied in log order
     prediction, id open                  -> duplicate, ignored
@@ -16,18 +16,18 @@ What happens:
     W reaches a prediction's deadline    -> closed: LAST, MAX, ... emit; without a label: nothing, or the implicit label
     W reaches an early label's deadline  -> unmatched, counted (it stays in the labels topic)
 
-Deadline: event time + wait, rounded up to a hundredth of the wait, so that windows close in groups. Whether a label
-is in time is decided by its own time against the deadline, never by when it was read. W = the newest event time read,
-but no more than the newest label time read, or than the newest event time at the last moment when every label in the
-log had been read: catching up after a pause loses nothing, whichever topic is read faster.
+Deadline: event time + wait, rounded up to a hundredth of the wait, so that windows close in groups. A label is in time
+if its own time lies before the deadline; the moment at which it is read does not matter. W is the newest event time
+read, bounded by the newest label time read, or by the newest event time at the last moment when every label in the log
+had been read. So catching up after a pause loses no label, whichever topic is read faster.
 
 Exactly once. When positions (cP, cL) are committed, every example whose prediction lies below cP and whose label lies
-below cL has been emitted, in a transaction that also committed those positions. W and the offsets of the oldest
-records still held travel in the metadata of that commit (with the newest times read). `restore` re-reads from those
-offsets up to (cP, cL), emitting nothing: an entry is open exactly if its deadline lies after the committed W, and
-every label it was given lies in the range, so the state is what it was. The wait under which each was taken travels
-too: when the declaration has another one, open windows keep theirs and closed ones stay closed. Ids are unique for
-good: a rebuild could not tell two uses of one apart.
+below cL has been emitted, in a transaction that also committed those positions. The metadata of that commit holds W,
+the offsets of the oldest records still held and the newest times read. `restore` re-reads from those offsets up to
+(cP, cL) and emits nothing: an entry is open exactly if its deadline lies after the committed W, and all its labels lie
+in the range, so the state is rebuilt exactly. The metadata also holds the wait of each prediction: when the declaration
+changes it, open windows keep theirs and closed ones stay closed. An id is used once: a rebuild could not distinguish
+two uses of it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import msgspec
 
 from tailrace.declaration.label import JoinPolicy, Winner
 from tailrace.declaration.task import LabelValue
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given, winner
 from tailrace.streams.log.records import Record
 
@@ -48,7 +49,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Counts(msgspec.Struct):
-    """What became of predictions and labels since the start of this process."""
+    """Numbers of predictions and labels by outcome, since the start of this process."""
 
     matched: int = 0
     implicit: int = 0
@@ -60,34 +61,8 @@ class Counts(msgspec.Struct):
     duplicate_predictions: int = 0
 
 
-class Bookmark(msgspec.Struct, omit_defaults=True):
-    """What travels in a commit's metadata: the offset of the oldest record still held, the newest time read in that
-    topic and, with the predictions, the watermark and under which wait predictions were taken: from each offset on the
-    seconds beside it.
-
-    Times are unix seconds; None: there was none yet.
-    """
-
-    oldest: int
-    newest: float | None = None
-    watermark: float | None = None
-    waits: list[tuple[int, float]] = []
-
-    def text(self) -> str:
-        """The metadata string."""
-        return _encode(self).decode()
-
-    @classmethod
-    def parse(cls, text: str) -> Bookmark | None:
-        """The bookmark in a metadata string; None when there is none."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, ValueError):
-            return None
-
-
 class Head(msgspec.Struct, gc=False):
-    """All that the join reads of a prediction; the rest of its bytes goes into the example as it is."""
+    """Fields of a prediction that the join reads; its other bytes go into the example unchanged."""
 
     id: str
     time: float
@@ -96,7 +71,7 @@ class Head(msgspec.Struct, gc=False):
 class Entry(msgspec.Struct, gc=False):
     """A prediction whose window is open. `prediction` is None once its example has been emitted.
 
-    There are millions of these: they hold nothing that the garbage collector would have to look at.
+    A join holds millions of entries, so they hold no object that the garbage collector tracks.
     """
 
     prediction: bytes | None
@@ -110,7 +85,7 @@ Emitted: TypeAlias = tuple[str, bytes]
 
 
 class PartitionJoin:
-    """The join of one partition number. Methods return examples as (id, JSON bytes); see the module's table."""
+    """The join of one partition number. Methods return examples as (id, JSON bytes); see the module's docstring."""
 
     def __init__(self, policy: JoinPolicy, counts: Counts) -> None:
         self._policy = policy
@@ -118,7 +93,7 @@ class PartitionJoin:
         self._waits = [(0, policy.wait)]  # see Bookmark.waits
         self._open: dict[str, Entry] = {}
         self._early: dict[str, list[Given]] = {}
-        self._held: dict[int, None] = {}  # offsets of the labels that `open` and `early` rest on, oldest first
+        self._held: dict[int, None] = {}  # offsets of the labels in `_open` and `_early`, oldest first
         self._closing: dict[float, list[str]] = {}  # deadline -> ids in `open`
         self._expiring: dict[float, list[tuple[str, Given]]] = {}  # deadline -> labels that came early
         self._newest_prediction = -math.inf
@@ -126,16 +101,16 @@ class PartitionJoin:
         self._complete = -math.inf  # the newest prediction when the labels were at their end
         self.watermark = -math.inf
         self.bytes = 0
-        """Of the predictions that wait for a label."""
+        """Total size of the predictions that wait for a label."""
         self.delays: list[float] = []
-        """Seconds from event to label of the labelled examples emitted; the owner empties it."""
+        """Seconds from event to label of the labelled examples emitted; the caller clears the list."""
 
     def __len__(self) -> int:
-        """How many predictions and early labels are held."""
+        """Number of predictions and early labels held."""
         return len(self._open) + len(self._early)
 
     def predictions(self, heads: Sequence[Head], records: Sequence[Record]) -> list[Emitted]:
-        """Take predictions in log order."""
+        """Process predictions in log order."""
         out: list[Emitted] = []
         wait, known, early = self._policy.wait, self._open, self._early
         changed = len(self._waits) > 1
@@ -146,55 +121,60 @@ class PartitionJoin:
                 continue
             if time > self._newest_prediction:
                 self._newest_prediction = time
-            due = deadline(time, self._wait_at(record.offset) if changed else wait)
-            known[id] = entry = Entry(record.value or b"", record.offset, time, due)
+            closes = deadline(time, self._wait_at(record.offset) if changed else wait)
+            known[id] = entry = Entry(record.value or b"", record.offset, time, closes)
             self.bytes += len(entry.prediction or b"")
-            self._closing.setdefault(due, []).append(id)
+            self._closing.setdefault(closes, []).append(id)
             if id in early:
                 for given in early.pop(id):
-                    self._give(id, entry, given, out)
-            if due <= self.watermark:
+                    self._apply(id, entry, given, out)
+            if closes <= self.watermark:
                 self._close(id, out)
         return out
 
     def labels(self, givens: Iterable[tuple[str, Given]]) -> list[Emitted]:
-        """Take labels in log order."""
+        """Process labels in log order."""
         out: list[Emitted] = []
         for id, given in givens:
             if given.time > self._newest_label:
                 self._newest_label = given.time
             entry = self._open.get(id)
             if entry is not None:
-                self._give(id, entry, given, out)
+                self._apply(id, entry, given, out)
                 continue
-            due = deadline(given.time, self._policy.wait)
-            if due <= self.watermark:
+            closes = deadline(given.time, self._policy.wait)
+            if closes <= self.watermark:
                 self._counts.unmatched += 1
                 continue
             self._early.setdefault(id, []).append(given)
             self._held[given.offset] = None
-            self._expiring.setdefault(due, []).append((id, given))
+            self._expiring.setdefault(closes, []).append((id, given))
         return out
 
     @property
     def newest_prediction(self) -> float:
-        """The newest event time read, -inf before the first."""
+        """Newest event time read, unix seconds; -inf before the first."""
         return self._newest_prediction
 
     def labels_end(self, newest: float | None = None) -> None:
-        """Every label has been read that was in the log when the newest prediction was of this time (None: now), so
-        none is missing for what was predicted until then."""
+        """Record that all labels have been read that were in the log when `newest` was the newest event time.
+
+        `newest` in unix seconds; None for the present moment. No label is missing for predictions up to that time.
+        """
         self._complete = max(self._complete, self._newest_prediction if newest is None else newest)
 
     def advance(self, *, ordered: bool = True) -> list[Emitted]:
-        """Move the watermark as far as what was read allows and close the windows behind it. `ordered`: a label tells
-        that earlier ones have been read; not so where several partitions were merged into this one."""
-        told = min(self._newest_prediction, self._newest_label) if ordered else -math.inf
-        newest = max(self._complete, told)
+        """Move the watermark as far as the records read allow, and close the windows behind it.
+
+        `ordered`: a label implies that earlier labels have been read. False where several partitions were merged into
+        this one.
+        """
+        implied = min(self._newest_prediction, self._newest_label) if ordered else -math.inf
+        newest = max(self._complete, implied)
         return self._advance_to(newest) if newest > self.watermark else []
 
     def bookmarks(self, predictions: int, labels: int) -> tuple[Bookmark, Bookmark]:
-        """What to store beside the two positions, which are given."""
+        """Return the bookmarks to store with these two positions."""
         oldest = next(iter(self._open.values())).offset if self._open else predictions
         oldest_label = next(iter(self._held), labels)
         while len(self._waits) > 1 and self._waits[1][0] <= oldest:
@@ -211,8 +191,10 @@ class PartitionJoin:
         predictions: Iterable[tuple[Sequence[Head], Sequence[Record]]],
         givens: Iterable[tuple[str, Given]],
     ) -> None:
-        """Become what the join was at a commit, from the records between its bookmarks and the committed positions
-        (that of the predictions is `position`; they come in batches)."""
+        """Rebuild the state at a commit from the records between its bookmarks and the committed positions.
+
+        `position` is the committed position of the predictions, which come in batches.
+        """
         counts, self._counts = self._counts, Counts()
         mark, label_mark = marks
         if mark.watermark is not None:
@@ -231,12 +213,11 @@ class PartitionJoin:
         self._newest_label = -math.inf if label_mark.newest is None else label_mark.newest
 
     def _wait_at(self, offset: int) -> float:
-        """The wait under which a prediction was taken."""
+        """Return the wait, in seconds, that applies to the prediction at an offset."""
         return next((wait for start, wait in reversed(self._waits) if start <= offset), self._policy.wait)
 
-    def _give(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
-        """Apply a label to an open entry. An early label is in `held` already and stays there until the entry
-        closes."""
+    def _apply(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
+        """Apply a label to an open entry; an early one stays in `_held` until the entry closes."""
         if given.time >= entry.deadline:
             self._held.pop(given.offset, None)
             self._counts.late += 1
@@ -258,16 +239,16 @@ class PartitionJoin:
     def _advance_to(self, watermark: float) -> list[Emitted]:
         out: list[Emitted] = []
         self.watermark = watermark
-        for due in sorted(d for d in self._closing if d <= watermark):
-            for id in self._closing.pop(due):
+        for end in sorted(time for time in self._closing if time <= watermark):
+            for id in self._closing.pop(end):
                 self._close(id, out)
-        for due in [d for d in self._expiring if d <= watermark]:
-            for id, given in self._expiring.pop(due):
+        for end in [time for time in self._expiring if time <= watermark]:
+            for id, given in self._expiring.pop(end):
                 self._drop_early(id, given)
         return out
 
     def _drop_early(self, id: str, given: Given) -> None:
-        """Give up an early label; younger ones of the same id go on waiting."""
+        """Drop an early label; newer ones of the same id continue to wait."""
         waiting = self._early.get(id, [])
         if given not in waiting:  # its prediction came
             return
@@ -301,11 +282,11 @@ class PartitionJoin:
         self.bytes -= len(entry.prediction)
         self.delays.append(given.time - entry.time)
         out.append((id, example(entry.prediction, given.value, given.time)))
-        entry.prediction = None  # its bytes are not needed again
+        entry.prediction = None  # its bytes are not needed any more
 
 
 def deadline(time: float, wait: float) -> float:
-    """When the window of an event of this time closes, in unix seconds."""
+    """Return the time at which the window of an event of this time closes, unix seconds."""
     step = wait / GRID
     return (int((time + wait) // step) + 1) * step
 
@@ -315,6 +296,6 @@ def _known(time: float) -> float | None:
 
 
 def example(prediction: bytes, label: LabelValue, time: float, implicit: bool = False) -> bytes:
-    """The example's JSON: the prediction's own bytes with the label's fields behind them (see records.Example)."""
+    """Return an example's JSON: the prediction's bytes with the label's fields appended (see records.Example)."""
     tail = b',"implicit":true}' if implicit else b"}"
     return b'%b,"label":%b,"label_time":%b%b' % (prediction.rstrip()[:-1], _encode(label), _encode(time), tail)

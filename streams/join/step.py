@@ -1,5 +1,4 @@
-"""The join as a step: decodes predictions and labels, keeps one `PartitionJoin` a partition number, restores it from
-the log."""
+"""The join as a step: decodes predictions and labels, and keeps one `PartitionJoin` a partition number."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ from tailrace.declaration.event import Instant, to_seconds
 from tailrace.declaration.label import JoinPolicy
 from tailrace.declaration.task import LabelValue
 from tailrace.errors import DeclarationError
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
-from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
 from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, Malformed
 from tailrace.streams.log.dead_letters import dead_letter
@@ -23,7 +23,7 @@ from tailrace.streams.log.records import Out, Record
 
 
 class LabelRecord(msgspec.Struct, gc=False):
-    """A label as it comes over the wire; `time` in any form that an event time may have."""
+    """A label on the wire; `time` in any form that an event time may have."""
 
     id: str
     label: LabelValue
@@ -31,7 +31,10 @@ class LabelRecord(msgspec.Struct, gc=False):
 
 
 def label_codec(fields: Mapping[str, str]) -> Codec[LabelRecord]:
-    """A codec for label records whose fields have other names: {"id": "flight_id", "label": "late"}."""
+    """Return a codec for label records with other field names: {"id": "flight_id", "label": "late"}.
+
+    Raises DeclarationError for a field that label records do not have.
+    """
     unknown = set(fields) - set(LabelRecord.__struct_fields__)
     if unknown:
         raise DeclarationError(f"fields={dict(fields)}: a label record has id, label and time, not {sorted(unknown)}")
@@ -42,14 +45,14 @@ def label_codec(fields: Mapping[str, str]) -> Codec[LabelRecord]:
 
 
 class JoinStep:
-    """Predictions and labels in, examples and dead letters out.
+    """Step from predictions and labels to examples and dead letters.
 
-    `target(label)` is the number that the task makes of a label. It raises ValueError for one that the task does not
-    know (or OverflowError for a number that is too large for it); such a label is a dead letter. So is one that says it
-    became known more than a day after its record was written: it would close every window.
+    `target(label)` converts a label to the task's number. It raises ValueError for a label that the task does not have,
+    OverflowError for a number that is too large; such a label becomes a dead letter. So does a label whose time is more
+    than a day after its record's timestamp: it would close every window.
 
-    `upstream`, where labels reach the topic through another one: whether, at this moment, all that the other one holds
-    have. Without an answer, reading the topic to its end would not mean that no label is missing.
+    `upstream` is for labels that reach the topic through another one: it returns True if all labels of the other topic
+    have arrived. Without it, the end of the topic would not prove that no label is missing.
     """
 
     def __init__(
@@ -75,12 +78,12 @@ class JoinStep:
         self._arrived: dict[int, float] = {}  # the newest event time at a moment when upstream had nothing left
         self.counts = Counts()
         self.dead_letters: Counter[str] = Counter()
-        """By reason, since the step was made."""
+        """Number of dead letters by reason, since the step was made."""
         self.delays: list[float] = []
-        """Seconds from event to label of the examples that belong to the last commit."""
+        """Seconds from event to label of the examples of the last commit."""
 
     def __call__(self, batch: Batch) -> list[Out]:
-        """Take a batch; examples come out at once where the policy knows the winner at once."""
+        """Process a batch; returns examples at once where the policy picks the first label."""
         out: list[Out] = []
         predictions, labels = self._topics
         for (topic, partition), records in _by_partition(batch.records):
@@ -96,14 +99,14 @@ class JoinStep:
             if malformed:
                 self.dead_letters.update(letter.reason for letter in malformed)
                 out += map(dead_letter, malformed)
-        for tp, end in batch.at_end.items():  # behind control records, which are no records that wait
+        for tp, end in batch.at_end.items():  # behind control records, which would else appear as records that wait
             if end > self._positions[tp]:
                 self._positions[tp] = end
         self._labels_ended([partition for topic, partition in batch.at_end if topic == labels])
         return out
 
     def _labels_ended(self, partitions: Sequence[int]) -> None:
-        """All labels of these partitions have been read."""
+        """Record that all labels of these partitions have been read."""
         if self._upstream is None:
             for partition in partitions:
                 self._joins[partition].labels_end()
@@ -116,7 +119,7 @@ class JoinStep:
             self._arrived = newest
 
     def before_commit(self) -> tuple[list[Out], Positions]:
-        """Close the windows that what was read allows to close; the positions to commit, with their bookmarks."""
+        """Close the windows that can close; return their examples, and the positions to commit with their bookmarks."""
         out: list[Out] = []
         positions: dict[TopicPartition, Committed] = {}
         self.delays = []
@@ -146,7 +149,7 @@ class JoinStep:
             )
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop the state of partitions that went to another reader."""
+        """Drop the state of partitions that belong to another reader now."""
         for partition in {tp.partition for tp in partitions}:
             self._joins.pop(partition, None)
             self._arrived.pop(partition, None)
@@ -154,19 +157,19 @@ class JoinStep:
                 self._positions.pop(tp, None)
 
     def held(self) -> int:
-        """How many predictions and early labels are in memory."""
+        """Return the number of predictions and early labels in memory."""
         return sum(map(len, self._joins.values()))
 
     def held_bytes(self) -> int:
-        """How many bytes the predictions have that wait for their label."""
+        """Return the size in bytes of the predictions that wait for their label."""
         return sum(join.bytes for join in self._joins.values())
 
     def watermark(self) -> float:
-        """Event time up to which windows have closed everywhere, unix seconds; -inf where none has."""
+        """Return the event time up to which windows have closed everywhere, unix seconds; -inf where none has."""
         return min((join.watermark for join in self._joins.values()), default=-math.inf)
 
     def newest(self) -> float:
-        """The newest event time read, unix seconds; -inf before the first."""
+        """Return the newest event time read, unix seconds; -inf before the first."""
         return max((join.newest_prediction for join in self._joins.values()), default=-math.inf)
 
     def _pair(self, partition: int) -> tuple[TopicPartition, TopicPartition]:

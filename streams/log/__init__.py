@@ -1,1 +1,1 @@
-"""The log port, its two drivers (Apache Kafka, SQLite), and the records that travel through it."""
+"""The log port, its drivers (Apache Kafka, SQLite), and the records and codecs of a pipeline."""

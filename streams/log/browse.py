@@ -1,4 +1,4 @@
-"""Reading topics for people: the newest records, those that come, and what is in them."""
+"""Topics shown to people: the newest records, new records as they come, decoded values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tailrace.streams.log.base import Log, TopicPartition
 if TYPE_CHECKING:
     from tailrace.streams.log.records import Record
 
-_SPARE = 16  # offsets read beyond those wanted: a transaction's end takes one too
+_SPARE = 16  # further offsets to read, because control records of transactions take offsets too
 _SHOWN_BYTES = 2_000
 
 
 class Readable(NamedTuple):
-    """A record for people. `time`: unix seconds; `value`: decoded JSON, text, base64 of binary data, or its size."""
+    """A decoded record. `time`: unix seconds; `value`: decoded JSON, text, base64 of binary data, or its size."""
 
     topic: str
     partition: int
@@ -30,9 +30,9 @@ class Readable(NamedTuple):
 
 
 def newest(log: Log, topic: str, count: int) -> tuple[list[Record], dict[TopicPartition, int]]:
-    """The newest `count` records of a topic by their timestamps, and the positions behind them. Raises TopicMissing."""
+    """Return the newest `count` records of a topic by timestamp, and its end positions. Raises TopicMissing."""
     begin, end = log.begin_positions(topic), log.end_positions(topic)
-    found: list[Record] = []
+    records: list[Record] = []
     for partition, stop in end.items():
         span, start = count + _SPARE, stop
         kept: list[Record] = []
@@ -40,13 +40,13 @@ def newest(log: Log, topic: str, count: int) -> tuple[list[Record], dict[TopicPa
             start = max(begin[partition], stop - span)
             kept = [record for batch in log.scan(partition, start, stop) for record in batch]
             span *= 4
-        found += kept[-count:] if count else []
-    found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
-    return found[-count:] if count else [], end
+        records += kept[-count:] if count else []
+    records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
+    return records[-count:] if count else [], end
 
 
 def follow(log: Log, topic: str, start: Mapping[TopicPartition, int]) -> Iterator[Record]:
-    """Records from these positions on, for ever."""
+    """Yield the records from these positions on, without end."""
     reader = log.reader([topic], start=start)
     try:
         while True:
@@ -56,7 +56,7 @@ def follow(log: Log, topic: str, start: Mapping[TopicPartition, int]) -> Iterato
 
 
 def scan(log: Log, topic: str) -> Iterator[Record]:
-    """All records of a topic, partition by partition. Raises TopicMissing."""
+    """Yield all records of a topic, partition by partition. Raises TopicMissing."""
     begin = log.begin_positions(topic)
     for partition, stop in log.end_positions(topic).items():
         for batch in log.scan(partition, begin[partition], stop):
@@ -64,7 +64,7 @@ def scan(log: Log, topic: str) -> Iterator[Record]:
 
 
 def readable(record: Record) -> Readable:
-    """A record for people."""
+    """Decode a record to show it."""
     headers = {name: _text(value) or "" for name, value in record.headers}
     key = _text(record.key)
     return Readable(

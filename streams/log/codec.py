@@ -1,8 +1,8 @@
-"""Bytes to records and back (pure). A bad record is a value, `Malformed`, never an exception that kills its batch.
+"""JSON codecs (pure). A record that cannot be decoded becomes a `Malformed` value, not an exception for its batch.
 
-A whole batch is decoded in one call, as JSON lines; only when that fails does each record get its own. Joining
-records is safe because it is done only where no value holds a newline and every boundary reads `}\\n{`: then no
-record can close or open a structure in its neighbour, and the number of values equals the number of records.
+A whole batch is decoded in one call, as JSON lines; if that fails, each record is decoded on its own. Joining the
+records is safe because no value may hold a newline and every boundary must read `}\\n{`: then no record can close or
+open a structure of its neighbour, and the number of values equals the number of records.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ DEAD_LETTER_REASONS = (
     "null", "too_large", "not_utf8", "too_deep", "invalid_json", "wrong_shape", "future_time",  # any record
     "features", "non_finite_score", "unknown_label", "unfit",  # an event; a label; an example
 )  # fmt: skip
-"""All that `Malformed.reason` can be."""
+"""Values of `Malformed.reason`."""
 FUTURE_TOLERANCE_S = 86_400.0
 
 
 class Malformed(NamedTuple):
-    """A record that cannot be used. `reason` is one of DEAD_LETTER_REASONS (a metric label); `detail` is for people."""
+    """A record that cannot be used. `reason` is one of DEAD_LETTER_REASONS (a metric label); `detail` explains it."""
 
     record: Record
     reason: str
@@ -35,7 +35,7 @@ class Malformed(NamedTuple):
 
 
 class Decoded(NamedTuple, Generic[T]):
-    """`items[i]` was decoded from `records[i]`; `malformed` holds the rest."""
+    """Result of decoding: `items[i]` comes from `records[i]`; `malformed` holds the other records."""
 
     items: list[T]
     records: Sequence[Record]
@@ -43,14 +43,14 @@ class Decoded(NamedTuple, Generic[T]):
 
 
 class Codec(Generic[T]):
-    """JSON <-> one msgspec type."""
+    """JSON decoder for one msgspec type."""
 
     def __init__(self, kind: type[T], max_bytes: int = MAX_BYTES) -> None:
         self._decoder = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
     def decode(self, records: Sequence[Record]) -> Decoded[T]:
-        """Decode a batch; order is kept."""
+        """Decode a batch, in its order."""
         items = self._decode_joined([record.value for record in records])
         if items is not None:
             return Decoded(items, records, [])
@@ -106,7 +106,7 @@ class Codec(Generic[T]):
 
 
 class EventBatch(NamedTuple):
-    """Decoded events with their ids and times (unix seconds); `records[i]` is where `events[i]` came from."""
+    """Decoded events with their ids and times (unix seconds); `events[i]` comes from `records[i]`."""
 
     events: list[Event]
     ids: list[str]
@@ -116,8 +116,7 @@ class EventBatch(NamedTuple):
 
 
 class EventCodec:
-    """Decodes declared events and refuses times that lie in the future: one such event would close every label
-    window."""
+    """Decoder of declared events. Refuses event times more than a day ahead: one would close every label window."""
 
     def __init__(self, schema: EventSchema, max_bytes: int = MAX_BYTES) -> None:
         self.schema = schema

@@ -1,7 +1,7 @@
-"""Dead letters of a pipeline: listing, finding and replaying them.
+"""Dead letters of a pipeline: list, find and replay.
 
-A replay remembers what it replayed as the committed positions of one consumer group a reason, in the transaction that
-writes the originals. So a letter is replayed once, and replaying those of one reason leaves the others for later.
+A replay commits its positions as a consumer group, one for each reason, in the transaction that writes the originals.
+So each dead letter is replayed once, and a replay of one reason leaves the others for later.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ class Letter(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How the user names it: topic/partition/offset, within the dead-letter topic."""
+        """Name for users: topic/partition/offset, within the dead-letter topic."""
         return f"{self.record.topic}/{self.record.partition}/{self.record.offset}"
 
     @property
     def reason(self) -> str:
-        """One word: why it could not be used."""
+        """Reason, one of DEAD_LETTER_REASONS."""
         return header(self.record, REASON)
 
     @property
     def detail(self) -> str:
-        """The same, for people."""
+        """Explanation of the reason."""
         return header(self.record, DETAIL)
 
     @property
     def source(self) -> str:
-        """Where the original lay: topic/partition/offset."""
+        """Place of the original: topic/partition/offset."""
         return header(self.record, SOURCE)
 
     def readable(self) -> Readable:
-        """The original, for people."""
+        """Decode the original to show it."""
         shown = readable(self.record)
-        ours = (REASON, DETAIL, SOURCE)
-        return shown._replace(headers={name: value for name, value in shown.headers.items() if name not in ours})
+        added = (REASON, DETAIL, SOURCE)
+        return shown._replace(headers={name: value for name, value in shown.headers.items() if name not in added})
 
 
 def topics_of(pipeline: Pipeline, topic: str | None) -> list[str]:
-    """The topics whose dead letters are meant: all that a pipeline reads, or the one named. Raises UserError."""
+    """Return the topics that have dead letters: all that a pipeline reads, or the one named. Raises UserError."""
     topics = pipeline.read_topics()
     if topic is None:
         return topics
@@ -65,7 +65,7 @@ def topics_of(pipeline: Pipeline, topic: str | None) -> list[str]:
 
 
 def letters(log: Log, topics: Sequence[str], reason: str | None = None) -> Iterator[Letter]:
-    """The dead letters of these topics, with this reason only if one is given."""
+    """Yield the dead letters of these topics; with `reason` only those with that reason."""
     for topic in topics:
         for record in scan(log, dead_letter_topic(topic)):
             letter = Letter(record)
@@ -74,7 +74,7 @@ def letters(log: Log, topics: Sequence[str], reason: str | None = None) -> Itera
 
 
 def find(log: Log, name: str) -> Letter:
-    """The letter that a user named. Raises UserError."""
+    """Return the dead letter that a user named. Raises UserError."""
     topic, _, rest = name.partition("/")
     partition, _, offset = rest.partition("/")
     if not (partition.isdigit() and offset.isdigit()):
@@ -88,7 +88,7 @@ def find(log: Log, name: str) -> Letter:
 
 
 def replay(log: Log, pipeline: str, topic: str, reason: str | None = None) -> int:
-    """Write the originals of a topic's dead letters to it again, those not replayed before; returns how many."""
+    """Write the originals of a topic's dead letters to it again, each once. Returns their number."""
     reasons = sorted({letter.reason for letter in letters(log, [topic], reason)})
     return sum(_replay_reason(log, pipeline, topic, reason) for reason in reasons)
 

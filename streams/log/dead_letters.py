@@ -1,4 +1,4 @@
-"""Dead letters (pure): a record that could not be used, with its original bytes and a reason, in `<topic>.dlq`."""
+"""Dead letters (pure): records that could not be used, with their original bytes and a reason, in `<topic>.dlq`."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from tailrace.streams.log.records import Out, Record
 REASON = "tailrace.reason"
 DETAIL = "tailrace.detail"
 SOURCE = "tailrace.source"
-MAX_RECORD_BYTES = 67_108_864  # of dead-letter topics: a letter is larger than its record, which may be too large
-_OURS = frozenset((REASON, DETAIL, SOURCE))
+MAX_RECORD_BYTES = 67_108_864  # of dead-letter topics: a dead letter exceeds its record, which may be too large
+_ADDED = frozenset((REASON, DETAIL, SOURCE))
 _MAX_DETAIL = 500
 
 
 def dead_letter_topic(topic: str) -> str:
-    """The name of the dead-letter topic that belongs to a topic."""
+    """Return the name of a topic's dead-letter topic."""
     return f"{topic}.dlq"
 
 
 def dead_letter(malformed: Malformed) -> Out:
-    """The record to write: key, value and headers untouched, the reason and the source position in further headers."""
+    """Return the dead letter of a record: its key, value and headers, with headers for the reason and the source."""
     record, reason, detail = malformed
     source = f"{record.topic}/{record.partition}/{record.offset}"
-    ours = ((REASON, reason.encode()), (DETAIL, detail[:_MAX_DETAIL].encode()), (SOURCE, source.encode()))
-    return Out(dead_letter_topic(record.topic), record.key, record.value, record.headers + ours, record.timestamp)
+    added = ((REASON, reason.encode()), (DETAIL, detail[:_MAX_DETAIL].encode()), (SOURCE, source.encode()))
+    return Out(dead_letter_topic(record.topic), record.key, record.value, record.headers + added, record.timestamp)
 
 
 def revived(letter: Record, topic: str) -> Out:
-    """The original record of a dead letter, to be written to `topic` again."""
-    headers = tuple(header for header in letter.headers if header[0] not in _OURS)
+    """Return the original record of a dead letter, to write it to `topic` again."""
+    headers = tuple(header for header in letter.headers if header[0] not in _ADDED)
     return Out(topic, letter.key, letter.value, headers, letter.timestamp)
 
 
 def header(record: Record, name: str) -> str:
-    """A header of a dead letter as text; empty when it has none."""
+    """Return a header of a dead letter as text; empty when it is absent."""
     return next((value.decode(errors="replace") for key, value in record.headers if key == name and value), "")

@@ -1,7 +1,7 @@
-"""The records that travel through the log (pure): the raw ones a log stores, and the four kinds a pipeline speaks in.
+"""Records (pure): the raw records that a log stores, and the kinds that a pipeline exchanges.
 
-Wire format: JSON objects, one a record, fields as named here. Times are unix seconds (float). Readers ignore fields
-they do not know, so that a newer writer does not break an older reader.
+Wire format: one JSON object a record, with the field names used here. Times are unix seconds (float). Readers ignore
+unknown fields, so that a newer writer does not break an older reader.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tailrace.declaration.task import LabelValue
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
 TRACE_HEADERS = frozenset(("traceparent", "tracestate"))
-"""W3C Trace Context: what is made of a record carries them on, so that a trace spans both."""
+"""Headers of W3C Trace Context. Records derived from a record carry them, so that a trace spans both."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as a log returned it. `timestamp` is unix milliseconds; a null `value` is a tombstone."""
+    """A record that a log returned. `timestamp` is unix milliseconds; a null `value` is a tombstone."""
 
     topic: str
     partition: int
@@ -31,8 +31,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Out(msgspec.Struct, frozen=True, gc=False):
-    """One record to write. Partition: as given, else by a hash of the key (murmur2 on Kafka), else any; timestamp:
-    else now."""
+    """A record to write.
+
+    Partition: as given, else by a hash of the key (murmur2 on Kafka), else any. `timestamp`: unix milliseconds; None
+    for the time of writing.
+    """
 
     topic: str
     key: bytes | None
@@ -43,23 +46,24 @@ class Out(msgspec.Struct, frozen=True, gc=False):
 
 
 def trace_of(record: Record) -> Headers:
-    """Those headers of a record that say which trace it belongs to."""
+    """Return the headers of a record that name its trace."""
     return tuple(header for header in record.headers if header[0] in TRACE_HEADERS)
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Where an event lay: partition and offset in the events topic."""
+    """Place of an event: partition and offset in the events topic."""
 
     partition: int
     offset: int
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a worker says about one event; topic `<name>.predictions`, keyed by `id`.
+    """Prediction of a worker for one event; topic `<name>.predictions`, keyed by `id`.
 
-    `features` is the event as it was scored, so that training sees what serving saw. `derived` holds the values of the
-    user-function features, in the order of their declaration. `scores`: binary, the probability of the positive class;
-    multi-class, one probability a class in the declared order; multi-label, each label's; regression, the value.
+    `features` is the event as it was scored, so that training sees the same input as serving. `derived` holds the
+    values of the user-function features, in the order of their declaration. `scores`: binary, the probability of the
+    positive class; multi-class, one probability a class in the declared order; multi-label, one probability a label;
+    regression, the value.
     """
 
     id: str
@@ -72,8 +76,10 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The truth about one event; topic `<name>.labels`, keyed by `id`. `time`: when it became known (else the
-    record's)."""
+    """Observed label of one event; topic `<name>.labels`, keyed by `id`.
+
+    `time`: the time at which it became known, unix seconds; None for the record's timestamp.
+    """
 
     id: str
     label: LabelValue
@@ -81,8 +87,10 @@ class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Example(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A prediction with its label; topic `<name>.examples`, keyed by `id`. `implicit`: no label came, the declaration
-    gave one."""
+    """A prediction with its label; topic `<name>.examples`, keyed by `id`.
+
+    `implicit`: no label came in time, so the declaration's implicit label was used.
+    """
 
     id: str
     time: float

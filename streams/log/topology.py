@@ -1,4 +1,4 @@
-"""Topics that a pipeline needs (pure)."""
+"""Topics of a pipeline (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tailrace.streams.log.dead_letters import MAX_RECORD_BYTES, dead_letter_topi
 
 
 def topology(pipeline: Pipeline, partitions: int, retention_s: float | None = None) -> list[Topic]:
-    """Every topic of a pipeline, dead-letter topics included. Creating them leaves existing topics unchanged."""
+    """Return every topic of a pipeline, dead-letter topics included."""
     t = pipeline.topics
     return [
         *(Topic(topic, partitions, retention_s=retention_s) for topic in (*pipeline.read_topics(), t.examples)),

@@ -1,11 +1,11 @@
-"""From a URL to a log.
+"""Addresses of logs: a URL and options become a log.
 
     sqlite:///flights.db            a file, relative to the working directory
     sqlite:////var/lib/flights.db   a file, by its absolute path (four slashes, as in SQLAlchemy)
     kafka://host:9092,host2:9092    an Apache Kafka cluster
 
-Query parameters are options of the log (`?synchronous=full`, `?security.protocol=SSL`). Secrets do not belong into
-URLs: give them as `options`. A driver is imported when its URL is opened.
+Query parameters are options of the log (`?synchronous=full`, `?security.protocol=SSL`). Secrets do not
+belong into URLs: pass them as `options`. A driver is imported when its URL is opened.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tailrace.streams.log.base import Log, LogError
 FORMS = "sqlite:///relative/path, sqlite:////absolute/path or kafka://host:port[,host:port]"
 
 SECRET = ("password", "secret", "token", "jaas", "key.pem", "credential")
-"""An option whose name holds one of these words is shown to nobody."""
+"""Words in the names of options whose values are masked wherever options are shown."""
 
 
 class BadUrl(LogError, ValueError):
-    """The address of a log cannot be understood; the message shows the forms that can."""
+    """A string is not the address of a log; the message shows the valid forms."""
 
     exit_code = Exit.USAGE
 
 
 def open_log(url: str, options: Mapping[str, str] | None = None) -> Log:
-    """The log at `url`. `options` win over the URL's query parameters. Raises BadUrl, Unreachable."""
+    """Open the log at `url`. `options` win over the URL's query parameters. Raises BadUrl, BadOption, Unreachable."""
     try:
         parts = urlsplit(url)
         given = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}

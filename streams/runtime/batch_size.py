@@ -1,4 +1,4 @@
-"""How many records to take at once (pure): as many as can be handled within a latency target."""
+"""Adaptive batch size (pure): as many records as can be processed within a latency target."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from __future__ import annotations
 class BatchSize:
     """Adapts the batch size so that a batch takes about `target` seconds (additive growth, proportional cut).
 
-    Small batches are bounded by what has arrived, not by this; it only stops a backlog from making batches that are
-    too slow.
+    The size limits the batches of a backlog; without one, batches hold the records that have arrived.
+    Raises ValueError unless target > 0 and 0 < smallest <= largest.
     """
 
     def __init__(self, target: float = 0.02, smallest: int = 64, largest: int = 8192) -> None:
@@ -17,7 +17,7 @@ class BatchSize:
         self.size = min(largest, max(smallest, 1024))
 
     def took(self, records: int, seconds: float) -> None:
-        """Learn from a batch of `records` that took `seconds`."""
+        """Adapt to a batch of `records` that took `seconds`."""
         if seconds > self._target:
             fitting = int(records * self._target / seconds)
             self.size = max(self._smallest, min(self.size, max(fitting, self.size // 2)))

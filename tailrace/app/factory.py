@@ -172,7 +172,8 @@ def build_worker(
     from tailrace.inference.serving.scoring import ScoreStep
     from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.batch_size import BatchSize
-    from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+    from tailrace.streams.runtime.runner import Runner, RunnerConfig
+    from tailrace.streams.runtime.step import Stateless
 
     observed = WorkerObserver(metrics)
     live = stack.enter_context(live_model(log, pipeline, settings, observed))
@@ -239,7 +240,8 @@ def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Met
     """The runner that copies labels into a topic keyed by the event id; `metrics` are told of dead letters alone."""
     from tailrace.monitoring.telemetry.observers import count_malformed
     from tailrace.streams.join.rekey import Rekey
-    from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+    from tailrace.streams.runtime.runner import Runner, RunnerConfig
+    from tailrace.streams.runtime.step import Stateless
 
     topics = pipeline.topics
     config = RunnerConfig(

@@ -32,9 +32,10 @@ class Section(BaseModel):
 
 
 class LogSettings(Section):
-    """The log: `sqlite:///path` (embedded) or `kafka://host:port,host:port`, and how topics are created on it.
+    """The log: `sqlite:///path` (embedded) or `kafka://host:port,host:port`, its options, and those of new topics.
 
-    `retention`, such as "30d", must be longer than the label's wait; without one records stay.
+    `retention`, such as "30d", must be longer than the label's wait. Without it the embedded log keeps all records,
+    and a Kafka cluster keeps them for its own default time.
     """
 
     url: str = "sqlite:///.tailrace/log.db"
@@ -57,7 +58,7 @@ class LogSettings(Section):
         return value
 
     def connection_options(self) -> dict[str, str]:
-        """TLS and SASL options for `log.url.open_log`, those from files included. Raises BadSetting."""
+        """Return the TLS and SASL options for `log.url.open_log`, with those from files. Raises BadSetting."""
         options = {**_option_lines(self.options_file), **self.options}
         if self.sasl_password_file:
             options["sasl.password"] = _text(self.sasl_password_file, "log.sasl_password_file").strip()

@@ -28,7 +28,8 @@ from tailrace.explain.story import (
     teaching,
     verdict,
 )
-from tailrace.streams.join.state import Bookmark, deadline
+from tailrace.streams.join.bookmark import Bookmark
+from tailrace.streams.join.state import deadline
 from tailrace.streams.join.step import label_codec
 from tailrace.streams.log.base import Log, TopicPartition
 from tailrace.streams.log.browse import readable

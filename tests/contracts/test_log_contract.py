@@ -1,4 +1,4 @@
-"""What tailrace.streams.log.base promises, shown on every implementation.
+"""Promises of tailrace.streams.log.base, tested on every driver.
 
 A commit is durable when `flush` returns. On Kafka others see it moments later, when the broker has written the markers
 of the transaction: so what must appear is awaited, and what must not is not.
@@ -34,7 +34,7 @@ from tailrace.streams.log.records import Out, Record
 
 
 def test_create_is_idempotent(place: Place) -> None:
-    """A topic that exists is left as it is, with its records."""
+    """A topic that exists stays unchanged, with its records."""
     topic = place.topic(partitions=3)
     place.put(topic, [b"a"])
     place.log.create([Topic(topic, 7)])
@@ -44,7 +44,7 @@ def test_create_is_idempotent(place: Place) -> None:
 
 
 def test_missing_topic_is_named(place: Place) -> None:
-    """What is asked of a topic that does not exist raises TopicMissing; the number of its partitions is 0."""
+    """Questions about a topic that does not exist raise TopicMissing; the number of its partitions is 0."""
     topic = f"{place.prefix}.nowhere"
     assert place.log.partitions(topic) == 0
     with pytest.raises(TopicMissing, match="nowhere"):
@@ -59,7 +59,7 @@ def test_missing_topic_is_named(place: Place) -> None:
 
 
 def test_any_bytes_come_back(place: Place) -> None:
-    """Binary keys, values and headers, nulls and empty values come back as they were, with their timestamps."""
+    """Binary keys, values and headers, nulls and empty values come back unchanged, with their timestamps."""
     topic, everything = place.topic(), bytes(range(256))
     headers = (("a", everything), ("a", b""), ("b", None))
     outs = [
@@ -101,7 +101,7 @@ def test_partition_of_choice(place: Place) -> None:
 
 
 def test_the_partition_of_a_key_is_known(place: Place) -> None:
-    """A record without a partition lies where `partition_of` says."""
+    """A record without a partition is stored in the one that `partition_of` returns."""
     topic = place.topic(partitions=3)
     place.put(topic, numbered(20))
     found = [record for record in drain(place.kept(place.log.reader([topic])), 20) if record.key is not None]
@@ -112,7 +112,7 @@ def test_the_partition_of_a_key_is_known(place: Place) -> None:
 
 
 def test_large_records(place: Place) -> None:
-    """Records up to the limit pass; beyond it TooLarge is raised, nothing is written, and the writer goes on."""
+    """Records up to the limit pass; beyond it TooLarge is raised, nothing is written, and the writer stays usable."""
     topic = place.topic(max_record_bytes=1_048_576)
     writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
     writer.write([Out(topic, b"large", bytes(1_040_000))])
@@ -141,7 +141,7 @@ def test_begin_and_end(place: Place) -> None:
 
 
 def test_read_from_a_position(place: Place) -> None:
-    """A reader without a group starts where it is told, else at the beginning, and never commits."""
+    """A reader without a group starts at `start`, else at the beginning, and never commits."""
     topic = place.topic(partitions=2)
     place.put(topic, numbered(10), partition=0)
     place.put(topic, numbered(3), partition=1)
@@ -161,7 +161,7 @@ def test_scan_reads_a_range(place: Place) -> None:
 
 
 def test_seek_and_rewind(place: Place) -> None:
-    """A reader seeks within what it holds; rewind goes back to what its group has committed, and tells it."""
+    """A seek moves partitions that the reader holds; rewind returns to the committed positions, and returns them."""
     topic = place.topic()
     place.put(topic, numbered(10))
     at = TopicPartition(topic, 0)
@@ -179,7 +179,7 @@ def test_seek_and_rewind(place: Place) -> None:
 
 
 def test_at_end(place: Place) -> None:
-    """A batch names a partition as read to its end only when everything was taken, and does so in the end."""
+    """A batch names the end of a partition only after all its records were read, and names it eventually."""
     topic = place.topic()
     place.put(topic, numbered(10))
     at = TopicPartition(topic, 0)
@@ -261,7 +261,7 @@ def test_at_most_max_records_and_all_partitions(place: Place) -> None:
 
 
 def test_empty_batch_after_the_timeout(place: Place) -> None:
-    """With nothing to read a reader returns an empty batch, not later than it was asked to."""
+    """Without records a read returns an empty batch after its time-out."""
     reader = place.kept(place.log.reader([place.topic()]))
     started = time.monotonic()
     assert reader.read(10, 0.2).records == []
@@ -272,7 +272,7 @@ def test_empty_batch_after_the_timeout(place: Place) -> None:
 
 
 def test_records_and_positions_appear_together(place: Place) -> None:
-    """Before a commit neither the records nor the positions are there for others; after it both are."""
+    """Other readers see neither the records nor the positions before a commit, and both after it."""
     source, sink = place.topic("source"), place.topic("sink")
     place.put(source, numbered(5))
     reader = place.kept(place.log.reader([source], group=place.group()))
@@ -289,7 +289,7 @@ def test_records_and_positions_appear_together(place: Place) -> None:
 
 
 def test_abort_leaves_nothing_behind(place: Place) -> None:
-    """What was aborted is seen by no reader, and the writer is usable again."""
+    """No reader sees aborted records, and the writer stays usable."""
     topic = place.topic()
     writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
     writer.write([Out(topic, b"k", b"aborted")])
@@ -301,7 +301,7 @@ def test_abort_leaves_nothing_behind(place: Place) -> None:
 
 
 def test_closing_aborts(place: Place) -> None:
-    """A writer that is closed before its commit leaves nothing behind."""
+    """Closing a writer aborts its open transaction."""
     topic = place.topic()
     writer = place.log.writer(place.prefix, Delivery.EXACTLY_ONCE)
     writer.write([Out(topic, b"k", b"v")])
@@ -310,7 +310,7 @@ def test_closing_aborts(place: Place) -> None:
 
 
 def test_commits_of_little(place: Place) -> None:
-    """A commit with nothing written, with positions alone, and with records alone."""
+    """Commits without content, of positions alone and of records alone all work."""
     source, sink = place.topic("source"), place.topic("sink")
     place.put(source, numbered(3))
     reader = place.kept(place.log.reader([source], group=place.group()))
@@ -324,7 +324,7 @@ def test_commits_of_little(place: Place) -> None:
 
 
 def test_metadata_reaches_the_next_reader(place: Place) -> None:
-    """The metadata of a commit comes back to the listener of the reader that goes on from it."""
+    """The listener of the next reader gets the metadata of the last commit."""
     topic = place.topic()
     place.put(topic, numbered(5))
     writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
@@ -355,7 +355,7 @@ def test_at_least_once(place: Place) -> None:
 
 
 def test_newer_writer_fences_the_older(place: Place) -> None:
-    """A writer of the same name takes over: the older one's transaction is void and it gets Fenced."""
+    """Opening a writer of the same name voids the older one's transaction; the older one raises Fenced."""
     topic = place.topic()
     old = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
     old.write([Out(topic, b"k", b"old")])
@@ -370,7 +370,7 @@ def test_newer_writer_fences_the_older(place: Place) -> None:
 
 
 def test_two_readers_share(place: Place) -> None:
-    """Two readers of a group divide the partitions; who gave one up cannot commit it; who closes hands over at once."""
+    """Two readers of a group divide the partitions; a former holder cannot commit; closing hands over at once."""
     topic = place.topic(partitions=4)
     place.put(topic, numbered(40))
     ear = Ear()
@@ -411,7 +411,7 @@ def test_together(place: Place) -> None:
 
 
 def test_rebalance_under_flow(place: Place) -> None:
-    """Readers that join and leave while records flow lose and double nothing."""
+    """Readers that join and leave while records arrive lose and duplicate nothing."""
     source, sink = place.topic("source", 4), place.topic("sink", 4)
     fed = iter(numbered(100_000))
     sent: list[bytes] = []
@@ -436,7 +436,7 @@ def test_rebalance_under_flow(place: Place) -> None:
 
 
 def test_kill_minus_nine(place: Place) -> None:
-    """A process killed at any moment is succeeded by another that goes on without loss or doubling."""
+    """After a process was killed, another one continues without loss or duplicates."""
     source, sink = place.topic("source", 2), place.topic("sink", 2)
     count = 10_000
     place.put(source, numbered(count))
@@ -456,7 +456,7 @@ def test_kill_minus_nine(place: Place) -> None:
 
 
 def test_alone(place: Place) -> None:
-    """A reader that is alone takes all partitions; it starts where it is told, else at what its group has committed."""
+    """A reader that is alone takes all partitions, from `start`, else from the committed positions."""
     topic = place.topic(partitions=2)
     place.put(topic, numbered(4), partition=0)
     place.put(topic, numbered(4), partition=1)

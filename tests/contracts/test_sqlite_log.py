@@ -1,4 +1,4 @@
-"""What only the embedded log can show: one file, many processes, leases, cleaning."""
+"""Behaviour of the embedded log alone: one file, many processes, leases, retention and compaction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SESSION = 0.3  # seconds
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A fresh embedded log whose readers are given up soon."""
+    """A fresh embedded log with a short session time-out."""
     path = tmp_path / "log.db"
     place = Place(f"sqlite:///{path}", SqliteLog(path, session_timeout=SESSION))
     with place.stack:
@@ -50,7 +50,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def test_many_processes_create_and_write(tmp_path: Path) -> None:
-    """Processes that create the same file at once and then write to it at once all succeed, and none waits for long."""
+    """Processes that create one file and write to it concurrently all succeed, and none waits for long."""
     with ExitStack() as stack:
         arguments = ("write_child.py", str(tmp_path / "log.db"), "events", "150")
         processes = [stack.enter_context(child(*arguments)) for _ in range(5)]
@@ -65,7 +65,7 @@ def test_many_processes_create_and_write(tmp_path: Path) -> None:
 
 
 def test_log_created_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that another process creates while this one looks whether there is any is taken for what it is."""
+    """Opening a log succeeds while another process creates it."""
     path, look = tmp_path / "log.db", File._pragma
     other = threading.Thread(target=lambda: SqliteLog(path).close())
 
@@ -85,14 +85,14 @@ def test_log_created_between_two_looks(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    """A missing directory is Unreachable, and the message says what to do."""
+    """A missing directory raises Unreachable, and the message names the fix."""
     with pytest.raises(Unreachable, match="create the directory"):
         SqliteLog(tmp_path / "nowhere" / "log.db")
 
 
 @pytest.mark.parametrize("kind", ["text", "database", "version"])
 def test_wrong_file_is_refused_untouched(tmp_path: Path, kind: str) -> None:
-    """A file that is no log, or one of another format, is a clear LogError and stays as it is."""
+    """A file of another kind or format raises LogError and stays unchanged."""
     path = tmp_path / "other.db"
     if kind == "text":
         path.write_text("hello " * 1000)
@@ -108,7 +108,7 @@ def test_wrong_file_is_refused_untouched(tmp_path: Path, kind: str) -> None:
 
 
 def test_lock_held_by_another_delays_only(place: Place) -> None:
-    """A commit waits while another process holds the file's lock, and readers go on."""
+    """A commit waits while another process holds the file's lock; readers continue."""
     topic = place.topic()
     place.put(topic, [b"before"])
     with _locked(place):
@@ -120,7 +120,7 @@ def test_lock_held_by_another_delays_only(place: Place) -> None:
 
 
 def test_threads_share_a_log(place: Place) -> None:
-    """The log itself may be asked by several threads at once."""
+    """Several threads can use one log at once."""
     topic = place.topic()
     place.put(topic, numbered(2_000))
     found: list[Counter[bytes | None]] = []
@@ -136,7 +136,7 @@ def test_threads_share_a_log(place: Place) -> None:
 
 
 def test_silent_reader_loses_its_leases(place: Place) -> None:
-    """A reader silent for the session time-out is succeeded; its commit is void, it is told, and it joins again."""
+    """A reader without heartbeats is replaced; its commit is void, its listener hears of it, and it joins again."""
     topic = place.topic(partitions=2)
     place.put(topic, numbered(10))
     ear = Ear()
@@ -160,7 +160,7 @@ def test_silent_reader_loses_its_leases(place: Place) -> None:
 
 
 def test_commit_belongs_to_the_member_that_began_it(place: Place) -> None:
-    """A commit that waits for the file's lock while its reader is expelled, and joins again, is void all the same."""
+    """A commit that waits for the file's lock is void if its reader is expelled meanwhile, even if it joins again."""
     topic = place.topic()
     place.put(topic, numbered(10))
     reader = place.kept(place.log.reader([topic], group=place.group()))
@@ -179,7 +179,7 @@ def test_commit_belongs_to_the_member_that_began_it(place: Place) -> None:
 
 
 def test_positions_never_get_ahead_of_records(place: Place) -> None:
-    """After a commit that failed in the background the next one is Aborted too, unless the writer was told to abort."""
+    """After a commit failed in the background the next one is Aborted too, unless `abort` was called."""
     topic = place.topic()
     older = place.kept(place.log.writer("name", Delivery.EXACTLY_ONCE))
     older.write([Out(topic, b"k", b"lost")])
@@ -202,7 +202,7 @@ def test_refused_writer_holds_no_file(place: Place) -> None:
 
 
 def test_stopped_process_is_fenced(place: Place) -> None:
-    """A process stopped (SIGSTOP) beyond the session time-out and continued later loses and doubles nothing."""
+    """A process stopped (SIGSTOP) beyond the session time-out and continued later loses and duplicates nothing."""
     source, sink = place.topic("source", 4), place.topic("sink", 4)
     arguments = (place.url.replace("///", "////", 1), source, sink, place.group(), "first", str(SESSION))
     with child("copy_child.py", *arguments) as process:
@@ -223,7 +223,7 @@ def test_stopped_process_is_fenced(place: Place) -> None:
 
 
 def test_same_instance_takes_over_at_once(tmp_path: Path) -> None:
-    """A reader of the same instance takes its predecessor's partitions at once; the predecessor is told to end."""
+    """A reader of the same instance takes its predecessor's partitions at once; the predecessor raises Fenced."""
     place = Place("", SqliteLog(tmp_path / "log.db", session_timeout=60))
     with place.stack:
         place.kept(place.log)
@@ -255,7 +255,7 @@ def test_members_read_the_same_topics(place: Place) -> None:
 
 
 def test_waiting_reader_is_woken(place: Place) -> None:
-    """A reader that waits gets a record soon after its commit, not at the end of its time-out."""
+    """A waiting reader returns a record soon after its commit, not at the end of the time-out."""
     topic = place.topic()
     reader = place.kept(place.log.reader([topic]))
     thread = threading.Timer(0.05, place.put, args=(topic, [b"v"]))
@@ -272,7 +272,7 @@ def test_waiting_reader_is_woken(place: Place) -> None:
     holders=st.lists(st.none() | st.integers(1, 9), min_size=40, max_size=40),
 )
 def test_fair_share(count: int, members: set[int], holders: list[int | None]) -> None:
-    """Shares never overlap and keep what is held where possible; in the end they are even and cover all."""
+    """Shares never overlap and keep partitions where possible; finally they are even and cover all."""
     leases = {n: h for n, h in enumerate(holders[:count]) if h in members}
     goal = fair_share(count, leases, members)
     given_out = [number for numbers in goal.values() for number in numbers]
@@ -292,7 +292,7 @@ def test_fair_share(count: int, members: set[int], holders: list[int | None]) ->
 
 
 def test_compaction_removes_what_is_superseded(place: Place) -> None:
-    """Old records of a key and old tombstones go, the newest stays with its offset, and the end does not move back."""
+    """Compaction removes old records of a key and old tombstones; the newest keeps its offset, and the end stays."""
     topic = place.topic(compacted=True)
     at = TopicPartition(topic, 0)
     writer = place.kept(place.log.writer())
@@ -309,7 +309,7 @@ def test_compaction_removes_what_is_superseded(place: Place) -> None:
 
 
 def test_what_weighs_much_is_removed_soon(place: Place) -> None:
-    """Many tombstones, which stay for an hour, do not keep large values that were superseded: releases, say."""
+    """Large superseded values are removed although many tombstones stay for an hour."""
     topic = place.topic(compacted=True)
     at = TopicPartition(topic, 0)
     writer = place.kept(place.log.writer())
@@ -323,7 +323,7 @@ def test_what_weighs_much_is_removed_soon(place: Place) -> None:
 
 
 def test_retention_removes_the_old(place: Place) -> None:
-    """Records beyond the retention go block by block from the head; the end does not move back, and reading goes on."""
+    """Retention removes whole old blocks from the head; the end stays, and reading continues."""
     topic = place.topic(retention_s=60)
     at, old = TopicPartition(topic, 0), round((time.time() - 3600) * 1000)
     writer = place.kept(place.log.writer())
@@ -340,7 +340,7 @@ def test_retention_removes_the_old(place: Place) -> None:
 
 @contextmanager
 def _locked(place: Place) -> Iterator[sqlite3.Connection]:
-    """Another process holds the file's lock; what it changes is there afterwards."""
+    """Hold the file's lock as another process would; its changes are kept."""
     holder = sqlite3.connect(place.url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     yield holder
@@ -349,9 +349,9 @@ def _locked(place: Place) -> Iterator[sqlite3.Connection]:
 
 
 def _let_a_second_pass(writer: object) -> None:
-    """Make the writer look at its partitions again, as it does once a second."""
+    """Wait until the writer checks its partitions again, which it does once a second."""
     for mark in writer._cleaner._marks.values():  # type: ignore[attr-defined]
-        mark.looked = 0.0
+        mark.checked = 0.0
 
 
 def _execute(path: Path, statement: str) -> None:

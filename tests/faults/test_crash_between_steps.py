@@ -1,4 +1,4 @@
-"""A process killed between any two of the runner's numbered steps, and restarted: the output is as if nothing was."""
+"""A process is killed between any two of the runner's numbered steps and restarted: the output is unaffected."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def copied(log: SqliteLog) -> Output:
 
 
 def to_copy(log: SqliteLog) -> Output:
-    """What `sink` must hold: all that lies below the committed positions."""
+    """Expected content of `sink`: all records below the committed positions."""
     return Counter((r.key, r.value) for r in records(log, "source", log.committed("copy", ["source"])))
 
 
@@ -75,7 +75,7 @@ def joined(log: SqliteLog) -> Output:
 
 
 def to_join(log: SqliteLog) -> Output:
-    """What `examples` must hold: predictions whose window the committed watermark has closed, with their last label."""
+    """Expected examples: predictions whose window the committed watermark has closed, with their last label."""
     committed = log.committed("join", ["predictions", "labels"])
     last = {r.key: json.loads(r.value or b"")["label"] for r in records(log, "labels", committed)}
     watermarks = {at.partition: _watermark(found) for at, found in committed.items() if at.topic == "predictions"}
@@ -100,7 +100,7 @@ def lag(log: SqliteLog, group: str, topics: list[str]) -> int:
 
 
 def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
-    """A child that must die at the place where it was told to."""
+    """Run a child until it kills itself at the chosen place."""
     environment = os.environ | {"CRASH_AT": crash_at, "PYTHONPATH": str(CHILD.parents[1])}
     child = subprocess.Popen([sys.executable, str(CHILD), str(path), kind], env=environment)
     try:
@@ -111,7 +111,7 @@ def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
 
 
 def run_to_the_end(log: SqliteLog, kind: str, done: Callable[[], bool]) -> None:
-    """The restarted one, under the same name."""
+    """Restart the runner under its name."""
     stop = threading.Event()
     thread = threading.Thread(target=runner(log, kind).run, args=(stop,))
     thread.start()
@@ -128,7 +128,7 @@ def run_to_the_end(log: SqliteLog, kind: str, done: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_copy_is_exact_wherever_it_was_killed(log: SqliteLog, tmp_path: Path, place: str, times: int) -> None:
-    """Killed, the output is what lies below the committed positions; restarted, it becomes the input, once each."""
+    """After the crash the output equals the input below the committed positions; after the restart, all of it, once."""
     run_until_killed(tmp_path / "log.db", "copy", f"{place}:{times}")
     assert to_copy(log) == copied(log)
     assert lag(log, "copy", ["source"]) > 0

@@ -16,7 +16,8 @@ from tailrace.streams.log.base import Batch, Sharing
 from tailrace.streams.log.codec import EventCodec, encode
 from tailrace.streams.log.records import Out, Prediction, Source
 from tailrace.streams.log.url import open_log
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 
 class Thing(Event):

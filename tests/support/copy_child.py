@@ -1,6 +1,6 @@
-"""A process to be killed or stopped: copies one topic into another, exactly once, until it is told to end (SIGTERM).
+"""Process to be killed or stopped: copies one topic into another, exactly once, until SIGTERM.
 
-python copy_child.py URL SOURCE SINK GROUP NAME [SESSION_TIMEOUT]    prints what its listener heard, one word a line
+python copy_child.py URL SOURCE SINK GROUP NAME [SESSION_TIMEOUT]    prints its listener's calls, one word a line
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A runner that kills itself at a chosen place: python crash_child.py PATH copy|join, with CRASH_AT=<place>:<n>.
+"""Runner that kills itself at a chosen place: python crash_child.py PATH copy|join, with CRASH_AT=<place>:<n>.
 
-It dies (SIGKILL, by its own hand) when it comes to that place for the n-th time. The places lie between the numbered
-steps of `runtime.runner`; they are found by wrapping the step and the writer, so the product knows nothing of this.
+It sends itself SIGKILL when it reaches that place for the n-th time. The places lie between the numbered steps of
+`runtime.runner`. Wrappers of the step and the writer find them, so the product holds no code for this.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from tailrace.streams.log.base import (
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 from tailrace.streams.runtime.batch_size import BatchSize
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless, Step
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless, Step
 
 PLACES = (
     "read, not stepped",
@@ -44,7 +45,7 @@ POLICY = JoinPolicy(wait=50.0, wins=Winner.LAST)
 
 
 class Fate:
-    """Knows where and when to die."""
+    """Place and time of the crash."""
 
     def __init__(self, crash_at: str) -> None:
         self._place, _, times = crash_at.partition(":")
@@ -58,7 +59,7 @@ class Fate:
 
 
 class MortalStep:
-    """A step that may die before and behind each of its verbs."""
+    """A step that may crash before and after each method."""
 
     def __init__(self, step: Step, fate: Fate) -> None:
         self._step, self._fate = step, fate
@@ -85,7 +86,7 @@ class MortalStep:
 
 
 class MortalWriter:
-    """A writer that may die before and behind a commit. Behind it the commit may still be under way."""
+    """A writer that may crash before and after a commit, which may then still be under way."""
 
     committing = False  # the loop waits for the commit before instead of putting this one off: one for each batch
 
@@ -102,7 +103,7 @@ class MortalWriter:
 
 
 class MortalLog:
-    """A log whose writers are mortal."""
+    """A log with writers that may crash."""
 
     def __init__(self, log: Log, fate: Fate) -> None:
         self._log, self._fate = log, fate
@@ -115,7 +116,7 @@ class MortalLog:
 
 
 def runner(log: Log, kind: str, crash_at: str = "") -> Runner:
-    """Copies `source` to `sink`, or joins `predictions` and `labels` into `examples`; small batches, many commits."""
+    """Make a runner that copies `source` to `sink`, or joins into `examples`, in small batches with many commits."""
     fate = Fate(crash_at)
     topics = ("source",) if kind == "copy" else ("predictions", "labels")
     config = RunnerConfig(topics, kind, f"{kind}-writer", "a", Sharing.TOGETHER, commit_interval=0.0)

@@ -1,4 +1,4 @@
-"""What the contract tests of the log share: small verbs over any log, and the smallest exactly-once step."""
+"""Helpers for tests of logs: short operations on any log, and a minimal exactly-once step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ C = TypeVar("C")
 
 @dataclass
 class Place:
-    """A log to test, under names of its own; what is opened through it is closed with it."""
+    """A log under test with unique names; everything registered by `kept` is closed with it."""
 
     url: str
     log: Log
@@ -38,16 +38,16 @@ class Place:
         return full
 
     def group(self, name: str = "group") -> str:
-        """A group name of this test's own."""
+        """Return a group name unique to this test."""
         return f"{self.prefix}-{name}"
 
     def kept(self, closable: C) -> C:
-        """Close it when the test ends."""
+        """Close an object when the test ends."""
         self.stack.callback(closable.close)  # type: ignore[attr-defined]
         return closable
 
     def put(self, topic: str, values: Iterable[bytes], partition: int | None = None) -> None:
-        """Make these values durable records, keyed by themselves."""
+        """Write these values durably, each with itself as key."""
         writer = self.log.writer()
         writer.write([Out(topic, value, value, partition=partition) for value in values])
         writer.commit()
@@ -55,13 +55,13 @@ class Place:
         writer.close()
 
     def values(self, topic: str) -> Counter[bytes | None]:
-        """Every committed value of a topic, and how often it is there."""
+        """Count every committed value of a topic."""
         begin, end = self.log.begin_positions(topic), self.log.end_positions(topic)
         return Counter(r.value for at in end for batch in self.log.scan(at, begin[at], end[at]) for r in batch)
 
 
 class Ear:
-    """A listener that remembers what it was told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, frozenset[TopicPartition]]] = []
@@ -82,7 +82,7 @@ class Ear:
 
 
 class Copier:
-    """The smallest exactly-once step: copies a topic into another; goes back to what is committed when it must."""
+    """Minimal exactly-once step: copies a topic into another; goes back to the committed positions after Aborted."""
 
     def __init__(self, log: Log, source: str, sink: str, group: str, name: str, size: int = 20) -> None:
         self.ear, self._sink, self._size = Ear(), sink, size
@@ -121,7 +121,7 @@ def child(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def after(records: Sequence[Record], metadata: str = "") -> dict[TopicPartition, Committed]:
-    """The positions behind these records."""
+    """Return the positions behind these records."""
     return {TopicPartition(r.topic, r.partition): Committed(r.offset + 1, metadata) for r in records}
 
 
@@ -136,7 +136,7 @@ def drain(reader: Reader, count: int, size: int = 500) -> list[Record]:
 
 
 def until(condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
-    """Take the steps in turn until the condition holds."""
+    """Call the steps in turn until the condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -147,5 +147,5 @@ def until(condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:
-    """Distinct values."""
+    """Return distinct values."""
     return [b"%06d" % number for number in range(start, start + count)]

@@ -1,4 +1,4 @@
-"""The embedded log with a network's worst answer: none. A commit's outcome is then unknown to its writer."""
+"""The embedded log with commits whose outcome stays unknown to the writer, as after a lost answer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 class LossyLog(SqliteLog):
-    """`fate` of the next commit of an exactly-once writer, who is told Aborted either way; None: all goes well."""
+    """`fate` of the next exactly-once commit, which raises Aborted in either case; None: it succeeds normally."""
 
     fate: Literal["happened", "did not happen"] | None = None
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Any:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         real = super().writer(name, delivery)
         return real if delivery is Delivery.AT_LEAST_ONCE else _Writer(real, self)
 

@@ -1,6 +1,6 @@
-"""A process that writes: python write_child.py PATH TOPIC COMMITS; prints its longest commit in seconds.
+"""Process that writes: python write_child.py PATH TOPIC COMMITS; prints its longest commit in seconds.
 
-It creates the log and the topic if need be, and puts ten records into each commit.
+It creates the log and the topic if necessary, and writes ten records in each commit.
 """
 
 from __future__ import annotations

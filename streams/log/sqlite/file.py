@@ -1,11 +1,10 @@
-"""The file under the embedded log: its tables, and transactions that several processes share.
+"""The file of the embedded log: its tables, and transactions that several processes share.
 
-Every reader and writer has a connection of its own; SQLite's write-ahead log lets any number of them read while one
-writes. Nothing may be carried over a fork: open the log in the child.
+Every reader and writer has its own connection; SQLite's write-ahead log lets any number of them read while one writes.
+A connection does not survive a fork: open the log in the child.
 
 A record's row id is `partition row << 40 | offset`, so that one partition is one range of the table. A block is 1,024
-such ids with an upper bound of their timestamps: a sparse time index, as Kafka keeps one beside each segment, and the
-unit of retention.
+such ids with an upper bound of their timestamps. Blocks are the unit of retention.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ BLOCK_BITS = 10
 
 _APPLICATION = 0x5461_696C  # "Tail"
 _VERSION = 1
-_PATIENCE = 30.0  # seconds for which a lock held by others is waited for
-_dice = random.Random()  # of its own: whoever seeds the module's counts on its numbers
-_CHECKPOINT = 4 << 20  # bytes; the longer the log, the longer a checkpoint holds up the one who does it
+_LOCK_S = 30.0  # longest wait for a lock that another process holds
+_generator = random.Random()  # not the module's generator, which a user may have seeded
+_CHECKPOINT = 4 << 20  # bytes of write-ahead log; the longer it is, the longer a checkpoint takes
 _SCHEMA = """
 CREATE TABLE topic (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, compacted INTEGER NOT NULL, retention_ms INTEGER,
@@ -68,7 +67,7 @@ class File:
         self.path = path.absolute()
         self._wal = self.path.with_name(path.name + "-wal")
         self._turn = threading.Lock()
-        self._tried = 0  # the write-ahead log's size after a checkpoint that did not empty it
+        self._tried = 0  # size of the write-ahead log after a checkpoint that did not empty it
         with self._named_errors():
             self._db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
@@ -78,21 +77,21 @@ class File:
                 raise
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` finds in one snapshot of the file; it may be called again when a lock was in the way."""
+        """Run `work` on one snapshot of the file and return its result; a lock may cause it to run again."""
         with self._turn, self._named_errors():
-            return _patiently(lambda: self._transaction("BEGIN", work))
+            return _with_lock(lambda: self._transaction("BEGIN", work))
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` as the only writer; all of it is kept, or nothing when it raises."""
+        """Run `work` as the only writer; all its changes are kept, or none if it raises."""
         with self._turn, self._named_errors():
-            result = _patiently(lambda: self._transaction("BEGIN IMMEDIATE", work))
+            result = _with_lock(lambda: self._transaction("BEGIN IMMEDIATE", work))
             self._checkpoint()
         return result
 
     def version(self) -> int:
-        """A number that changes when any other connection has committed: a cheap look before a real one."""
+        """Return a number that changes when another connection commits; cheaper than reading."""
         with self._turn, self._named_errors():
-            return _patiently(lambda: self._pragma("data_version"))
+            return _with_lock(lambda: self._pragma("data_version"))
 
     def close(self) -> None:
         """Free the connection."""
@@ -110,32 +109,32 @@ class File:
         return result
 
     def _checkpoint(self) -> None:
-        """Move the write-ahead log into the tables when it is long: most while others go on, then the rest; cut it.
+        """Move a long write-ahead log into the tables: most of it while others continue, then the rest; truncate it.
 
-        SQLite's own checkpoints never get to the point where the log can start anew while several processes write, so
-        it grows without end, and each commit pays for another try.
+        SQLite's automatic checkpoints cannot reset the log while several processes write, so it would grow without
+        limit, and each commit would pay for another attempt.
         """
         size = self._wal.stat().st_size
         if size < _CHECKPOINT:
             self._tried = 0
-        elif size >= self._tried + _CHECKPOINT // 4:  # not at each commit when readers were in the way
-            if self._pragma("wal_checkpoint(PASSIVE)") == 0:  # else another process is at it
-                self._db.execute("PRAGMA busy_timeout=20")  # for readers to finish what they are reading
+        elif size >= self._tried + _CHECKPOINT // 4:  # not at each commit while readers are in the way
+            if self._pragma("wal_checkpoint(PASSIVE)") == 0:  # else another process is doing it
+                self._db.execute("PRAGMA busy_timeout=20")  # for readers to finish
                 self._pragma("wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA busy_timeout=0")
             self._tried = self._wal.stat().st_size
 
     def _prepare(self, synchronous: Synchronous) -> None:
-        # One snapshot, for another process may be creating the log between two looks.
-        if not _patiently(lambda: self._transaction("BEGIN", self._is_log)):
-            _patiently(lambda: self._pragma("journal_mode=WAL"))
-            _patiently(lambda: self._transaction("BEGIN IMMEDIATE", self._create))
+        # One snapshot, because another process may create the log between two queries.
+        if not _with_lock(lambda: self._transaction("BEGIN", self._is_log)):
+            _with_lock(lambda: self._pragma("journal_mode=WAL"))
+            _with_lock(lambda: self._transaction("BEGIN IMMEDIATE", self._create))
         self._db.execute(f"PRAGMA synchronous={synchronous}")
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.execute("PRAGMA wal_autocheckpoint=0")
 
     def _is_log(self, db: sqlite3.Connection) -> bool:
-        """True when the file is a log, False when it is new; anything else is refused before a byte of it changes."""
+        """True for a log, False for a new file. Raises LogError for any other file, which stays unchanged."""
         marks = self._pragma("application_id"), self._pragma("user_version")
         if marks == (_APPLICATION, _VERSION):
             return True
@@ -148,7 +147,7 @@ class File:
         raise LogError(f"{self.path} is an SQLite file, but not a Tailrace log: use another file")
 
     def _create(self, db: sqlite3.Connection) -> None:
-        if self._is_log(db):  # another process was quicker
+        if self._is_log(db):  # another process created it first
             return
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
@@ -172,7 +171,7 @@ class File:
         if not self.path.parent.is_dir():
             return f"create the directory {self.path.parent}"
         if _is_busy(error):
-            return f"another process held its lock for {_PATIENCE:.0f} s: look for a stopped one"
+            return f"another process held its lock for {_LOCK_S:.0f} s: look for a stopped one"
         return "check the permissions and the free space of its directory"
 
 
@@ -180,9 +179,9 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _patiently(attempt: Callable[[], T]) -> T:
-    # SQLite's own busy handler waits in steps of up to 100 ms, far longer than any transaction here takes.
-    deadline = time.monotonic() + _PATIENCE
+def _with_lock(attempt: Callable[[], T]) -> T:
+    # SQLite's own busy handler waits in steps of up to 100 ms, much longer than a transaction of the log takes.
+    deadline = time.monotonic() + _LOCK_S
     backoff: Backoff | None = None
     while True:
         try:
@@ -190,5 +189,5 @@ def _patiently(attempt: Callable[[], T]) -> T:
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-        backoff = backoff or Backoff(0.002, 0.002, spread=0.9, random=_dice.random)
+        backoff = backoff or Backoff(0.002, 0.002, spread=0.9, random=_generator.random)
         time.sleep(backoff.pause())

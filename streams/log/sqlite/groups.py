@@ -1,13 +1,13 @@
-"""Who reads what: the members of a group and their leases on partition numbers (embedded log).
+"""Groups of the embedded log: members, and their leases on partition numbers.
 
-The unit is the partition number across all of a group's topics, so partition N of each is always in one hand. Rules:
+A lease is on a partition number of all the group's topics, so one member holds partition N of each topic. Rules:
 
-    A lease lives as long as its member's row. A row goes when its member leaves, when it was not seen for
-    `session_timeout` (whoever else notices first removes it), or when a member of the same instance takes its place
-    (static membership, KIP-345). Who finds its row gone has lost everything it held.
-    The goal is a pure function of the members and leases, so that all members see the same one without a leader. A
-    member first lets go of what is above its share, and takes only what is free (cooperative rebalancing, KIP-429).
-    Every change that others must react to raises the group's generation, which readers look at with each read.
+    A lease lives as long as its member's row. A row is removed when its member leaves, when its last heartbeat is
+    older than `session_timeout` (by the first member that notices), or when a member of the same instance takes its
+    place (static membership, KIP-345). A member without its row has lost all its leases.
+    The goal is a pure function of the members and leases, so that all members compute the same one without a leader.
+    A member first releases the leases above its share, and takes only free ones (cooperative rebalancing, KIP-429).
+    Every change that others must react to raises the group's generation, which readers check with each read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tailrace.streams.log.sqlite.file import File
 
 
 class Standing(NamedTuple):
-    """What a member holds after a look at its group, what of it is above its share, whether it had lost everything."""
+    """Leases of a member, those above its share, and whether it had lost all leases it held before."""
 
     held: frozenset[int]
     surplus: frozenset[int]
@@ -29,7 +29,7 @@ class Standing(NamedTuple):
 
 
 def fair_share(count: int, leases: Mapping[int, int], members: Collection[int]) -> dict[int, list[int]]:
-    """Which of `count` partition numbers each member should hold: even to within one, and moving as few as possible."""
+    """Return the partition numbers of each member: even to within one, and moving as few of `count` as possible."""
     held = {member: sorted(n for n, holder in leases.items() if holder == member) for member in members}
     free = [number for number in range(count) if number not in leases]
     share, extra = divmod(count, len(held))
@@ -44,7 +44,7 @@ def fair_share(count: int, leases: Mapping[int, int], members: Collection[int]) 
 
 
 class Membership:
-    """One reader's place in its group. All times are unix seconds, passed in."""
+    """Membership of one reader in its group. All times are unix seconds, passed in."""
 
     def __init__(
         self, file: File, group: str, topics: Iterable[str], count: int, instance: str, session_timeout: float
@@ -60,15 +60,15 @@ class Membership:
         self._generation = -1
 
     def due(self, now: float) -> bool:
-        """Is it time for `settle`: not a member yet, or a heartbeat is due?"""
+        """Return True if `settle` should be called: to join, or for a heartbeat."""
         return self._member is None or not 0 <= now - self._seen < self._timeout / 6
 
     def stale(self, db: sqlite3.Connection) -> bool:
-        """Has the group changed since the last `settle`? To be asked in the snapshot in which records are read."""
+        """Return True if the group has changed since `settle`. Ask in the snapshot in which records are read."""
         return self._generation != _generation(db, self.group)
 
     def settle(self, now: float) -> Standing:
-        """Join, or show a sign of life; remove members that are gone; take what is free and due.
+        """Join the group or send a heartbeat, remove expired members, and take free leases of this member's share.
 
         Raises Fenced when a newer member of the same instance is there, LogError when others read other topics.
         """
@@ -77,7 +77,7 @@ class Membership:
         return standing
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Let go of these numbers, for others to take."""
+        """Release the leases on these numbers, for others to take."""
         member = self._member
 
         def work(db: sqlite3.Connection) -> None:
@@ -87,15 +87,17 @@ class Membership:
         self._file.write(work)
 
     def claim(self, numbers: set[int]) -> Callable[[sqlite3.Connection, float], None]:
-        """A check for inside a writer's transaction, which may come later and in another thread: it raises Aborted
-        unless all of these numbers are still held by the member that this is now, and beats if that is due."""
-        member = self._member  # a reader that was expelled and has joined anew is another member
+        """Return a check to run inside a writer's transaction, later and in another thread.
+
+        It raises Aborted unless the present member still holds all these numbers, and sends a heartbeat if one is due.
+        """
+        member = self._member  # a reader that was expelled and has joined again is another member
 
         def confirm(db: sqlite3.Connection, now: float) -> None:
             held = {n for (n,) in db.execute("SELECT number FROM lease WHERE member = ?", (member,))}
             if not numbers <= held:
                 gone = sorted(numbers - held)
-                raise Aborted(f"group {self.group!r}: partitions {gone} belong to another reader by now; read on")
+                raise Aborted(f"group {self.group!r}: partitions {gone} belong to another reader; read on")
             if self.due(now):
                 db.execute("UPDATE member SET seen = ? WHERE id = ?", (now, member))
                 self._seen = now
@@ -103,7 +105,7 @@ class Membership:
         return confirm
 
     def leave(self) -> None:
-        """Give everything back at once."""
+        """Leave the group and release all leases."""
         if self._member is not None:
             self._file.write(lambda db: self._remove(db, "id = ?", self._member))
             self._member = None

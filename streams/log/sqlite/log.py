@@ -1,15 +1,15 @@
 """The embedded log: one SQLite file in WAL mode, shared by several processes, durable, with exactly-once commits.
 
-How it keeps the promises of `tailrace.streams.log.base`:
+Means by which it keeps the promises of `log.base`:
 
 - Records and positions of a commit are one transaction of the file, prepared before the file is locked. A commit
   survives the death of the process at any moment; with `synchronous="full"` also a power cut (with "normal" the newest
   commits may then be missing, whole ones, never torn).
-- `log.sqlite.groups`: who of a group reads what. A commit checks its leases and its writer's epoch in the same
+- `groups` divides partitions among readers. A commit checks its leases and its writer's epoch in the same
   transaction.
-- Readers look at SQLite's data version between short naps: a record is read by another process about a millisecond
-  after its commit, at next to no cost while idle.
-- `tailrace.streams.log.sqlite.retention`: retention and compaction, lazily.
+- Readers check SQLite's data version between short sleeps: another process reads a record about a millisecond after
+  its commit, at almost no cost while idle.
+- `retention` removes old and superseded records in small steps.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _SCAN = 256  # records in one batch of a scan; they may have a megabyte each
 
 
 class SqliteLog(Log):
-    """The embedded log in the file `path`, which is created when it is not there (its directory is not).
+    """The embedded log in the file `path`, which is created if necessary (its directory is not).
 
-    `session_timeout`: seconds after which a reader that shows no sign of life loses its partitions.
+    `session_timeout`: seconds without a heartbeat after which a reader loses its partitions.
     Raises Unreachable when the file cannot be opened, LogError when it is not a log.
     """
 
@@ -53,24 +53,24 @@ class SqliteLog(Log):
         self._topics = Topics(self._file)
 
     def create(self, topics: Sequence[Topic]) -> None:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         self._topics.create(topics)
 
     def partitions(self, topic: str) -> int:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         row = self._topics.find(topic)
         return len(row.partitions) if row else 0
 
     def topics(self) -> dict[str, int]:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         return self._topics.names()
 
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         return TopicPartition(topic, self._topics.get(topic).of_key(key))
 
     def begin_positions(self, topic: str) -> dict[TopicPartition, int]:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         row = self._topics.get(topic)
         query = "SELECT min(id) FROM record WHERE id >= ? AND id < ?"
 
@@ -86,17 +86,17 @@ class SqliteLog(Log):
         return self._file.read(oldest)
 
     def end_positions(self, topic: str) -> dict[TopicPartition, int]:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         row = self._topics.get(topic)
         return self._file.read(lambda db: end_positions(db, row))
 
     def committed(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Committed]:
-        """See `tailrace.streams.log.base.Log`. Raises TopicMissing."""
+        """See `log.base.Log`. Raises TopicMissing."""
         rows = [self._topics.get(topic) for topic in topics]
         return self._file.read(lambda db: committed_positions(db, group, rows))
 
     def scan(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[Record]]:
-        """See `tailrace.streams.log.base.Log`. Raises TopicMissing."""
+        """See `log.base.Log`. Raises TopicMissing."""
         row = self._topics.partition(*partition)
         while start < end:
             at = start
@@ -131,7 +131,7 @@ class SqliteLog(Log):
         )
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> SqliteWriter:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         if delivery is Delivery.EXACTLY_ONCE and not name:
             raise ValueError("an exactly-once writer needs a name, so that a newer one can take its place")
         file = self._open()
@@ -146,7 +146,7 @@ class SqliteLog(Log):
         return type(self)(self._file.path, session_timeout=self._session_timeout, synchronous=self._synchronous)
 
     def close(self) -> None:
-        """See `tailrace.streams.log.base.Log`."""
+        """See `log.base.Log`."""
         self._file.close()
 
     def _open(self) -> File:

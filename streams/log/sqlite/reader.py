@@ -1,4 +1,4 @@
-"""Reading from the embedded log: the reader, and the queries that it shares with the log itself."""
+"""Reader of the embedded log, and the queries that it shares with the log."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tailrace.streams.log.sqlite.file import OFFSET_BITS, OFFSET_MASK, File
 from tailrace.streams.log.sqlite.groups import Membership
 from tailrace.streams.log.sqlite.topics import TopicRow
 
-_SHORTEST_NAP, _LONGEST_NAP = 0.0005, 0.010  # seconds between two looks at an idle log
+_SHORTEST_SLEEP_S, _LONGEST_SLEEP_S = 0.0005, 0.010  # seconds between two checks of an idle log
 
 _headers = msgspec.msgpack.Decoder(Headers)
 
 
 class SqliteReader:
-    """One reader of the embedded log; made by `SqliteLog.reader`, which says what the arguments mean.
+    """Implements `log.base.Reader`. Made by `SqliteLog`.
 
-    With a `membership` its partitions come and go, without one it holds all of them. Sends a heartbeat in `read` and
-    when a writer commits for it, never in between: a step longer than the session time-out loses the partitions.
+    With a `membership` its partitions come and go, without one it holds all of them. Heartbeats are sent by `read` and
+    by commits for this reader, so a step longer than the session time-out loses the partitions.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SqliteReader:
         self._membership = membership
         self._listener = subscription.listener
         self._positions: dict[TopicPartition, int] = {}
-        self._told = membership is not None
+        self._announced = membership is not None
         self._turn = 0
         self._last_record = time.monotonic()
         if membership is None:
@@ -50,32 +50,32 @@ class SqliteReader:
         """See `log.base.Reader`. Raises Fenced when a newer reader of the same instance has joined the group."""
         deadline = time.monotonic() + timeout
         while True:
-            version = self._file.version()  # before looking, so that nothing slips in between
-            batch = self._look(max_records)
+            version = self._file.version()  # before reading, so that no commit is missed
+            batch = self._read_once(max_records)
             now = time.monotonic()
             if batch.records:
                 self._last_record = now
             if batch.records or now >= deadline:
                 return batch
-            self._nap(version, deadline)
+            self._sleep(version, deadline)
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        """See `tailrace.streams.log.base.Reader`."""
+        """See `log.base.Reader`."""
         return frozenset(self._positions)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """See `tailrace.streams.log.base.Reader`."""
+        """See `log.base.Reader`."""
         self._positions.update({at: offset for at, offset in positions.items() if at in self._positions})
 
     def rewind(self) -> dict[TopicPartition, Committed | None]:
-        """See `tailrace.streams.log.base.Reader`."""
+        """See `log.base.Reader`."""
         committed = self._committed(self._positions)
         self._positions = _offsets(committed)
         return committed
 
     def close(self) -> None:
-        """See `tailrace.streams.log.base.Reader`."""
+        """See `log.base.Reader`."""
         self._positions = {}
         try:
             if self._membership:
@@ -84,17 +84,19 @@ class SqliteReader:
             self._file.close()
 
     def claim(self, positions: Positions) -> Callable[[sqlite3.Connection], None]:
-        """A check for inside a writer's transaction: it raises Aborted unless this reader has held all of these
-        partitions from now until then."""
+        """Return a check to run inside a writer's transaction.
+
+        It raises Aborted unless this reader has held all these partitions from now until then.
+        """
         if self._membership is None:
             return lambda db: None
         confirm = self._membership.claim({partition.partition for partition in positions})
         return lambda db: confirm(db, time.time())
 
-    def _look(self, max_records: int) -> Batch:
-        if not self._told:
-            self._told = True
-            self._tell_assigned(self._committed(self._positions))
+    def _read_once(self, max_records: int) -> Batch:
+        if not self._announced:
+            self._announced = True
+            self._announce(self._committed(self._positions))
         if self._membership and self._membership.due(time.time()):
             self._settle(self._membership)
         while (batch := self._file.read(lambda db: self._take(db, max_records))) is None:
@@ -103,7 +105,7 @@ class SqliteReader:
         return batch
 
     def _settle(self, membership: Membership) -> None:
-        """Learn what is ours by now, and tell the listener."""
+        """Bring the leases up to date and call the listener."""
         try:
             standing = membership.settle(time.time())
         except Fenced:
@@ -115,7 +117,7 @@ class SqliteReader:
         if gained:
             committed = self._committed(gained)
             self._positions |= _offsets(committed)
-            self._tell_assigned(committed)
+            self._announce(committed)
         if standing.surplus:
             leaving = self._partitions(standing.surplus)
             if self._listener:
@@ -133,7 +135,7 @@ class SqliteReader:
         for partition in partitions:
             self._positions.pop(partition, None)
 
-    def _tell_assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
+    def _announce(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         if self._listener:
             self._listener.assigned(committed)
 
@@ -151,7 +153,7 @@ class SqliteReader:
         return {partition: stored.get(partition) for partition in partitions}
 
     def _take(self, db: sqlite3.Connection, max_records: int) -> Batch | None:
-        """An even share of the room for each partition that has more, in one snapshot. None: the group has changed."""
+        """Read an even share of each partition that has more, in one snapshot. None: the group has changed."""
         if self._membership and self._membership.stale(db):
             return None
         ends = {at: end for topic in self._topics.values() for at, end in end_positions(db, topic).items()}
@@ -165,20 +167,21 @@ class SqliteReader:
             if len(records) + share > max_records:
                 break
             row = self._topics[at.topic].partitions[at.partition]
-            found = select_records(db, at, row, self._positions[at], ends[at], share)
-            positions[at] = found[-1].offset + 1 if len(found) == share else ends[at]
-            records += found
+            part = select_records(db, at, row, self._positions[at], ends[at], share)
+            positions[at] = part[-1].offset + 1 if len(part) == share else ends[at]
+            records += part
         self._positions |= positions
         return Batch(records, {at: position for at, position in self._positions.items() if position >= ends[at]})
 
-    def _nap(self, version: int, deadline: float) -> None:
-        """Sleep until something was committed, a heartbeat is due, or the deadline has come.
+    def _sleep(self, version: int, deadline: float) -> None:
+        """Sleep until a commit, the next heartbeat or the deadline.
 
-        A look costs a few microseconds. Each nap lasts a tenth of the time already waited, and adds no more than that.
+        A check costs a few microseconds. Each sleep lasts a tenth of the time already waited, so it adds at most a
+        tenth to the latency.
         """
         while (now := time.monotonic()) < deadline:
-            nap = min(max((now - self._last_record) / 10, _SHORTEST_NAP), _LONGEST_NAP)
-            time.sleep(min(nap, deadline - now))
+            pause = min(max((now - self._last_record) / 10, _SHORTEST_SLEEP_S), _LONGEST_SLEEP_S)
+            time.sleep(min(pause, deadline - now))
             due = self._membership is not None and self._membership.due(time.time())
             if due or self._file.version() != version:
                 return
@@ -187,7 +190,7 @@ class SqliteReader:
 def select_records(
     db: sqlite3.Connection, at: TopicPartition, row: int, start: int, end: int, limit: int
 ) -> list[Record]:
-    """The records of one partition (row id `row`) with start <= offset < end, at most `limit`."""
+    """Return the records of one partition (row id `row`) with start <= offset < end, at most `limit`."""
     topic, number = at
     base = row << OFFSET_BITS
     query = "SELECT id, timestamp, key, value, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
@@ -198,7 +201,7 @@ def select_records(
 
 
 def end_positions(db: sqlite3.Connection, topic: TopicRow) -> dict[TopicPartition, int]:
-    """The position behind the newest record of each partition."""
+    """Return the position behind the newest record of each partition."""
     rows = db.execute("SELECT number, next FROM partition WHERE topic = ?", (topic.id,)).fetchall()
     return {TopicPartition(topic.name, number): end for number, end in rows}
 
@@ -206,7 +209,7 @@ def end_positions(db: sqlite3.Connection, topic: TopicRow) -> dict[TopicPartitio
 def committed_positions(
     db: sqlite3.Connection, group: str, topics: Iterable[TopicRow]
 ) -> dict[TopicPartition, Committed]:
-    """What a group has committed on these topics."""
+    """Return a group's committed positions on these topics."""
     query = (
         "SELECT number, position, metadata FROM committed JOIN partition ON partition = partition.id"
         " WHERE consumers = ? AND topic = ?"

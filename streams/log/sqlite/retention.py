@@ -1,4 +1,4 @@
-"""Retention and compaction of the embedded log: lazily, in small steps, by whoever writes.
+"""Retention and compaction of the embedded log, in small steps, by its writers.
 
 Retention removes whole blocks from the head of a partition once their newest record is too old. Compaction removes
 records that a newer one of the same key has superseded, and tombstones after an hour; offsets keep their gaps.
@@ -17,48 +17,47 @@ from tailrace.streams.log.sqlite.topics import TopicRow
 
 Row: TypeAlias = tuple[int, bytes | None, bytes | None, bytes | None]  # timestamp, key, value, headers
 
-_EVERY = 1.0  # seconds between two looks at a partition that grows slowly; a fast one is looked at with each new block
-_BLOCKS = 2  # removed at one look: twice what a new block brings, so that retention keeps up with any rate of writing
-_SLACK = 64  # records that may come before a compaction is worth its while, beside as many as were kept the last time
-_HEAVY = 64 << 20  # bytes of values that may come before one, beside as many as were kept the last time
+_EVERY = 1.0  # seconds between two checks of a partition that grows slowly; a fast one is checked with each new block
+_BLOCKS = 2  # removed at one check: twice what a new block adds, so that retention keeps up with any rate of writing
+_SLACK = 64  # records appended before a compaction, in addition to as many as the last one kept
+_HEAVY = 64 << 20  # bytes of values appended before a compaction, in addition to as many as the last one kept
 _SLICE = 64  # records removed in one transaction; they may have a megabyte each
 _TOMBSTONES_MS = 3_600_000  # longer than any live reader is behind
 
 
 class _Mark(msgspec.Struct):
-    """Where a partition was looked at, and when; the bytes of values that came since a compaction, and that it kept."""
+    """Last check of a partition (time, block), and bytes of values appended since and kept by the last compaction."""
 
-    looked: float = 0.0
+    checked: float = 0.0
     block: int = -1
-    came: int = 0
+    appended: int = 0
     kept: int = 0
 
 
 class Cleaner:
-    """One writer's share of the cleaning."""
+    """Retention and compaction done by one writer."""
 
     def __init__(self, file: File) -> None:
         self._file = file
         self._marks: dict[int, _Mark] = {}  # by partition row
 
     def step(self, topic: TopicRow, partition: int, rows: Sequence[Row], end: int, now: float) -> None:
-        """After `rows` were appended to a partition (its row id): do a bounded piece of what is due at `now` (unix
-        seconds)."""
+        """Do a bounded piece of cleaning after `rows` were appended to a partition (row id); `now` in unix seconds."""
         if topic.retention_ms is None and not topic.compacted:
             return
         mark = self._marks.setdefault(partition, _Mark())
         if topic.compacted:
-            mark.came += sum(len(value) for _, _, value, _ in rows if value is not None)
-        if end >> BLOCK_BITS == mark.block and abs(now - mark.looked) < _EVERY:
+            mark.appended += sum(len(value) for _, _, value, _ in rows if value is not None)
+        if end >> BLOCK_BITS == mark.block and abs(now - mark.checked) < _EVERY:
             return
-        mark.looked, mark.block = now, end >> BLOCK_BITS
+        mark.checked, mark.block = now, end >> BLOCK_BITS
         now_ms = round(now * 1000)
         if topic.retention_ms is not None:
             expire(self._file, partition, now_ms - topic.retention_ms)
             return
-        kept = compact(self._file, partition, now_ms, heavy=mark.came > mark.kept + _HEAVY)
+        kept = compact(self._file, partition, now_ms, heavy=mark.appended > mark.kept + _HEAVY)
         if kept is not None:
-            mark.came, mark.kept = 0, kept
+            mark.appended, mark.kept = 0, kept
 
 
 def expire(file: File, partition: int, horizon_ms: int) -> None:
@@ -82,10 +81,10 @@ def expire(file: File, partition: int, horizon_ms: int) -> None:
 
 
 def compact(file: File, partition: int, now_ms: int, *, heavy: bool = False) -> int | None:
-    """Remove what is superseded, once as much was appended as the last pass kept: a constant cost per record. `heavy`:
-    so many bytes were. Returns how many bytes of values were kept; None when nothing was due.
+    """Remove superseded records, once as many were appended as the last pass kept: a constant cost per record.
 
-    Bytes count beside records, for many small tombstones would let many large values lie.
+    `heavy`: enough bytes were appended. Bytes count in addition to records, because many small tombstones would leave
+    many large values in place. Returns the bytes of values kept; None when it was not time for a pass.
     """
     span = partition << OFFSET_BITS, (partition + 1) << OFFSET_BITS
     query = "SELECT next, cleaned, kept FROM partition WHERE id = ?"
@@ -94,20 +93,20 @@ def compact(file: File, partition: int, now_ms: int, *, heavy: bool = False) -> 
         return None
     records = file.read(lambda db: _keys(db, span, end, cleaned, now_ms - _TOMBSTONES_MS))
     newest = {key: id for id, key, _, _ in records}
-    # Ascending, so that a tombstone goes after everything that it deletes.
-    doomed = [id for id, key, expired, _ in records if key is not None and (newest[key] != id or expired)]
-    for at in range(0, len(doomed), _SLICE):
-        _delete(file, doomed[at : at + _SLICE])
-    marks = (end, len(records) - len(doomed), partition)
+    # Ascending, so that a tombstone is removed after everything that it deletes.
+    superseded = [id for id, key, expired, _ in records if key is not None and (newest[key] != id or expired)]
+    for at in range(0, len(superseded), _SLICE):
+        _delete(file, superseded[at : at + _SLICE])
+    marks = (end, len(records) - len(superseded), partition)
     file.write(lambda db: db.execute("UPDATE partition SET cleaned = ?, kept = ? WHERE id = ?", marks))
-    gone = set(doomed)
-    return sum(size for id, _, _, size in records if id not in gone)
+    removed = set(superseded)
+    return sum(size for id, _, _, size in records if id not in removed)
 
 
 def _keys(
     db: sqlite3.Connection, span: tuple[int, int], end: int, cleaned: int, horizon_ms: int
 ) -> list[tuple[int, bytes | None, bool, int]]:
-    # A tombstone outlives the first pass that meets it, whatever its timestamp: live readers must get to see it.
+    # A tombstone outlives the first pass that meets it, whatever its timestamp, so that live readers see it.
     query = (
         "SELECT id, key, value IS NULL AND timestamp < ? AND id < ?, coalesce(length(value), 0) FROM record"
         " WHERE id >= ? AND id < ? ORDER BY id"

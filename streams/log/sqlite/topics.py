@@ -1,4 +1,4 @@
-"""The topics of the embedded log: what was created, and under which row ids."""
+"""Topics of the embedded log, and the row ids of their partitions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tailrace.streams.log.sqlite.file import File
 
 
 class TopicRow(NamedTuple):
-    """One topic as the file knows it; `partitions` holds the row id of each partition, in order."""
+    """Row of a topic; `partitions` holds the row id of each partition, in order."""
 
     name: str
     id: int
@@ -22,19 +22,19 @@ class TopicRow(NamedTuple):
     partitions: tuple[int, ...]
 
     def of_key(self, key: bytes) -> int:
-        """The number of the partition for records with this key."""
+        """Return the number of the partition for records with this key."""
         return crc32(key) % len(self.partitions)
 
 
 class Topics:
-    """The topics of one file. Topics are never changed or removed, so what was found once stays right."""
+    """Topics of one file. Topics are never changed or removed, so rows are cached."""
 
     def __init__(self, file: File) -> None:
         self._file = file
         self._known: dict[str, TopicRow] = {}
 
     def create(self, topics: Sequence[Topic]) -> None:
-        """Create those that do not exist."""
+        """Create the topics that do not exist. Raises ValueError for an impossible topic."""
         for topic in topics:
             if topic.compacted and topic.retention_s is not None:
                 raise ValueError(f"topic {topic.name!r}: `compacted` and `retention_s` exclude each other")
@@ -45,12 +45,12 @@ class Topics:
             self._file.write(lambda db: _insert(db, missing))
 
     def names(self) -> dict[str, int]:
-        """Every topic with its number of partitions."""
+        """Return every topic with its number of partitions."""
         query = "SELECT name, count(*) FROM topic JOIN partition ON topic.id = topic GROUP BY name ORDER BY name"
         return dict(self._file.read(lambda db: db.execute(query).fetchall()))
 
     def find(self, name: str) -> TopicRow | None:
-        """The topic of this name, None when there is none."""
+        """Return the topic of this name; None when it does not exist."""
         if name not in self._known:
             row = self._file.read(lambda db: _select(db, name))
             if row is None:
@@ -59,17 +59,17 @@ class Topics:
         return self._known[name]
 
     def get(self, name: str) -> TopicRow:
-        """The topic of this name. Raises TopicMissing."""
+        """Return the topic of this name. Raises TopicMissing."""
         topic = self.find(name)
         if topic is None:
             raise TopicMissing(f"there is no topic {name!r} in {self._file.path}: create it, or check the name")
         return topic
 
     def partition(self, name: str, number: int) -> int:
-        """The row id of a partition. Raises TopicMissing."""
+        """Return the row id of a partition. Raises TopicMissing."""
         topic = self.get(name)
         if not 0 <= number < len(topic.partitions):
-            raise TopicMissing(f"topic {name!r} has {len(topic.partitions)} partitions, and no number {number}")
+            raise TopicMissing(f"topic {name!r} has {len(topic.partitions)} partitions, not a partition {number}")
         return topic.partitions[number]
 
 

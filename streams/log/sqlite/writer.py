@@ -1,4 +1,4 @@
-"""Writing to the embedded log: records and positions, in one transaction of the file."""
+"""Writer of the embedded log: records and positions, in one transaction of the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows: TypeAlias = dict[tuple[TopicRow, int], list[Row]]
 
 _headers = msgspec.msgpack.Encoder()
 
-# One statement for many rows takes a third less time than one for each, and asks for Python's lock once, not each time.
+# One statement for many rows takes a third less time than one for each, and takes Python's lock once.
 _AT_ONCE = (2048, 32, 1)
 
 
@@ -36,19 +36,19 @@ _INSERTS = {rows: _insert(rows) for rows in _AT_ONCE}
 
 
 class _Positions(NamedTuple):
-    """What a commit stores, and the proof that its reader still holds them, to be made in the same transaction."""
+    """Positions that a commit stores, and the check, in the same transaction, that its reader still holds them."""
 
     confirm: Callable[[sqlite3.Connection], None]
     rows: list[tuple[str, int, int, str]]
 
 
 class SqliteWriter:
-    """One writer of the embedded log; made by `SqliteLog.writer`.
+    """Implements `log.base.Writer`. Made by `SqliteLog.writer`.
 
-    EXACTLY_ONCE keeps what is written in memory until `commit`, and puts it into the file together with the positions.
-    AT_LEAST_ONCE puts each `write` into the file at once. A commit travels in a thread of its own, where SQLite works
-    without Python's lock. After a `write` or a commit that failed, the next `commit` raises Aborted, unless `abort` was
-    called in between: positions never get ahead of records that are not there.
+    EXACTLY_ONCE keeps records in memory until `commit`, which stores them together with the positions. AT_LEAST_ONCE
+    stores each `write` at once. A commit runs in its own thread, where SQLite works without Python's lock. After a
+    `write` or commit that failed, the next `commit` raises Aborted, unless `abort` was called in between: positions
+    never get ahead of records.
     """
 
     def __init__(self, file: File, name: str, delivery: Delivery) -> None:
@@ -64,7 +64,7 @@ class SqliteWriter:
         self._background = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{name}")
 
     def write(self, records: Sequence[Out]) -> None:
-        """See `tailrace.streams.log.base.Writer`. Raises TopicMissing too."""
+        """See `log.base.Writer`. Raises TopicMissing too."""
         try:
             rows = self._prepare(records)
             if self._epoch is None:
@@ -76,48 +76,48 @@ class SqliteWriter:
             self._hold(rows)
 
     def commit(self, positions: Positions | None = None, reader: Reader | None = None) -> None:
-        """See `tailrace.streams.log.base.Writer`."""
+        """See `log.base.Writer`."""
         self._settle()
         rows, broken = self._rows, self._broken
         self._rows, self._broken = {}, False
         if broken:
-            raise Aborted("a part of this transaction could not be written, so none of it was; begin again")
+            raise Aborted("a part of this transaction could not be written, so none of it was; start again")
         marks = self._positions(positions, reader) if positions else None
         if rows or marks:
             self._pending = self._background.submit(self._store, rows, marks)
 
     @property
     def committing(self) -> bool:
-        """See `tailrace.streams.log.base.Writer`."""
+        """See `log.base.Writer`."""
         return self._pending is not None and not self._pending.done()
 
     def flush(self) -> None:
-        """See `tailrace.streams.log.base.Writer`."""
+        """See `log.base.Writer`."""
         self._settle()
 
     def abort(self) -> None:
-        """See `tailrace.streams.log.base.Writer`."""
+        """See `log.base.Writer`."""
         try:
             self._settle()
         except Aborted:
-            pass  # no news to a caller who aborts
+            pass  # already dropped
         finally:
             self._rows, self._broken = {}, False
 
     def close(self) -> None:
-        """See `tailrace.streams.log.base.Writer`. A commit under way is brought to its end."""
+        """See `log.base.Writer`. A commit under way is completed."""
         self._background.shutdown()
         self._file.close()
 
     def _hold(self, rows: Rows) -> None:
-        """Keep rows until the commit; when there are very many, the commit under way must end first."""
+        """Keep rows until the commit; beyond WAITING_RECORDS, wait for the commit under way first."""
         for partition, more in rows.items():
             self._rows.setdefault(partition, []).extend(more)
         if self.committing and sum(map(len, self._rows.values())) > WAITING_RECORDS:
             self._settle()
 
     def _settle(self) -> None:
-        """Wait for the commit under way. Raises what it raised."""
+        """Wait for the commit under way. Raises its error."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -128,7 +128,7 @@ class SqliteWriter:
             raise
 
     def _prepare(self, records: Sequence[Out]) -> Rows:
-        """Rows by partition: all that can be done before the file is locked. 0.7 us a record."""
+        """Make rows by partition, before the file is locked; 0.7 us a record."""
         now = round(time.time() * 1000)
         topics = {name: self._topics.get(name) for name in {record.topic for record in records}}
         rows: Rows = {}
@@ -169,7 +169,7 @@ class SqliteWriter:
             self._cleaner.step(topic, partition, more, ends[partition], time.time())
 
     def _transaction(self, db: sqlite3.Connection, rows: Rows, marks: _Positions | None) -> Mapping[int, int]:
-        """All or nothing: (1) are we still the ones, (2) records, (3) positions. Returns each partition's new end."""
+        """Check epoch and leases, store records, store positions: all or nothing. Returns each partition's new end."""
         if self._epoch is not None:
             self._check_epoch(db)
         if marks:
@@ -195,7 +195,7 @@ def _open(db: sqlite3.Connection, name: str) -> int:
 
 
 def _append(db: sqlite3.Connection, partition: int, rows: list[Row]) -> int:
-    """Give the rows the next offsets of a partition; returns its new end."""
+    """Append rows at the next offsets of a partition; returns its new end."""
     query = "UPDATE partition SET next = next + ? WHERE id = ? RETURNING next"
     end: int = db.execute(query, (len(rows), partition)).fetchone()[0]
     first = (partition << OFFSET_BITS) + end - len(rows)
@@ -205,7 +205,7 @@ def _append(db: sqlite3.Connection, partition: int, rows: list[Row]) -> int:
         while len(rows) - done >= size:
             db.execute(insert, [first + done, *chain.from_iterable(rows[done : done + size])])
             done += size
-    newest = max(row[0] for row in rows)  # an upper bound is all that a block needs
+    newest = max(row[0] for row in rows)  # a block needs an upper bound only
     blocks = [(block, newest) for block in range(first >> BLOCK_BITS, (last >> BLOCK_BITS) + 1)]
     query = "INSERT INTO block VALUES (?, ?) ON CONFLICT DO UPDATE SET newest = max(newest, excluded.newest)"
     db.executemany(query, blocks)

@@ -18,7 +18,7 @@ from tailrace.explain.story import Place, teaching
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.retrain.control.publisher import Publisher
-from tailrace.streams.join.state import Bookmark
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.log.base import Committed, Log, TopicPartition
 from tailrace.streams.log.codec import Malformed
 from tailrace.streams.log.dead_letters import dead_letter

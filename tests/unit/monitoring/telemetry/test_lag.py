@@ -15,7 +15,8 @@ from tailrace.monitoring.telemetry.lag import LagCollector
 from tailrace.streams.log.base import Batch, Delivery, Log, Topic, TopicPartition
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

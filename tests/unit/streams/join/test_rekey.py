@@ -1,4 +1,4 @@
-"""Labels keyed anew, on the real embedded log: joining while the copy is still under way loses nothing."""
+"""Re-keyed labels on the real embedded log: a join during the copy loses no label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tailrace.streams.log.base import Committed, Log, Sharing, Topic, TopicParti
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Label, Out, Prediction, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 COUNT = 3_000
 TOPICS = ("predictions", "labels", "labels-by-id", "examples")
@@ -26,7 +27,7 @@ TOPICS = ("predictions", "labels", "labels-by-id", "examples")
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[SqliteLog]:
-    """An embedded log with the topics of a join whose labels are keyed anew."""
+    """An embedded log with the topics of a join with re-keyed labels."""
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic(name, 1) for name in (*TOPICS, "labels.dlq")])
     yield log
@@ -40,7 +41,7 @@ def put(log: Log, *records: Out) -> None:
 
 
 def test_a_joiner_that_is_faster_than_the_copy_waits_for_it(log: SqliteLog) -> None:
-    """After a pause longer than the wait both catch up together: every label that was in time gives an example."""
+    """After a pause longer than the wait, every label in time gives an example."""
     times = [10.0 * number for number in range(COUNT)]
     raw = msgspec.Raw(b"{}")
     predictions = (Prediction(f"e{n}", at, 1, [0.5], raw, Source(0, n)) for n, at in enumerate(times))
@@ -68,7 +69,7 @@ def test_a_joiner_that_is_faster_than_the_copy_waits_for_it(log: SqliteLog) -> N
 
 
 def test_drained_means_nothing_is_left(log: SqliteLog) -> None:
-    """Asked more than a second apart, it says whether the group has committed all; sooner it says no."""
+    """A check tells if the group has committed all records; within a second of the last one it returns False."""
     now = [0.0]
     look = drained(log, "copy", "labels", clock=lambda: now[0])
     assert look()

@@ -1,4 +1,4 @@
-"""The join's rarer turns: labels before their event, a declaration that waits longer or less than it did."""
+"""Rare cases of the join: labels before their event, and a changed wait."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
-from tailrace.streams.join.state import Bookmark, Counts, Emitted, Head, PartitionJoin
+from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.records import Record
 
 Event = tuple[int, str, float]  # offset, id, time
@@ -25,13 +26,13 @@ def give(join: PartitionJoin, offset: int, id: str, time: float) -> list[Emitted
 
 
 def close(join: PartitionJoin) -> list[str]:
-    """All labels have been read: the ids of the examples of windows that are over by now."""
+    """Report the end of the labels and return the ids of the examples of closed windows."""
     join.labels_end()
     return [id for id, _ in join.advance()]
 
 
 def test_an_expiring_early_label_leaves_younger_ones_alone() -> None:
-    """Of two early labels the older is given up in its time; the younger still finds its prediction."""
+    """The older of two early labels expires first; the newer one still finds its prediction."""
     counts = Counts()
     join = PartitionJoin(JoinPolicy(100.0), counts)
     give(join, 0, "x", 0.0)
@@ -44,7 +45,7 @@ def test_an_expiring_early_label_leaves_younger_ones_alone() -> None:
 
 @pytest.mark.parametrize("wait", [50.0, 200.0])
 def test_a_changed_wait_reopens_nothing_and_drops_nothing(wait: float) -> None:
-    """Windows opened under another wait keep it, closed ones stay closed: also when it restarts twice."""
+    """After a change of the wait, open windows keep theirs and closed ones stay closed, also after two restarts."""
     history: list[Event] = [(0, "open", 500.0), (1, "closed", 350.0), (2, "open too", 460.0)]
     first = PartitionJoin(JoinPolicy(100.0, implicit=0), Counts())
     first.predictions(*heads(*history))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace.declaration.label import JoinPolicy, Winner
+from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given, winner
-from tailrace.streams.join.state import GRID, Bookmark, Counts, Head, PartitionJoin
+from tailrace.streams.join.state import GRID, Counts, Head, PartitionJoin
 from tailrace.streams.log.records import Record
 
 WAIT = 100.0
@@ -23,7 +24,7 @@ def record(offset: int, id: str, time: float) -> Record:
 
 @dataclass
 class World:
-    """Two logs that grew together: `timeline` tells in which order records were appended."""
+    """Two logs that grew together; `timeline` holds the order in which records were appended."""
 
     predictions: list[tuple[str, float]] = field(default_factory=list)
     labels: list[tuple[str, float, int]] = field(default_factory=list)
@@ -32,7 +33,7 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """Events in loose order, each predicted after a lag; labels 0-3 an event, from early to too late; orphans."""
+    """Events in loose order, predicted after a lag; 0 to 3 labels an event, from early to late; orphaned labels."""
     appended: list[tuple[float, str, tuple[Any, ...]]] = []
     time = 0.0
     for number in range(draw(st.integers(2, 25))):
@@ -57,7 +58,7 @@ def deadline(time: float) -> int:
 
 
 def oracle(world: World, policy: JoinPolicy) -> dict[str, tuple[object, bool]]:
-    """What each event's example must say, from both logs at once: id -> (label, implicit)."""
+    """Expected example of each event, from both complete logs: id -> (label, implicit)."""
     end = int(max(time for _, time in world.predictions) // (WAIT / GRID))
     examples: dict[str, tuple[object, bool]] = {}
     for id, time in world.predictions:
@@ -73,7 +74,7 @@ def oracle(world: World, policy: JoinPolicy) -> dict[str, tuple[object, bool]]:
 
 
 class Reader:
-    """Reads both logs in pieces, commits and crashes; `committed` is what survives."""
+    """Reads both logs in pieces, commits and crashes; `committed` survives."""
 
     def __init__(self, world: World, policy: JoinPolicy) -> None:
         self.world, self.policy = world, policy
@@ -137,7 +138,7 @@ policies = st.builds(
 def test_every_example_comes_out_once_whatever_the_interleaving_and_the_crashes(
     world: World, plan: list[tuple[Any, ...]], policy: JoinPolicy
 ) -> None:
-    """The committed output equals the oracle's, for each policy, however reads interleave and whenever it is killed."""
+    """The committed output equals the oracle's for each policy, any interleaving of reads and any crash."""
     reader = Reader(world, policy)
     for name, *arguments in plan:
         if name == "crash":
@@ -155,7 +156,7 @@ def test_every_example_comes_out_once_whatever_the_interleaving_and_the_crashes(
 @settings(max_examples=100)
 @given(worlds(), policies)
 def test_what_is_held_is_bounded_by_the_window(world: World, policy: JoinPolicy) -> None:
-    """After everything was read, only predictions and labels within a wait of the watermark are in memory."""
+    """After all records were read, memory holds only predictions and labels within a wait of the watermark."""
     reader = Reader(world, policy)
     reader.append(len(world.timeline))
     reader.read(len(world.timeline), len(world.timeline))

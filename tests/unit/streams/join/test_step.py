@@ -1,4 +1,4 @@
-"""The join as a step, on the real embedded log: what comes in, what goes out, and what a restart finds again."""
+"""The join as a step on the real embedded log: input, output and restarts."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def examples(log: SqliteLog) -> list[Example]:
 
 
 def known(value: LabelValue) -> float:
-    """What a binary task accepts."""
+    """Convert a label as a binary task does."""
     if str(value).lower() not in ("0", "1", "true", "false"):
         raise ValueError(f"label {value!r} is neither true nor false")
     return float(str(value).lower() in ("1", "true"))
 
 
 class Joining:
-    """A join on the log, turn by turn."""
+    """A join on the log, one turn at a time."""
 
     def __init__(self, log: SqliteLog, policy: JoinPolicy | None = None, **options: object) -> None:
         topics = {"predictions": "predictions", "labels": "labels", "examples": "examples"}
@@ -108,7 +108,7 @@ class Joining:
         self.writer.flush()
 
     def run(self, size: int = 1_000) -> None:
-        """Read all there is, with a commit after each batch."""
+        """Read all records, with a commit after each batch."""
         while self.take(size).records:
             self.commit()
         self.commit()
@@ -119,7 +119,7 @@ class Joining:
 
 
 def join(log: SqliteLog, policy: JoinPolicy | None = None, size: int = 1_000, **options: object) -> list[Example]:
-    """Run a join from where the last one stopped; all examples so far."""
+    """Continue a join from the committed positions; return all examples so far."""
     joining = Joining(log, policy, **options)
     joining.run(size)
     joining.close()
@@ -127,7 +127,7 @@ def join(log: SqliteLog, policy: JoinPolicy | None = None, size: int = 1_000, **
 
 
 def test_an_example_is_its_prediction_with_the_label(log: SqliteLog) -> None:
-    """Decoded it equals records.Example field by field; the features are the prediction's, byte for byte."""
+    """An example decodes to records.Example; its features are the prediction's bytes."""
     predict(log, ("a1", 10.5))
     label(log, ("a1", True, 20.0))
     (found,) = join(log)
@@ -137,7 +137,7 @@ def test_an_example_is_its_prediction_with_the_label(log: SqliteLog) -> None:
 
 
 def test_examples_lie_where_their_predictions_do(log: SqliteLog) -> None:
-    """Same key, same partition number; their timestamp is when they were written, so that retention spares them."""
+    """Examples keep key and partition number; their timestamp is the time of writing, so retention spares them."""
     predict(log, ("a1", 1.0), ("a2", 2.0))
     label(log, ("a2", 1, 30.0), ("a1", 0, 31.5))
     before = time.time()
@@ -148,7 +148,7 @@ def test_examples_lie_where_their_predictions_do(log: SqliteLog) -> None:
 
 
 def test_a_label_from_the_future_closes_no_window(log: SqliteLog) -> None:
-    """A label that became known more than a day after it was written is a dead letter; catching up loses nothing."""
+    """A label with a time more than a day after its timestamp is a dead letter; catching up loses no label."""
     label(log, ("a2", 1, 4_102_358_400.0))
     predict(log, *((f"a{2 * n}", 10.0 * n) for n in range(1, 100)))
     label(log, *((f"a{2 * n}", 1, 10.0 * n + 60.0) for n in range(1, 100)))
@@ -159,7 +159,7 @@ def test_a_label_from_the_future_closes_no_window(log: SqliteLog) -> None:
 
 @pytest.mark.parametrize("value", [True, False, 0, 3, -2.5, "late", 'quo"te\n', 2**70, "é"])
 def test_a_label_of_any_type_comes_out_as_it_came_in(log: SqliteLog, value: LabelValue) -> None:
-    """Booleans stay booleans, numbers numbers, text text."""
+    """Labels keep their JSON type: boolean, number or text."""
     predict(log, ("a1", 1.0))
     label(log, ("a1", value, 2.0))
     (found,) = join(log, target=lambda label: 0.0)
@@ -171,7 +171,7 @@ def test_a_label_of_any_type_comes_out_as_it_came_in(log: SqliteLog, value: Labe
     [(9.0, None), (9.0, "null"), (50.0, "50"), (50.0, '"1970-01-01T00:00:50"'), (50.0, '"1970-01-01T01:00:50+01:00"')],
 )
 def test_a_label_may_say_when_it_was_known(log: SqliteLog, time: float, written: str | None) -> None:
-    """In any form that an event time may have; without one the record's timestamp counts."""
+    """A label's time has any form of an event time; without one the record's timestamp counts."""
     predict(log, ("a1", 1.0))
     put(log, "labels", ("a1", b'{"id":"a1","label":1%b}' % (f',"time":{written}' if written else "").encode()))
     (found,) = join(log)
@@ -179,7 +179,7 @@ def test_a_label_may_say_when_it_was_known(log: SqliteLog, time: float, written:
 
 
 def test_label_fields_may_have_other_names(log: SqliteLog) -> None:
-    """The declaration names them, and the plain names then mean nothing."""
+    """Renamed label fields replace the default names."""
     predict(log, ("a1", 1.0), ("a3", 1.0))
     fields = {"id": "flight", "label": "late", "time": "landed"}
     put(log, "labels", ("a1", b'{"flight":"a1","late":true,"landed":5,"id":"a3"}'), ("a3", b'{"id":"a3","label":1}'))
@@ -189,13 +189,13 @@ def test_label_fields_may_have_other_names(log: SqliteLog) -> None:
 
 
 def test_a_field_that_labels_do_not_have_cannot_be_renamed(log: SqliteLog) -> None:
-    """A typo in the declaration is an error at once."""
+    """An unknown label field in the declaration raises an error at once."""
     with pytest.raises(DeclarationError, match="not \\['labl'\\]"):
         Joining(log, fields={"labl": "late"})
 
 
 def test_labels_that_cannot_be_used_become_dead_letters(log: SqliteLog) -> None:
-    """Unknown to the task, not JSON, too large, beyond every clock: each costs itself alone, and says why."""
+    """Each kind of bad label becomes a dead letter with its reason; other labels are not affected."""
     predict(log, ("a1", 1.0))
     bad = {
         "unknown_label": b'{"id":"a1","label":"maybe"}',
@@ -215,14 +215,14 @@ def test_labels_that_cannot_be_used_become_dead_letters(log: SqliteLog) -> None:
 
 
 def test_a_number_too_large_for_the_task_is_a_dead_letter(log: SqliteLog) -> None:
-    """An integer of 400 digits is valid JSON, and no float."""
+    """A label of 400 digits, which is too large for a float, becomes a dead letter."""
     put(log, "labels", ("a1", b'{"id":"a1","label":%b}' % (b"1" * 400)))
     join(log, target=lambda value: float(value))
     assert [header(letter, REASON) for letter in read_all(log, "labels.dlq")] == ["unknown_label"]
 
 
 def test_a_prediction_that_cannot_be_used_is_a_dead_letter(log: SqliteLog) -> None:
-    """The join does not trust its other side either."""
+    """A prediction that cannot be decoded becomes a dead letter."""
     put(log, "predictions", ("a1", b"?"))
     join(log)
     assert [header(letter, SOURCE) for letter in read_all(log, "predictions.dlq")] == ["predictions/1/0"]
@@ -241,7 +241,7 @@ HISTORY: Sequence[tuple[str, str, float, LabelValue]] = (
 def test_restarted_after_every_record_it_gives_the_same_examples(
     tmp_path: Path, wins: Winner, implicit: LabelValue | None
 ) -> None:
-    """A join that is closed and reopened between any two records writes what one that never stopped writes."""
+    """A join that restarts between any two records writes the output of one that never stopped."""
     policy = JoinPolicy(WAIT, wins, implicit)
     outputs = []
     for name in ("steady", "restarted"):
@@ -264,7 +264,7 @@ def test_restarted_after_every_record_it_gives_the_same_examples(
 
 
 def test_what_was_not_committed_is_done_again(log: SqliteLog) -> None:
-    """A join that ends between its step and its commit leaves no trace; the next one writes the examples once."""
+    """A join that ends between step and commit leaves nothing behind; the next one writes the examples once."""
     predict(log, ("a1", 1.0), ("a2", 2.0))
     label(log, ("a1", 1, 5.0))
     first = Joining(log)
@@ -277,7 +277,7 @@ def test_what_was_not_committed_is_done_again(log: SqliteLog) -> None:
 
 
 def test_a_partition_that_comes_back_is_restored(log: SqliteLog) -> None:
-    """Forgotten, it holds nothing; given back, it holds what it held at the commit."""
+    """A partition that is taken away frees its state; when it comes back, the state is that of the commit."""
     predict(log, ("a1", 1.0), ("a2", 1.0))
     label(log, ("b1", 1, 3.0), ("b2", 1, 3.0))
     joining = Joining(log)
@@ -295,7 +295,7 @@ def test_a_partition_that_comes_back_is_restored(log: SqliteLog) -> None:
 
 
 def test_a_partition_that_went_is_not_committed(log: SqliteLog) -> None:
-    """The positions to commit are those of the partitions that are still ours."""
+    """The positions to commit are those of the partitions still held."""
     joining = Joining(log)
     joining.run()
     joining.step.forget([TopicPartition("predictions", 0), TopicPartition("labels", 0)])
@@ -305,7 +305,7 @@ def test_a_partition_that_went_is_not_committed(log: SqliteLog) -> None:
 
 
 def test_catching_up_loses_no_label(log: SqliteLog) -> None:
-    """However small the reads: events far ahead of the unread labels close no window."""
+    """Events far ahead of unread labels close no window, however small the reads."""
     predict(log, *((f"a{n}", 10.0 * n) for n in range(200)))
     label(log, *((f"a{n}", 1, 10.0 * n + 90) for n in range(200)))
     assert {f"a{n}" for n in range(200)} == {found.id for found in join(log, size=3)}
@@ -328,7 +328,7 @@ def test_labels_were_at_their_end_only_for_what_had_been_predicted(log: SqliteLo
 
 
 def test_counts_tell_what_became_of_everything(log: SqliteLog) -> None:
-    """Duplicates, conflicts, late and orphaned labels are counted, each by its name."""
+    """Duplicates, conflicts, late labels and orphaned labels are counted separately."""
     joining = Joining(log)
     predict(log, ("a1", 1.0), ("a1", 1.0), ("a3", 2.0))
     label(log, ("a1", 1, 5.0), ("a1", 1, 6.0), ("a1", 0, 7.0), ("a3", 1, 500.0), ("b1", 1, 9.0))
@@ -375,7 +375,7 @@ def test_what_is_held_and_how_late_labels_were_is_told(log: SqliteLog) -> None:
 def test_the_largest_label_is_the_one_that_the_task_finds_largest(
     log: SqliteLog, wins: Winner, winner: LabelValue
 ) -> None:
-    """Labels of a yes-or-no question may be text: "true" is above 0, and no joiner stumbles over it."""
+    """Text labels of a binary task are accepted: "true" counts as above 0."""
     predict(log, ("a1", 1.0))
     label(log, ("a1", 0, 2.0), ("a1", "true", 3.0))
     predict(log, ("b1", 1.0 + 2 * WAIT))  # closes the window of a1

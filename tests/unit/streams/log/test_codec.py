@@ -1,4 +1,4 @@
-"""Decoding: one reason for each kind of bad record, times in all their forms, declarations that cannot work."""
+"""Decoding: reasons of bad records, forms of event times, declarations that cannot work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()
 
 
 class Sale(Event):
-    """Declared under postponed annotations, as this module is."""
+    """An event declared under postponed annotations."""
 
     id: Key
     at: EventTime
@@ -27,7 +27,7 @@ class Sale(Event):
 
 
 class Click(Event):
-    """Without a time of its own."""
+    """An event without a time field."""
 
     id: Key
 
@@ -42,7 +42,7 @@ def sale(time: str = "1", **fields: str) -> bytes:
 
 
 def reason(value: bytes | None) -> str:
-    """Why this value is refused, amid neighbours that are not."""
+    """Return the reason for which a value is refused among valid neighbours."""
     records = [record(sale(), 0), record(value, 1), record(sale(), 2)]
     batch = EventCodec(schema_of(Sale)).decode(records, NOW)
     assert [r.offset for r in batch.records] == [0, 2], "the neighbours are kept"
@@ -90,19 +90,19 @@ def reason(value: bytes | None) -> str:
     ],
 )
 def test_a_bad_record_costs_one_record_and_says_why(word: str, value: bytes | None) -> None:
-    """Each kind of bad record is refused with its word, and only it."""
+    """Each kind of bad record is refused with its reason; its neighbours are decoded."""
     assert word == reason(value)
 
 
 def test_unusual_but_valid_records_are_taken() -> None:
-    """Pretty-printed JSON, unknown fields, white space around, and a repeated key (the last one counts)."""
+    """Indented JSON, unknown fields, surrounding white space and repeated keys (the last counts) are accepted."""
     values = [b'{\n  "id": "a"\n}\n', b'\r\n {"id":"b","other":[{"x":null}]} ', b'{"id":"x","id":"c"}']
     batch = EventCodec(schema_of(Click)).decode([record(value) for value in values], NOW)
     assert (batch.ids, batch.malformed) == (["a", "b", "c"], [])
 
 
 def test_an_empty_batch_decodes_to_nothing() -> None:
-    """No records in, nothing out."""
+    """An empty batch decodes to an empty result."""
     assert tuple(Codec(Prediction).decode([])) == ([], [], [])
 
 
@@ -134,19 +134,19 @@ def test_without_a_declared_time_the_records_timestamp_counts() -> None:
 
 
 def test_a_time_up_to_a_day_ahead_is_taken() -> None:
-    """Clocks may differ; the tolerance is inclusive."""
+    """An event time exactly at the tolerance is accepted."""
     batch = EventCodec(schema_of(Sale)).decode([record(sale(f"{NOW + FUTURE_TOLERANCE_S}"))], NOW)
     assert batch.times == [NOW + FUTURE_TOLERANCE_S]
 
 
 def test_what_is_encoded_can_be_decoded() -> None:
-    """An event survives encoding, its raw bytes included."""
+    """Encoding and decoding return an equal event, raw bytes included."""
     (event,) = EventCodec(schema_of(Sale)).decode([record(sale(shop='"Zürich"'))], NOW).events
     assert event == msgspec.json.decode(encode(event), type=Sale)
 
 
 def test_markers_are_found_under_postponed_annotations() -> None:
-    """`from __future__ import annotations` makes no difference; a subclass inherits its markers."""
+    """Markers work under postponed annotations and are inherited by subclasses."""
 
     class Refund(Sale):
         reason: str = ""
@@ -156,14 +156,14 @@ def test_markers_are_found_under_postponed_annotations() -> None:
 
 
 class Visit(Event):
-    """Its time may be missing."""
+    """An event with an optional time."""
 
     id: Key
     at: EventTime | None = None
 
 
 def test_an_optional_time_that_is_missing_is_the_records() -> None:
-    """The marker counts inside a union too, and no time is no error."""
+    """The time marker works inside a union, and a missing time is accepted."""
     values = [b'{"id":"a"}', b'{"id":"b","at":7}', b'{"id":"c","at":null}']
     assert EventCodec(schema_of(Visit)).decode([record(value) for value in values], NOW).times == [5.0, 7.0, 5.0]
 

@@ -1,4 +1,4 @@
-"""Decoding a batch equals decoding record by record, whatever lies beside what."""
+"""Decoding a batch equals decoding its records one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tailrace.streams.log.records import Example, Record
 
 
 class Order(msgspec.Struct):
-    """Something with a field of any shape, and one of raw bytes."""
+    """A type with a field of any shape and a field of raw bytes."""
 
     id: str
     k: object = None
@@ -119,14 +119,14 @@ def assert_same(kind: type, values: Sequence[bytes | None]) -> None:
 @example(Order, [b'{"id":"1","k":"}', b'{"}', b'{"id":"2"} {"id":"3"}'])
 @example(Order, [b'{"id":"1"}{"id":"2"}', b'{"id":"3","k":{}', b'{"a":1}}'])
 def test_a_batch_decodes_as_its_records_do(kind: type, values: list[bytes | None]) -> None:
-    """Items, their records and the bad ones with their reasons are the same as record by record, in order."""
+    """Items, records and reasons equal those of decoding one by one, in order."""
     assert_same(kind, values)
 
 
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from(VALID[:4]) | orders, min_size=1, max_size=4), st.data())
 def test_a_text_cut_anywhere_decodes_as_its_pieces_do(values: list[bytes], data: st.DataObject) -> None:
-    """Records that together would be valid JSON lines, cut at any places, are never put together again."""
+    """Pieces of valid JSON lines, cut anywhere, are never joined to valid records."""
     joined = b"\n".join(values)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(joined)), max_size=4)))
     ends = [*cuts, len(joined)]
@@ -136,7 +136,7 @@ def test_a_text_cut_anywhere_decodes_as_its_pieces_do(values: list[bytes], data:
 @settings(max_examples=100)
 @given(st.lists(st.sampled_from(VALID), max_size=5), st.sampled_from(HOPELESS), st.integers(0, 5))
 def test_one_bad_record_costs_one_record(good: list[bytes], bad: bytes | None, at: int) -> None:
-    """Valid neighbours before and behind are kept, in order."""
+    """Valid neighbours of a bad record are kept, in order."""
     decoded = Codec(Order).decode(records_of([*good[:at], bad, *good[at:]]))
     assert good == [record.value for record in decoded.records]
     assert [bad] == [letter.record.value for letter in decoded.malformed]

@@ -1,4 +1,4 @@
-"""Dead letters and the newest records on a real Kafka, where transactions leave holes among the offsets."""
+"""Dead letters and the newest records on a real Kafka, where control records take offsets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tailrace.streams.log.url import open_log
 
 @pytest.mark.kafka
 def test_replay_and_newest_on_kafka(kafka_bootstrap: str, tmp_path: Path) -> None:
-    """Letters written in transactions are replayed once; the newest records are found behind transaction markers."""
+    """Dead letters written in transactions are replayed once; the newest records are found among control records."""
     name = f"letters-{uuid.uuid4().hex[:8]}"
     (tmp_path / "pipeline.py").write_text(PIPELINE.replace('"small"', f'"{name}"'))
     pipeline = load_pipeline(str(tmp_path / "pipeline.py"))

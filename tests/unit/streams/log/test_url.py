@@ -13,14 +13,14 @@ from tailrace.streams.log.url import BadUrl, open_log
 
 
 def test_a_relative_path_has_three_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sqlite:///x.db lies in the working directory."""
+    """sqlite:///x.db names a file in the working directory."""
     monkeypatch.chdir(tmp_path)
     open_log("sqlite:///x.db").close()
     assert (tmp_path / "x.db").exists()
 
 
 def test_an_absolute_path_has_four_slashes(tmp_path: Path) -> None:
-    """sqlite:////dir/x.db is an absolute path; escapes such as %20 are understood."""
+    """sqlite:////dir/x.db is an absolute path; escapes such as %20 are decoded."""
     open_log(f"sqlite:///{tmp_path}/my%20log.db").close()
     assert (tmp_path / "my log.db").exists()
 
@@ -55,7 +55,7 @@ def test_query_parameters_are_options(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_address_names_the_good_forms(url: str) -> None:
-    """Every address that cannot be understood is refused at once, with the forms that can be."""
+    """A string that is not an address is refused at once; the message shows the valid forms."""
     with pytest.raises(BadUrl, match=r"sqlite:///|kafka://|synchronous") as caught:
         open_log(url)
     assert isinstance(caught.value, LogError)
@@ -64,7 +64,7 @@ def test_a_bad_address_names_the_good_forms(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["me:hidden@host:9092", "me:hidden@host", "host:9092?sasl.password=hidden"])
 def test_a_password_in_the_address_is_refused_and_not_repeated(url: str) -> None:
-    """Secrets are options, for addresses are logged; the message does not show the one that was given."""
+    """Secrets in an address are refused, because addresses are logged; the message does not show them."""
     with pytest.raises(BadUrl) as caught:
         open_log(f"kafka://{url}")
     assert "hidden" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The batch size finds what fits its target, and never leaves its bounds."""
+"""The batch size converges to its target and never leaves its bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TARGET, SMALLEST, LARGEST = 0.02, 64, 8192
 
 
 def work(batch: BatchSize, per_record: float, turns: int, overhead: float = 0.0) -> list[int]:
-    """Full batches of records that take a constant time each; the sizes that were chosen."""
+    """Run full batches of records with a constant time each; return the sizes chosen."""
     sizes = []
     for _ in range(turns):
         sizes.append(batch.size)
@@ -42,7 +42,7 @@ def test_a_backlog_settles_near_the_target(per_record: float) -> None:
 
 @given(st.integers(0, SMALLEST - 1), st.floats(0, TARGET))
 def test_batches_that_were_not_full_say_nothing_about_larger_ones(records: int, seconds: float) -> None:
-    """A quick batch that took all there was does not make the next one larger."""
+    """A quick batch that was not full does not make the next one larger."""
     batch = BatchSize(TARGET, SMALLEST, LARGEST)
     before = batch.size
     batch.took(records, seconds)
@@ -50,7 +50,7 @@ def test_batches_that_were_not_full_say_nothing_about_larger_ones(records: int, 
 
 
 def test_one_slow_batch_costs_no_more_than_half() -> None:
-    """A hiccup of the machine does not collapse the size."""
+    """One slow batch does not collapse the size."""
     batch = BatchSize(TARGET, SMALLEST, LARGEST)
     before = batch.size
     batch.took(before, 100.0)
@@ -66,6 +66,6 @@ def test_it_grows_again_after_a_slow_time() -> None:
 
 @pytest.mark.parametrize("arguments", [(0.0, 1, 2), (-1.0, 1, 2), (1.0, 0, 2), (1.0, 3, 2), (float("nan"), 1, 2)])
 def test_bounds_that_make_no_sense_are_refused(arguments: tuple[float, int, int]) -> None:
-    """The error says what is wrong."""
+    """Impossible bounds raise ValueError, which names them."""
     with pytest.raises(ValueError, match="must be positive"):
         BatchSize(*arguments)

@@ -1,4 +1,4 @@
-"""The loop, on the real embedded log: exactly once whoever comes, goes or is taken over."""
+"""The runner on the real embedded log: exactly once through rebalances, take-overs and stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from support.waiting import PATIENCE_S, until
 from tailrace.streams.log.base import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig, Stateless
+from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.step import Stateless
 
 SESSION = 0.3  # seconds
 PARTITIONS = 4
@@ -33,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 
 @pytest.fixture
 def patient_log(log: SqliteLog, tmp_path: Path) -> Iterator[SqliteLog]:
-    """The same log, for readers whose sessions outlast any stall of the machine."""
+    """That log with sessions that outlast any stall of the machine."""
     patient = SqliteLog(tmp_path / "log.db", session_timeout=PATIENCE_S)
     yield patient
     patient.close()
@@ -106,7 +107,7 @@ def running(runner: Runner) -> Iterator[Running]:
 
 
 class Watcher(Observer):
-    """Remembers what it was told."""
+    """Records the calls that it gets."""
 
     def __init__(self) -> None:
         self.told: Counter[str] = Counter()
@@ -146,7 +147,7 @@ def test_everything_is_copied_once_and_in_order(log: SqliteLog, delivery: Delive
 
 
 def test_an_aborted_transaction_is_done_again(log: SqliteLog) -> None:
-    """A reader that lost its partitions while it worked goes back: nothing is lost, nothing comes twice."""
+    """A reader that lost its partitions while it worked goes back: no record is lost or duplicated."""
     put(log, 500)
     working, go_on = threading.Event(), threading.Event()
 
@@ -171,7 +172,7 @@ def test_an_aborted_transaction_is_done_again(log: SqliteLog) -> None:
 
 
 def test_a_commit_that_fails_behind_an_idle_loop_is_done_again(log: SqliteLog, tmp_path: Path) -> None:
-    """A commit that travels finds its leases gone, nothing more comes: the loop notices, and the work is redone."""
+    """A background commit that fails without further input is noticed, and the work is done again."""
     put(log, 10)
     holder = sqlite3.connect(tmp_path / "log.db", isolation_level=None, check_same_thread=False)
     watcher = Watcher()
@@ -192,7 +193,7 @@ def test_a_commit_that_fails_behind_an_idle_loop_is_done_again(log: SqliteLog, t
 
 
 def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
-    """Expelled, it joins again, and must share before it has gone back: what it had written is dropped all the same."""
+    """A reader that is expelled, joins again and must share before it went back still drops its written records."""
     put(log, 500)
     others: list[Reader] = []
 
@@ -221,7 +222,7 @@ def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
 
     watcher = Watcher()
     runner = Runner(log, Suspended(copy), config(commit_interval=3_600.0), observer=watcher)
-    runner._last_commit = time.monotonic()  # no commit is due before it is suspended
+    runner._policy._last_commit = time.monotonic()  # no commit is due before it is suspended
     with running(runner) as process:
         until(lambda: watcher.told["revoked"] > 0)
     others[1].close()
@@ -233,7 +234,7 @@ def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
 
 
 def test_a_newer_instance_of_the_same_name_ends_the_older(log: SqliteLog) -> None:
-    """The older runner raises Fenced, and what it had begun leaves no trace."""
+    """The older runner raises Fenced, and its open transaction leaves nothing behind."""
     put(log, 300)
     working, go_on = threading.Event(), threading.Event()
 
@@ -254,7 +255,7 @@ def test_a_newer_instance_of_the_same_name_ends_the_older(log: SqliteLog) -> Non
 
 
 def test_a_restore_that_takes_longer_than_the_session_keeps_its_partitions(log: SqliteLog) -> None:
-    """Where nobody else wants them, slow work is no reason to do it again (and again, for ever)."""
+    """Slow work is not repeated if no other reader takes the partitions."""
     watcher, calls = Watcher(), Counter[str]()
 
     class Slow(Stateless):
@@ -271,7 +272,7 @@ def test_a_restore_that_takes_longer_than_the_session_keeps_its_partitions(log: 
 
 
 def test_stop_finishes_what_was_begun(log: SqliteLog) -> None:
-    """A batch taken before the stop is written and committed, though its commit interval has not passed."""
+    """A batch read before the stop is written and committed before the commit interval has passed."""
     put(log, 200)
     taken = threading.Event()
 
@@ -289,7 +290,7 @@ def test_stop_finishes_what_was_begun(log: SqliteLog) -> None:
 
 
 def test_stopped_it_has_left_the_group(log: SqliteLog) -> None:
-    """The next reader has the partitions at once, without waiting for the session of the first to end."""
+    """The next reader gets the partitions at once, before the first one's session ends."""
     with running(Runner(log, Stateless(copy), config("first"))):
         put(log, 10)
         until(lambda: lag(log) == 0)
@@ -300,7 +301,7 @@ def test_stopped_it_has_left_the_group(log: SqliteLog) -> None:
 
 
 def test_runners_share_and_none_loses_nor_doubles(log: SqliteLog, patient_log: SqliteLog) -> None:
-    """Runners come and go while records arrive: each record is copied once, and each runner did some of the work."""
+    """Runners come and go while records arrive: each record is copied once, and each runner copies some."""
     watchers = {name: Watcher() for name in "abc"}
 
     def runner(name: str) -> Runner:
@@ -324,7 +325,7 @@ def test_runners_share_and_none_loses_nor_doubles(log: SqliteLog, patient_log: S
 
 
 def test_an_idle_runner_is_idle(log: SqliteLog) -> None:
-    """When all is read it neither steps nor commits until something comes."""
+    """Without new records the runner neither steps nor commits."""
     watcher = Watcher()
     with running(Runner(log, Stateless(copy), config(), observer=watcher)):
         put(log, 10)
@@ -338,7 +339,7 @@ def test_an_idle_runner_is_idle(log: SqliteLog) -> None:
 
 
 def test_what_a_step_raises_ends_the_run_and_commits_nothing(log: SqliteLog) -> None:
-    """A step that fails is not skipped: the next run begins at the same record."""
+    """A step that fails is not skipped: the next run starts at the same record."""
     put(log, 100)
 
     def broken(batch: Batch) -> Sequence[Out]:
