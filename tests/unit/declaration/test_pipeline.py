@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from tailrace import Gate, Number, Training
+from tailrace import Buckets, Category, Cyclic, Flag, Gate, Number, Training, feature, triggers
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.event import Event, Key
 from tailrace.declaration.label import Label
@@ -82,3 +82,59 @@ def test_every_topic_that_is_read_has_one_for_dead_letters(rekey: bool, extra: s
     names = {"events", "predictions", "labels", "examples", "models", "events.dlq", "labels.dlq", "predictions.dlq"}
     assert {f"rows.{name}" for name in names} | extra == {topic.name for topic in created}
     assert {1, 3} == {topic.partitions for topic in created}
+
+
+def test_a_trigger_class_that_was_not_called_is_refused() -> None:
+    """`retrain=[Drift]` is a mistake that is found when the pipeline is declared."""
+    with pytest.raises(DeclarationError, match="write a list of triggers"):
+        Pipeline("rows", event=Row, label=Label("y"), retrain=[triggers.Drift])  # type: ignore[list-item]
+
+
+class Visit(Event):
+    """An event with features of all kinds."""
+
+    id: Key
+    country: Category
+    page: Annotated[Category, Buckets(64)]
+    hour: Annotated[float, Cyclic(24)]
+    new: Flag = False
+    referrer: str = ""
+
+    @feature
+    def long_referrer(self) -> bool:
+        """A computed feature."""
+        return len(self.referrer) > 10
+
+
+def test_the_representation_says_what_was_declared() -> None:
+    """`repr(pipeline)` shows the features in use with their encoding, and each option that is not the default."""
+    shown = repr(Pipeline("visits", event=Visit, label=Label("bought", wait="2d")))
+    assert shown.splitlines() == [
+        "Pipeline(",
+        "    'visits',",
+        "    event=Visit,",
+        "    features=[country: Category(1024), page: Category(64), hour: Cyclic(24), new: Flag, long_referrer()],",
+        "    label=Label(name='bought', wait='2d'),",
+        ")",
+    ]
+    tuned = Pipeline(
+        "rows",
+        event=Row,
+        label=Label("y"),
+        retrain=[triggers.Labels(500), triggers.Drift(effect=0.2)],
+        online=False,
+        gate=Gate(confidence=0.9),
+        training=Training(epochs=5),
+        model=dict,  # type: ignore[arg-type]
+        topics={"events": "rows-v2"},
+    )
+    assert repr(tuned).splitlines()[3:-1] == [
+        "    features=[x: Number],",
+        "    label=Label(name='y'),",
+        "    retrain=[Labels(count=500), Drift(effect=0.2)],",
+        "    online=False,",
+        "    gate=Gate(confidence=0.9),",
+        "    training=Training(epochs=5),",
+        "    model=dict,",
+        "    topics={'events': 'rows-v2'},",
+    ]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from tailrace.declaration.facts import Change, DriftSignals, Due, Live
+from tailrace.declaration.facts import Change, DriftSignals, Due, Facts, Live
 from tailrace.declaration.triggers import (
     Age,
     Below,
     Drift,
-    Facts,
     Labels,
     Schedule,
     Trigger,
@@ -194,3 +194,30 @@ def test_time_alone_makes_a_run_due() -> None:
     aged = facts._replace(created=at("2024-05-01T09:50:00"))
     assert next_time([Age("20m"), Schedule("0 * * * *")], aged) == at("2024-05-01T10:40:00")
     assert next_time([Schedule("0 * * * *")], facts._replace(since=float("inf"))) is None
+
+
+class Answering:
+    """A user's trigger that gives a fixed answer."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def due(self, facts: Facts) -> Any:
+        """The answer."""
+        return self.answer
+
+
+def test_a_trigger_of_the_user_s_own_may_answer_with_a_string() -> None:
+    """A plain string is the reason of a run of the kind "other"; a Due is taken as it is, and None passes."""
+    facts = Facts(now=0, since=0, labels=1)
+    answers: list[Trigger] = [Answering(None), Answering("new moon"), Labels(1)]
+    assert first_due(answers, facts) == Due("other", "new moon")
+    assert first_due([Answering(None), Answering(Due("tide", "high"))], facts) == Due("tide", "high")
+    assert first_due([Answering(None)], facts) is None
+
+
+@pytest.mark.parametrize("answer", [True, False, 1, ("labels", "many")])
+def test_another_answer_is_a_clear_error(answer: object) -> None:
+    """A trigger that returns something else is named, with what to return."""
+    with pytest.raises(DeclarationError, match=r"Answering\.due returned .*return None, or the reason"):
+        first_due([Answering(answer)], Facts(now=0, since=0, labels=1))

@@ -1,23 +1,48 @@
-"""LiveModel.follow: an always-current model for whoever wants its scores."""
+"""LiveModel.follow: an always-current model outside of a worker."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from support.waiting import until
 
-from tailrace import Category, Event, Key, Label, LiveModel, Number, Pipeline
-from tailrace.inference.releases.signing import BadKey
-from tailrace.streams.log.base import TopicMissing
+from tailrace import (
+    BadEvent,
+    BadKey,
+    Category,
+    Event,
+    Key,
+    Label,
+    LiveModel,
+    NotFollowing,
+    NotLoaded,
+    Number,
+    Pipeline,
+    TailraceError,
+    TopicMissing,
+)
+from tailrace.app.factory import live_model, trusted_keys
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.serving.loader import Loader
 from tailrace.testing import Harness
 
 
+class Other(Event):
+    """Another event class."""
+
+    id: Key
+    size: Number
+
+
 class Payment(Event):
-    """What is scored."""
+    """An event of the test."""
 
     id: Key
     amount: Number
@@ -34,9 +59,9 @@ def kit() -> Iterator[Harness]:
         yield kit
 
 
-def follow(kit: Harness, **options: float) -> LiveModel:
+def follow(kit: Harness, patience: float = 10.0) -> LiveModel:
     """By URL and key directory, as a user would."""
-    return LiveModel.follow(kit.settings.log.url, pipeline, keys=kit.settings.keys.directory, **options)
+    return LiveModel.follow(kit.settings.log.url, pipeline, keys=kit.settings.keys.directory, patience=patience)
 
 
 def test_before_the_first_release_the_base_rate_is_given(kit: Harness) -> None:
@@ -97,7 +122,7 @@ def test_many_threads_may_ask(kit: Harness) -> None:
         asking = [pool.submit(ask, live) for _ in range(4)]
         for seed in range(1, 4):
             version = kit.publish_untrained(seed)
-            until(lambda version=version: version in answers)
+            until(partial(answers.__contains__, version))
         stop.set()
         for asked in asking:
             asked.result()
@@ -113,3 +138,52 @@ def test_what_cannot_be_followed_is_told_at_once(kit: Harness, tmp_path: Path) -
     with pytest.raises(BadKey, match="copy trusted/ from the retrainer"):
         LiveModel.follow(kit.log, pipeline, keys=tmp_path)
     assert kit.log.topics()  # an open log stays the caller's
+
+
+def test_a_followed_model_is_current_without_a_context(kit: Harness) -> None:
+    """`follow` follows: the first answer is by the current release, and starting again changes nothing."""
+    kit.publish_untrained()
+    live = follow(kit, patience=3_600)
+    assert live.predict(EVENTS).release == 1
+    live.start()
+    with live:
+        kit.publish_untrained(seed=1)
+        until(lambda: live.predict(EVENTS).release == 2)
+
+
+def test_a_model_that_was_never_started_says_so(kit: Harness) -> None:
+    """No base rate is given in place of a release that nobody looked for."""
+    kit.publish_untrained()
+    loader = Loader(ModelSpec.of(pipeline), trusted=trusted_keys(kit.settings))
+    live = LiveModel(kit.log, pipeline.topics.models, loader)
+    with pytest.raises(NotFollowing, match=r"call start\(\)"):
+        live.predict(EVENTS)
+    with pytest.raises(NotFollowing, match="never started"):
+        live.wait_for(1, 0)
+
+
+def test_errors_of_a_live_model_are_tailrace_errors(kit: Harness) -> None:
+    """What does not fit is a BadEvent and a ValueError, what does not come is NotLoaded and a TimeoutError."""
+    with follow(kit) as live:
+        with pytest.raises(BadEvent) as bad:
+            live.predict([{"id": "c"}])
+        with pytest.raises(NotLoaded) as late:
+            live.wait_for(7, 0)
+    assert isinstance(bad.value, ValueError)
+    assert isinstance(late.value, TimeoutError)
+    assert isinstance(bad.value, TailraceError)
+    assert isinstance(late.value, TailraceError)
+
+
+def test_a_worker_s_log_says_which_release_was_refused_and_what_serves(kit: Harness) -> None:
+    """The line names the release, the reason, and the base rate or the release that goes on serving."""
+    other = Pipeline("payments", event=Other, label=Label("fraud", base_rate=0.25))
+    with Harness(other) as strange:
+        strange.publish_untrained()
+        with capture_logs() as logs, live_model(strange.log, pipeline, strange.settings) as live:
+            assert live.current().release == 0
+    (refused,) = (entry for entry in logs if entry["log_level"] == "error")
+    assert re.fullmatch(
+        r"release 1 refused \(trained on features \w+, not \w+\); serving the base rate", refused["event"]
+    )
+    assert (refused["version"], refused["reason"], refused["serving"]) == (1, "wrong_features", 0)
