@@ -51,8 +51,7 @@ def _complete(cls: type, docstring: str) -> str:
 def _inherited(cls: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if "__annotations__" in vars(base):
-            docs |= _fields(base)
+        docs |= _fields(base)
     return docs
 
 
