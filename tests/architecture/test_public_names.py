@@ -125,8 +125,6 @@ def test_commands() -> None:
     assert {
         command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands
     } == COMMANDS
-    groups = {
-        group.name: {command.name for command in getattr(group.typer_instance, "registered_commands", [])}
-        for group in cli.app.registered_groups
-    }
+    nested = {group.name: group.typer_instance for group in cli.app.registered_groups}
+    groups = {name: {command.name for command in app.registered_commands} for name, app in nested.items() if app}
     assert groups == GROUPS

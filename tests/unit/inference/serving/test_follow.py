@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import contains
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_many_threads_may_ask(kit: Harness) -> None:
         asking = [pool.submit(ask, live) for _ in range(4)]
         for seed in range(1, 4):
             version = kit.publish_untrained(seed)
-            until(partial(answers.__contains__, version))
+            until(partial(contains, answers, version))
         stop.set()
         for asked in asking:
             asked.result()
