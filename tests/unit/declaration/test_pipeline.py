@@ -1,4 +1,4 @@
-"""The declaration: what is checked before anything runs, and which topics it asks for."""
+"""Pipeline declarations: their validation, their topics and their representation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Row(Event):
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [
         ({"kind": "bin"}, "write binary, multiclass, multilabel, regression"),
         ({"wins": "best"}, "write first, last, max, min, mean"),
@@ -40,14 +40,14 @@ class Row(Event):
         ({"fields": {"ident": "flight"}}, "a label record has id, label and time"),
     ],
 )
-def test_a_label_that_cannot_work_is_told_when_it_is_declared(label: dict[str, Any], said: str) -> None:
-    """Each mistake is a DeclarationError that says what to write."""
-    with pytest.raises(DeclarationError, match=said):
+def test_an_invalid_label_is_refused_when_it_is_declared(label: dict[str, Any], message: str) -> None:
+    """Each mistake raises a DeclarationError that names the fix."""
+    with pytest.raises(DeclarationError, match=message):
         Label("y", **label)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"name": "P p"}, "cannot name a pipeline"),
         ({"label": "y"}, r"write Label\("),
@@ -62,10 +62,10 @@ def test_a_label_that_cannot_work_is_told_when_it_is_declared(label: dict[str, A
         ({"training": Training(frozen=("body.*",))}, "need online=False"),
     ],
 )
-def test_a_pipeline_that_cannot_work_is_told_when_it_is_declared(options: dict[str, Any], said: str) -> None:
-    """The same for the pipeline around it."""
+def test_an_invalid_pipeline_is_refused_when_it_is_declared(options: dict[str, Any], message: str) -> None:
+    """Each mistake in a pipeline raises a DeclarationError that names the fix."""
     given = {"event": Row, "label": Label("y"), **options}
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=message):
         Pipeline(given.pop("name", "rows"), **given)
 
 
@@ -76,7 +76,7 @@ def test_durations() -> None:
 
 @pytest.mark.parametrize(("rekey", "extra"), [(False, set()), (True, {"rows.labels-by-id", "rows.labels-by-id.dlq"})])
 def test_every_topic_that_is_read_has_one_for_dead_letters(rekey: bool, extra: set[str]) -> None:
-    """Else the first record that cannot be used would stop its role on a log that makes no topics by itself."""
+    """Dead-letter topics are created too: a log that creates none by itself would stop the role at its first bad record."""
     created = topology(Pipeline("rows", event=Row, label=Label("y", rekey=rekey)), 3)
     names = {"events", "predictions", "labels", "examples", "models", "events.dlq", "labels.dlq", "predictions.dlq"}
     assert {f"rows.{name}" for name in names} | extra == {topic.name for topic in created}
@@ -84,7 +84,7 @@ def test_every_topic_that_is_read_has_one_for_dead_letters(rekey: bool, extra: s
 
 
 def test_a_trigger_class_that_was_not_called_is_refused() -> None:
-    """`retrain=[Drift]` is a mistake that is found when the pipeline is declared."""
+    """`retrain=[Drift]`, without parentheses, raises a DeclarationError."""
     with pytest.raises(DeclarationError, match="write a list of triggers"):
         Pipeline("rows", event=Row, label=Label("y"), retrain=[triggers.Drift])  # type: ignore[list-item]
 

@@ -61,7 +61,7 @@ def kit() -> Iterator[Harness]:
 
 
 def follow(kit: Harness, patience: float = 10.0) -> LiveModel:
-    """By URL and key directory, as a user would."""
+    """Follow by URL and key directory."""
     return LiveModel.follow(kit.settings.log.url, pipeline, keys=kit.settings.keys.directory, patience=patience)
 
 
@@ -73,7 +73,7 @@ def test_before_the_first_release_the_base_rate_is_given(kit: Harness) -> None:
 
 
 def test_the_current_release_answers_from_the_first_question_on(kit: Harness) -> None:
-    """When the context begins, the release of that moment is loaded; later ones come by themselves."""
+    """The current release is loaded before the first prediction; later ones are swapped in."""
     kit.publish_untrained()
     with follow(kit, patience=3_600) as live:
         first = live.predict(EVENTS)
@@ -85,7 +85,7 @@ def test_the_current_release_answers_from_the_first_question_on(kit: Harness) ->
 
 
 def test_declared_events_and_dicts_are_the_same(kit: Harness) -> None:
-    """Either may be given, mixed too, and no event gives no score."""
+    """Instances and dicts may be mixed, and an empty list gives no scores."""
     kit.publish_untrained()
     with follow(kit) as live:
         mixed = live.predict([Payment(id="a", amount=1.0, country="NL"), EVENTS[1]])
@@ -94,21 +94,21 @@ def test_declared_events_and_dicts_are_the_same(kit: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "message"),
     [
         ({"id": "c"}, r"event 1 does not fit Payment: .*missing required field `amount`"),
         ({"id": "c", "amount": "much"}, r"event 1 does not fit Payment: Expected `float`, got `str` - at `\$.amount`"),
         ("c", "event 1 does not fit Payment"),
     ],
 )
-def test_what_does_not_fit_is_named(kit: Harness, event: object, told: str) -> None:
-    """The error tells which event, and what is wrong with it."""
-    with follow(kit) as live, pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_named(kit: Harness, event: object, message: str) -> None:
+    """The error names the event and the field."""
+    with follow(kit) as live, pytest.raises(ValueError, match=message):
         live.predict([EVENTS[0], event])  # type: ignore[list-item]
 
 
 def test_many_threads_may_ask(kit: Harness) -> None:
-    """While releases come, each answer of each thread is that of one release, whole."""
+    """While releases are swapped in, one release gives all scores of an answer, in every thread."""
     kit.publish_untrained()
     stop, answers = threading.Event(), dict[int, set[tuple[float, ...]]]()
     lock = threading.Lock()
@@ -131,8 +131,8 @@ def test_many_threads_may_ask(kit: Harness) -> None:
     assert len(set.union(*answers.values())) == len(answers)
 
 
-def test_what_cannot_be_followed_is_told_at_once(kit: Harness, tmp_path: Path) -> None:
-    """A pipeline that is not there, and keys that are not there, are errors with their fix."""
+def test_a_missing_topic_or_key_is_an_error_at_once(kit: Harness, tmp_path: Path) -> None:
+    """A pipeline without a models topic, and a directory without keys, raise errors that name the fix."""
     other = Pipeline("refunds", event=Payment, label=Label("fraud"))
     with pytest.raises(TopicMissing, match=r"refunds\.models.*check the log's address"):
         LiveModel.follow(kit.settings.log.url, other, keys=kit.settings.keys.directory)
@@ -153,7 +153,7 @@ def test_a_followed_model_is_current_without_a_context(kit: Harness) -> None:
 
 
 def test_a_model_that_was_never_started_says_so(kit: Harness) -> None:
-    """No base rate is given in place of a release that nobody looked for."""
+    """A model that was made by hand raises NotFollowing instead of answering with the base rate."""
     kit.publish_untrained()
     loader = Loader(ModelSpec.of(pipeline), trusted=trusted_keys(kit.settings))
     live = LiveModel(kit.log, pipeline.topics.models, loader)
@@ -164,7 +164,7 @@ def test_a_model_that_was_never_started_says_so(kit: Harness) -> None:
 
 
 def test_errors_of_a_live_model_are_tailrace_errors(kit: Harness) -> None:
-    """What does not fit is a BadEvent and a ValueError, what does not come is NotLoaded and a TimeoutError."""
+    """BadEvent is also a ValueError, and NotLoaded also a TimeoutError."""
     with follow(kit) as live:
         with pytest.raises(BadEvent) as bad:
             live.predict([{"id": "c"}])
