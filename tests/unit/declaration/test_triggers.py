@@ -119,7 +119,7 @@ def live(mean: float, labels: int = 2_000, over: int = 2_000, **more: float) -> 
 
 
 def test_a_metric_below_a_number_is_due() -> None:
-    """Accuracy below the given share is due once enough labels were measured, and its reason is in units of accuracy."""
+    """Accuracy below the given share is due once enough labels were measured, and the reason states accuracy."""
     low = Below("accuracy", 0.9)
     assert low.due(Facts(0, 0, 5, live=live(0.12))) == Due(
         "below", "accuracy 0.8800 over 2,000 labels (should be 0.9000)"
