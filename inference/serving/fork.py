@@ -27,6 +27,13 @@ def register(thing: ForkAware) -> None:
     _registered.add(thing)
 
 
+def limit_torch() -> None:
+    """Make torch compute in the calling thread alone: a child that uses its parent's thread pool never returns."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def _notify() -> None:
     for thing in list(_registered):
         thing.after_fork()

@@ -37,6 +37,7 @@ from tailrace.inference.serving import fork
 from tailrace.inference.serving.errors import BadEvent, NotFollowing, NotLoaded
 from tailrace.inference.serving.follower import Follower
 from tailrace.inference.serving.loader import Loader, Serving
+from tailrace.inference.serving.notifications import RefusedRelease, Swap
 from tailrace.streams.log.base import Log, TopicMissing
 from tailrace.streams.log.url import open_log
 
@@ -49,29 +50,6 @@ class Predicted(NamedTuple):
 
     release: int
     scores: Floats
-
-
-class Swap(NamedTuple):
-    """A release took over from another.
-
-    `pause_s`: seconds for which the swap delayed the scoring thread. `load_s`: seconds of background work before it.
-    `trained_through`: time of the newest event that the new release has learned, unix seconds; 0: none.
-    """
-
-    old: int
-    new: int
-    pause_s: float
-    load_s: float
-    trained_through: float
-
-
-class RefusedRelease(NamedTuple):
-    """A release was refused. `reason` is one of `releases.manifest.REASONS`, `serving` the release that serves on."""
-
-    version: int
-    reason: str
-    detail: str
-    serving: int
 
 
 class LiveModel:
@@ -261,7 +239,7 @@ class LiveModel:
                 raise NotFollowing(
                     "this live model was never started: call start(), or use `with`; LiveModel.follow does it for you"
                 )
-            _limit_torch()
+            fork.limit_torch()
             if not self._closed:
                 inherited, self._log = self._log, self._log.reopen()
                 if self._owns_log:
@@ -308,13 +286,6 @@ def _converted(index: int, event: Event | Mapping[str, Any], kind: type[Event]) 
         return msgspec.convert(event, kind)
     except msgspec.ValidationError as error:
         raise BadEvent(f"event {index} does not fit {kind.__name__}: {error}") from None
-
-
-def _limit_torch() -> None:
-    """Compute in the calling thread alone: a forked child that uses the thread pool of its parent never returns."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 class _Offer(NamedTuple):

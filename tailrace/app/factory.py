@@ -23,7 +23,8 @@ from tailrace.streams.log.topology import topology
 if TYPE_CHECKING:
     from tailrace.inference.releases.signing import SigningKey, TrustedKeys
     from tailrace.inference.releases.storage import Store
-    from tailrace.inference.serving.live_model import LiveModel, RefusedRelease, Swap
+    from tailrace.inference.serving.live_model import LiveModel
+    from tailrace.inference.serving.notifications import RefusedRelease, Swap
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
     from tailrace.monitoring.telemetry.observers import WorkerObserver

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from tailrace.backtest.history.arrays import Stream
 from tailrace.declaration.task import Kind, Target, Task
 from tailrace.declaration.training import Training
+from tailrace.errors import MissingExtra
 from tailrace.inference.models.targets import flags_of, number_of, targets_of
 
 FROZEN_EXAMPLES = 2_000
@@ -83,7 +85,11 @@ def run(name: str, stream: Stream, task: Task, seed: int = 0) -> Ran:
 def run_all(
     stream: Stream, task: Task, names: Sequence[str] = (), *, seed: int = 0, processes: int = PROCESSES
 ) -> Iterator[tuple[str, Ran]]:
-    """These baselines (none named: all), each in a process of its own, `processes` at a time; as each is done."""
+    """These baselines (none named: all), each in a process of its own, `processes` at a time; as each is done.
+
+    Raises MissingExtra without River.
+    """
+    check_river()
     chosen = list(names) or list(BASELINES)
     # Spawned: a fork of a process with torch's threads may hang. The slowest, which stand last, begin first.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent, max_tasks_per_child=1)
@@ -97,6 +103,12 @@ def run_all(
         finally:
             for future in running:
                 future.cancel()
+
+
+def check_river() -> None:
+    """Raise MissingExtra, which names the pip command, unless River is installed."""
+    if find_spec("river") is None:
+        raise MissingExtra("`tailrace backtest --baselines`", "River", "river")
 
 
 def _end_with_parent() -> None:

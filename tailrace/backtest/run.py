@@ -31,13 +31,17 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progress) -> Outcome:
-    """Run it. Raises BadData, LogError, and what a declared module raises."""
+    """Run it. Raises BadData, LogError, MissingExtra, and what a declared module raises."""
     pipeline, delay = subject.pipeline, Delay.parse(asked.delay or "natural")
     own = Policy.of(pipeline)
     if subject.text is not None:  # a rate that was read off all labels would know the future
         label = msgspec.structs.replace(pipeline.label, base_rate=None)
         own = Policy("default", pipeline.replace(label=label))
     policies = [own, *(read_policy(path, own) for path in asked.policies)]
+    if asked.baselines:
+        from tailrace.backtest.baselines import check_river
+
+        check_river()
     progress("reading", 0, 0)
     with closing(_reading(subject, asked, settings, delay)) as growing:  # ends the process that reads
         import_module("tailrace.backtest.simulation")  # torch: it takes as long as the first part does to be there

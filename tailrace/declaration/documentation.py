@@ -9,37 +9,49 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, SupportsIndex, TypeVar
 
 T = TypeVar("T", bound=type)
 
 
-class FieldDocs:
-    """Descriptor that takes the place of a class's `__doc__`: its docstring, then the documentation of each field."""
+class FieldDocs(str):
+    """Value of a class's `__doc__`: the docstring, completed with the documentation of the fields when it is read.
 
-    def __init__(self, summary: str) -> None:
-        self._summary = inspect.cleandoc(summary)
-        self._complete: str | None = None
+    A reader of the attribute gets the complete text from `__get__`. pydoc takes the value from the class's dictionary
+    instead, without `__get__`, and calls `expandtabs` before it shows the text.
+    """
 
-    def __get__(self, instance: object, owner: type) -> str:
+    _owner: type
+
+    def __get__(self, instance: object, owner: type | None = None) -> str:
         """The complete text; the docstring alone where the source is not available."""
-        if self._complete is None:
-            fields = "".join(_lines(name, text) for name, text in _inherited(owner).items())
-            self._complete = f"{self._summary}\n\nFields:\n\n{fields.rstrip()}" if fields else self._summary
-        return self._complete
+        return _complete(self._owner, str(self))
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        """The complete text, with spaces for tabs."""
+        return _complete(self._owner, str(self)).expandtabs(tabsize)
 
 
 def with_field_docs(cls: T) -> T:
     """Class decorator: append the documentation of the fields, inherited ones included, to the class's `__doc__`."""
-    cls.__doc__ = FieldDocs(cls.__dict__.get("__doc__") or "")  # type: ignore[assignment]
+    docs = FieldDocs(cls.__dict__.get("__doc__") or "")
+    docs._owner = cls
+    cls.__doc__ = docs
     return cls
+
+
+@cache
+def _complete(cls: type, docstring: str) -> str:
+    summary = inspect.cleandoc(docstring)
+    fields = "".join(_lines(name, text) for name, text in _inherited(cls).items())
+    return f"{summary}\n\nFields:\n\n{fields.rstrip()}" if fields else summary
 
 
 def _inherited(cls: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if "__annotations__" in vars(base):
-            docs |= _fields(base)
+        docs |= _fields(base)
     return docs
 
 

@@ -38,6 +38,6 @@ class Gate(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         """The metric for a kind of task. Raises DeclarationError if the declared metric does not fit it."""
         metric = self.metric or ("squared_error" if kind is Kind.REGRESSION else "log_loss")
         if (kind is Kind.REGRESSION) != (metric == "squared_error"):
-            fitting = "squared_error" if kind is Kind.REGRESSION else ", ".join(_CLASSIFICATION)
-            raise DeclarationError(f"Gate({metric!r}) cannot judge a {kind} label: use {fitting}")
+            allowed = "squared_error" if kind is Kind.REGRESSION else ", ".join(_CLASSIFICATION)
+            raise DeclarationError(f"Gate({metric!r}) cannot judge a {kind} label: use {allowed}")
         return metric

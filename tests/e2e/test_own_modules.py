@@ -22,7 +22,8 @@ ROWS = 400
 PIPELINE = """
 from typing import Annotated
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline
+from tailrace.triggers import Labels
 
 import monitoring
 import retrain

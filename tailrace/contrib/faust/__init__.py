@@ -1,4 +1,4 @@
-"""Score events of a pipeline inside a Faust application: `attach(app, pipeline)`."""
+"""Integration with Faust: `attach(app, pipeline)` scores the events of a pipeline inside a Faust application."""
 
 from tailrace.contrib.faust.attach import attach
 

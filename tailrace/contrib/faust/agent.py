@@ -1,11 +1,10 @@
-"""The steps of a pipeline inside a Faust application: a score agent that takes micro-batches, and a view of the newest
-predictions.
+"""Agents of a Faust application: one scores events in micro-batches, one keeps a view of the newest predictions.
 
-    Faust's consumer --what has come--> intake --> step --> writer --delivered--> committed for Faust's group
+    Faust's consumer --fetched records--> intake --> step --> writer --delivered--> positions of Faust's group
 
-At least once: after a crash anywhere in between, or a rebalance, the events that were not committed come again, and are
-scored and written again. No position is committed before the predictions below it are delivered, so none is left out.
-What cannot be scored or delivered ends the application: whoever restarts it goes on where it stopped.
+Delivery is at least once. After a crash or a rebalance, uncommitted events are scored and written again. A position is
+committed only after the predictions below it were delivered, so none is lost. An event that cannot be scored, or a
+prediction that cannot be delivered, ends the application; after a restart it continues from the committed positions.
 """
 
 from __future__ import annotations
@@ -29,16 +28,18 @@ if TYPE_CHECKING:
     from faust import App, Table
 
 Work: TypeAlias = Callable[[Batch], None]
-_PATIENCE_S = 60.0  # how long predictions that cannot be delivered are tried again
-_PAUSES_S = (0.1, 5.0)  # first and longest pause between two tries
+_PATIENCE_S = 60.0  # seconds for which an undeliverable batch is retried
+_PAUSES_S = (0.1, 5.0)  # first and longest pause between two attempts
 _NEWEST = 50  # predictions that the view lists
-_VIEWED = 100  # predictions that the view takes at once: each change of its table is a message
+_VIEWED = 100  # predictions per batch of the view: each change of its table is a message
 _log = structlog.get_logger(__name__)
 
 
 def delivering(step: Callable[[Batch], Sequence[Out]], writer: Writer) -> Work:
-    """What is to be done with a batch: the step, and its records delivered when this returns. Raises what the step
-    raises, and Aborted when there was no delivering for a minute."""
+    """Make a function that applies the step to a batch and returns once its records are delivered.
+
+    The function raises the errors of the step, and Aborted after a minute without a delivery.
+    """
 
     def work(batch: Batch) -> None:
         outs = step(batch)
@@ -52,7 +53,7 @@ def delivering(step: Callable[[Batch], Sequence[Out]], writer: Writer) -> Work:
                 writer.abort()
                 if time.monotonic() > deadline:
                     raise
-                _log.warning("predictions not delivered, trying again", why=str(aborted))
+                _log.warning("predictions not delivered, trying again", error=str(aborted))
             time.sleep(backoff.pause())
 
     return work
@@ -61,10 +62,10 @@ def delivering(step: Callable[[Batch], Sequence[Out]], writer: Writer) -> Work:
 def score_agent(
     app: App, name: str, topic: str, opened: Callable[[], AbstractContextManager[Work]], largest: int = 4_096
 ) -> None:
-    """Add the agent `name`, which gives the records of a topic to the work, at most `largest` at a time.
+    """Add the agent `name`, which processes the records of a topic in batches of at most `largest`.
 
-    `opened` is entered when the agent starts, in the thread in which the work is done then: Faust's event loop has its
-    heartbeats to send meanwhile.
+    `opened` is entered when the agent starts, and gives the function that processes a batch. Both run in a thread of
+    their own, so that Faust's event loop can send heartbeats meanwhile.
     """
 
     async def score(stream: Any) -> None:
@@ -83,10 +84,10 @@ def score_agent(
 
 
 def newest_view(app: App, name: str, topic: str, partitions: int, keep: int) -> Table:
-    """Add the agent and table `name`, of the newest value of each key of a topic, and its web view.
+    """Add a table of the newest value of each key of a topic, the agent that fills it, and a web view.
 
-    GET /<name>/ lists the newest of this worker, GET /<name>/<key>/ gives one, from whichever worker has it. `keep`:
-    how many keys a worker keeps; the oldest go. `partitions`: as many as the topic has.
+    GET /<name>/ lists the newest 50 of this worker. GET /<name>/<key>/ returns one, from the worker that holds it.
+    `keep`: maximum number of keys per worker; the oldest are removed. `partitions`: number of partitions of the topic.
     """
     from faust import Schema
 
@@ -96,7 +97,7 @@ def newest_view(app: App, name: str, topic: str, partitions: int, keep: int) -> 
         key_type=bytes,
         value_type=bytes,
         partitions=partitions,
-        use_partitioner=True,  # that of the topic's own writers: a key's change lies where the key does
+        use_partitioner=True,  # as the topic's writers do: a change lands in the partition of its key
     )
 
     async def remember(stream: Any) -> None:
@@ -106,19 +107,19 @@ def newest_view(app: App, name: str, topic: str, partitions: int, keep: int) -> 
                     table[record.key] = record.value
                 for key in list(islice(table.keys(), max(0, len(table) - keep))):
                     table.pop(key)
-                await asyncio.sleep(0)  # the loop has others to serve
+                await asyncio.sleep(0)  # let other tasks of the event loop run
 
     async def listed(web: Any, request: Any) -> Any:
         newest = list(table.values())[: -_NEWEST - 1 : -1]
         return web.bytes(b"[" + b",\n".join(newest) + b"]\n", content_type="application/json")
 
     async def one(web: Any, request: Any, key: str) -> Any:
-        found = table.get(key.encode())
-        if found is None:
+        prediction = table.get(key.encode())
+        if prediction is None:
             return web.bytes(
                 b'{"error": "there is no prediction of this id"}\n', content_type="application/json", status=404
             )
-        return web.bytes(found + b"\n", content_type="application/json")
+        return web.bytes(prediction + b"\n", content_type="application/json")
 
     app.agent(_raw(app, topic), name=f"{name}-view")(remember)
     app.page(f"/{name}/", name=f"{name}-list")(listed)

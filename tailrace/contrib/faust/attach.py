@@ -1,10 +1,11 @@
-"""A pipeline inside a Faust application, in two lines:
+"""Attachment of a pipeline to a Faust application:
 
     app = faust.App("payments", broker="kafka://localhost:9092")
-    tailrace.contrib.faust.attach.attach(app, pipeline)
+    tailrace.contrib.faust.attach(app, pipeline)
 
-`faust -A myapp worker` then scores the pipeline's events beside whatever else the application does. Joiner and
-retrainer run as ever (`tailrace joiner`, `tailrace retrainer`). Delivery is at least once: see docs/faust.md.
+`faust -A myapp worker` then scores the pipeline's events beside the other agents of the application. Joiner and
+retrainer run in processes of their own (`tailrace joiner`, `tailrace retrainer`). Delivery is at least once: see
+docs/faust.md.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ KAFKA_PORT = 9092
 def attach(
     app: App, pipeline: Pipeline, settings: Settings | None = None, *, view: bool = True, keep: int = 10_000
 ) -> None:
-    """Let the application score the pipeline's events, with its releases swapped in as they come.
+    """Add agents to a Faust application that score the pipeline's events, always with the current release.
 
-    Agent `<name>.score` writes predictions and dead letters. With `view`, agent and table `<name>.newest` keep the
-    newest `keep` predictions of each worker and show them at /<name>.newest/ on Faust's web port.
+    The agent `<name>.score` writes predictions and dead letters. With `view`, an agent and a table `<name>.newest` keep
+    the newest `keep` predictions of each worker and show them at /<name>.newest/ on Faust's web port.
 
-    `settings`: tailrace.toml and the environment, unless given. Where their log is no Kafka it is the application's
-    broker; TLS and passwords are options of the log, for those of the application are Faust's own.
+    `settings`: default from tailrace.toml and the environment. If `log.url` names no Kafka, the application's broker is
+    used. TLS and passwords must be set as options of the log; those of the application apply to Faust only.
     """
     settings = settings or load_settings().settings
     tables = []
@@ -64,7 +65,7 @@ def _on_kafka(settings: Settings, app: App) -> Settings:
 
 
 def _prepare(pipeline: Pipeline, settings: Settings, tables: list[Table]) -> None:
-    """Before the worker starts: the topics are there, and tables have as many partitions as what they are made of."""
+    """Before the worker starts: create the topics, and give tables as many partitions as their source topic."""
     log = open_configured_log(settings)
     try:
         create_topics(log, pipeline, settings)

@@ -1,12 +1,12 @@
-"""Batches for a Faust agent, done when the next is asked for: nothing is committed before.
+"""Batches of records for a Faust agent. A batch counts as processed when the next one is requested, not before.
 
-Faust makes a message, two tasks and a place in a queue of every record, which takes ten times as long as scoring it;
-`take` then collects them again, and acknowledges what it collected even when the agent fails on it. So an intake takes
-its topic's records out of what the consumer's driver has fetched, before that, and commits through the driver. The
-group, the assignment and rebalances are Faust's. Its monitor does not count what passes here.
+Faust turns each record into a message, two tasks and a queue entry, which takes ten times as long as scoring it. Its
+`take` collects the messages again, and acknowledges them even if the agent fails. An intake therefore takes the records
+of its topic directly from the fetches of the consumer's driver, and commits through the driver. The consumer group, the
+assignment and rebalances remain Faust's. Faust's monitor does not count these records.
 
-Where other agents of the application read the same topic, all of them have to be done with a record before it is
-committed: then the intake takes messages from the agent's queue, as `take` would, and acknowledges them afterwards.
+If other agents of the application read the same topic, a record may be committed only after all of them processed it.
+The intake then takes messages from the agent's queue, as `take` does, and acknowledges them after processing.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from tailrace.streams.log.records import Record
 if TYPE_CHECKING:
     from faust import App
 
-_COMMIT_S = 0.5  # how often positions are committed while there is more to do
+_COMMIT_S = 0.5  # seconds between commits while more records are waiting
 
 
 class Intake:
-    """What an agent's stream, of one topic, brings, at most `largest` records at a time. Its context is to begin with
-    the agent, before Faust fetches."""
+    """Source of batches of at most `largest` records from an agent's stream of one topic.
+
+    Its context must be entered when the agent starts, before Faust fetches.
+    """
 
     def __init__(self, app: App, stream: Any, largest: int) -> None:
         self._app, self._largest = app, largest
         self._topic = stream.channel.get_topic_name()
-        self._queue = aiter(stream.channel).queue  # this makes Faust subscribe
-        self._come = asyncio.Event()
+        self._queue = aiter(stream.channel).queue  # makes Faust subscribe to the topic
+        self._arrived = asyncio.Event()
         self._fetched: deque[tuple[Any, Any]] = deque()  # (topic-partition, record), all of one generation
         self._generation: int | None = None
-        self._held: set[Any] = set()  # partitions that are not fetched from for now
-        self._done: dict[Any, int] = {}
+        self._paused: set[Any] = set()  # topic-partitions
+        self._processed: dict[Any, int] = {}  # topic-partition -> next offset
         self._committed = 0.0
 
     def __enter__(self) -> Intake:
@@ -48,12 +50,12 @@ class Intake:
         fetch = self._fetch = consumer._getmany
 
         async def getmany(active_partitions: Any, timeout: float) -> Any:
-            found = await fetch(active_partitions=active_partitions, timeout=timeout)
-            # Without flow Faust drops all of it, and goes back to what is committed.
+            fetched = await fetch(active_partitions=active_partitions, timeout=timeout)
+            # While the flow is stopped, Faust discards the fetch and returns to the committed positions.
             if consumer.flow_active and len(self._app.topics._topic_name_index[self._topic]) == 1:
-                for at in [at for at in found if at.topic == self._topic]:
-                    self._put(TP(at.topic, at.partition), found.pop(at))
-            return found
+                for at in [at for at in fetched if at.topic == self._topic]:
+                    self._put(TP(at.topic, at.partition), fetched.pop(at))
+            return fetched
 
         consumer._getmany = getmany
         return self
@@ -62,70 +64,70 @@ class Intake:
         self._app.consumer._getmany = self._fetch
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """What has come, again and again."""
+        """Yield batches until the stream stops."""
         message = asyncio.ensure_future(self._queue.get())
-        come = asyncio.ensure_future(self._come.wait())
+        arrived = asyncio.ensure_future(self._arrived.wait())
         try:
-            await asyncio.wait((message, come), return_when=asyncio.FIRST_COMPLETED)
-            alone = come.done()
+            await asyncio.wait((message, arrived), return_when=asyncio.FIRST_COMPLETED)
+            alone = arrived.done()
         finally:
-            come.cancel()
+            arrived.cancel()
             if not message.done():
                 message.cancel()
         if not alone and isinstance(message.exception(), StopAsyncIteration):
-            return  # so Faust tells that the stream is stopping
+            return  # this is how Faust reports that the stream is stopping
         batches = self._fetches() if alone else self._messages(message.result())
         async for batch in batches:
             yield batch
 
-    # ---- alone: whole fetches
+    # ---- the only agent of the topic: whole fetches
 
     async def _fetches(self) -> AsyncIterator[Batch]:
         while True:
-            await self._come.wait()
+            await self._arrived.wait()
             generation = self._generation
             taken = [self._fetched.popleft() for _ in range(min(self._largest, len(self._fetched)))]
             self._make_room()
             if not taken or generation != self._app.consumer_generation_id:
-                continue  # of partitions that have moved: whoever has them now begins at what is committed
+                continue  # revoked partitions: their new owner begins at the committed positions
             yield Batch([_of_fetch(record) for _, record in taken])
             if generation == self._app.consumer_generation_id:
-                self._done |= {at: record.offset + 1 for at, record in taken}
+                self._processed |= {at: record.offset + 1 for at, record in taken}
                 await self._commit()
 
     def _put(self, at: Any, records: Sequence[Any]) -> None:
         if self._generation != self._app.consumer_generation_id:
             self._generation = self._app.consumer_generation_id
             self._fetched.clear()
-            self._held.clear()
-            self._done.clear()
+            self._paused.clear()
+            self._processed.clear()
         self._fetched.extend((at, record) for record in records)
-        self._app.monitor.stream_inbound_time[at] = time.monotonic()  # else Faust takes the partition for stuck
+        self._app.monitor.stream_inbound_time[at] = time.monotonic()  # otherwise Faust considers the partition stuck
         if len(self._fetched) >= 2 * self._largest:
             self._app.consumer.on_buffer_full(at)
-            self._held.add(at)
-        self._come.set()
+            self._paused.add(at)
+        self._arrived.set()
 
     def _make_room(self) -> None:
         if not self._fetched:
-            self._come.clear()
-        if self._held and len(self._fetched) < self._largest:
-            for at in self._held:
+            self._arrived.clear()
+        if self._paused and len(self._fetched) < self._largest:
+            for at in self._paused:
                 self._app.consumer.on_buffer_drop(at)
-            self._held.clear()
+            self._paused.clear()
 
     async def _commit(self) -> None:
-        """Commit what is done, when there is nothing else to do or it is time."""
+        """Commit processed records if no others are waiting, or if the last commit is half a second ago."""
         if self._fetched and time.monotonic() - self._committed < _COMMIT_S:
             return
-        done, self._done = self._done, {}
+        processed, self._processed = self._processed, {}
         self._committed = time.monotonic()
-        await self._app.consumer._commit(done)
+        await self._app.consumer._commit(processed)
 
-    # ---- with others: messages
+    # ---- several agents of the topic: messages
 
     async def _messages(self, first: Any) -> AsyncIterator[Batch]:
-        """An event's generation tells whether its partition has moved since: then it comes again, to whoever has it."""
+        """Skip events of an older generation: their partitions moved, and the new owner receives them again."""
         while True:
             events = [first]
             while len(events) < self._largest and not self._queue.empty():
@@ -150,11 +152,11 @@ class Intake:
         return ours
 
 
-def _of_fetch(found: Any) -> Record:
-    headers = tuple(found.headers or ())
-    return Record(found.topic, found.partition, found.offset, found.timestamp, found.key, found.value, headers)
+def _of_fetch(record: Any) -> Record:
+    headers = tuple(record.headers or ())
+    return Record(record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, headers)
 
 
-def _of_message(found: Any) -> Record:
-    at, headers = round(found.timestamp * 1000), tuple(found.headers or ())
-    return Record(found.topic, found.partition, found.offset, at, found.key, found.value, headers)
+def _of_message(message: Any) -> Record:
+    timestamp_ms, headers = round(message.timestamp * 1000), tuple(message.headers or ())
+    return Record(message.topic, message.partition, message.offset, timestamp_ms, message.key, message.value, headers)

@@ -1,12 +1,12 @@
-"""The declaration: what is checked before anything runs, and which topics it asks for."""
+"""Pipeline declarations: their validation, their topics and their representation."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from tailrace import Gate, Number, Training
+from tailrace import Buckets, Category, Cyclic, Flag, Gate, Number, Training, feature, triggers
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.event import Event, Key
 from tailrace.declaration.label import Label
@@ -22,7 +22,7 @@ class Row(Event):
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [
         ({"kind": "bin"}, "write binary, multiclass, multilabel, regression"),
         ({"wins": "best"}, "write first, last, max, min, mean"),
@@ -40,14 +40,14 @@ class Row(Event):
         ({"fields": {"ident": "flight"}}, "a label record has id, label and time"),
     ],
 )
-def test_a_label_that_cannot_work_is_told_when_it_is_declared(label: dict[str, Any], said: str) -> None:
-    """Each mistake is a DeclarationError that says what to write."""
-    with pytest.raises(DeclarationError, match=said):
+def test_an_invalid_label_is_refused_when_it_is_declared(label: dict[str, Any], message: str) -> None:
+    """Each mistake raises a DeclarationError that names the fix."""
+    with pytest.raises(DeclarationError, match=message):
         Label("y", **label)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"name": "P p"}, "cannot name a pipeline"),
         ({"label": "y"}, r"write Label\("),
@@ -62,10 +62,10 @@ def test_a_label_that_cannot_work_is_told_when_it_is_declared(label: dict[str, A
         ({"training": Training(frozen=("body.*",))}, "need online=False"),
     ],
 )
-def test_a_pipeline_that_cannot_work_is_told_when_it_is_declared(options: dict[str, Any], said: str) -> None:
-    """The same for the pipeline around it."""
+def test_an_invalid_pipeline_is_refused_when_it_is_declared(options: dict[str, Any], message: str) -> None:
+    """Each mistake in a pipeline raises a DeclarationError that names the fix."""
     given = {"event": Row, "label": Label("y"), **options}
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=message):
         Pipeline(given.pop("name", "rows"), **given)
 
 
@@ -76,8 +76,64 @@ def test_durations() -> None:
 
 @pytest.mark.parametrize(("rekey", "extra"), [(False, set()), (True, {"rows.labels-by-id", "rows.labels-by-id.dlq"})])
 def test_every_topic_that_is_read_has_one_for_dead_letters(rekey: bool, extra: set[str]) -> None:
-    """Else the first record that cannot be used would stop its role on a log that makes no topics by itself."""
+    """Dead-letter topics are created with the others, because not every log creates a topic by itself."""
     created = topology(Pipeline("rows", event=Row, label=Label("y", rekey=rekey)), 3)
     names = {"events", "predictions", "labels", "examples", "models", "events.dlq", "labels.dlq", "predictions.dlq"}
     assert {f"rows.{name}" for name in names} | extra == {topic.name for topic in created}
     assert {1, 3} == {topic.partitions for topic in created}
+
+
+def test_a_trigger_class_that_was_not_called_is_refused() -> None:
+    """`retrain=[Drift]`, without parentheses, raises a DeclarationError."""
+    with pytest.raises(DeclarationError, match="write a list of triggers"):
+        Pipeline("rows", event=Row, label=Label("y"), retrain=[triggers.Drift])  # type: ignore[list-item]
+
+
+class Visit(Event):
+    """An event with features of all kinds."""
+
+    id: Key
+    country: Category
+    page: Annotated[Category, Buckets(64)]
+    hour: Annotated[float, Cyclic(24)]
+    new: Flag = False
+    referrer: str = ""
+
+    @feature
+    def long_referrer(self) -> bool:
+        """A computed feature."""
+        return len(self.referrer) > 10
+
+
+def test_the_representation_says_what_was_declared() -> None:
+    """`repr(pipeline)` shows the features in use with their encoding, and each option that is not the default."""
+    shown = repr(Pipeline("visits", event=Visit, label=Label("bought", wait="2d")))
+    assert shown.splitlines() == [
+        "Pipeline(",
+        "    'visits',",
+        "    event=Visit,",
+        "    features=[country: Category(1024), page: Category(64), hour: Cyclic(24), new: Flag, long_referrer()],",
+        "    label=Label(name='bought', wait='2d'),",
+        ")",
+    ]
+    tuned = Pipeline(
+        "rows",
+        event=Row,
+        label=Label("y"),
+        retrain=[triggers.Labels(500), triggers.Drift(effect=0.2)],
+        online=False,
+        gate=Gate(confidence=0.9),
+        training=Training(epochs=5),
+        model=dict,  # type: ignore[arg-type]
+        topics={"events": "rows-v2"},
+    )
+    assert repr(tuned).splitlines()[3:-1] == [
+        "    features=[x: Number],",
+        "    label=Label(name='y'),",
+        "    retrain=[Labels(count=500), Drift(effect=0.2)],",
+        "    online=False,",
+        "    gate=Gate(confidence=0.9),",
+        "    training=Training(epochs=5),",
+        "    model=dict,",
+        "    topics={'events': 'rows-v2'},",
+    ]

@@ -1,9 +1,10 @@
-"""Triggers: when a run is due, and what they say."""
+"""Triggers: the conditions under which a run is due, and the reasons that they give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,13 @@ def at(text: str) -> float:
 
 
 def test_labels_are_due_at_their_count_and_say_so() -> None:
-    """A label trigger is silent one label early and names the numbers when due."""
+    """A label trigger is not due one label early, and its reason holds the numbers."""
     assert Labels(2_000).due(Facts(now=0, since=0, labels=1_999)) is None
     assert Labels(2_000).due(Facts(now=0, since=0, labels=2_345)) == Due("labels", "2,345 new labels (every 2,000)")
 
 
 def test_a_schedule_is_due_at_its_instant() -> None:
-    """A schedule is silent before its instant, due at it, and names it."""
+    """A schedule is not due before its instant, due at it, and its reason holds the instant."""
     since = at("2024-05-01T10:20:00")
     assert Schedule("0 * * * *").due(Facts(at("2024-05-01T10:59:59"), since, 5)) is None
     due = Schedule("0 * * * *").due(Facts(at("2024-05-01T11:00:00"), since, 5))
@@ -41,7 +42,7 @@ def test_a_schedule_is_due_at_its_instant() -> None:
 
 
 def test_a_late_check_makes_up_for_the_missed_instant() -> None:
-    """A run that was due while nobody looked is made up for, once."""
+    """An instant that passed unnoticed starts one run later."""
     late = at("2024-05-01T13:30:00")
     assert Schedule("0 * * * *").due(Facts(late, at("2024-05-01T10:20:00"), 5)) is not None
     assert Schedule("0 * * * *").due(Facts(late + 60, late, 5)) is None
@@ -54,7 +55,7 @@ def test_a_schedule_without_new_labels_is_not_due() -> None:
 
 @pytest.mark.parametrize("cron", ["", "hourly", "61 * * * *", "* * * *", "0 0 30 2 *"])
 def test_a_wrong_cron_expression_is_refused_at_declaration(cron: str) -> None:
-    """What is no cron expression, or never comes, raises a DeclarationError that shows a right one."""
+    """An invalid cron expression, or one without an instant, raises a DeclarationError that shows a valid one."""
     with pytest.raises(DeclarationError, match="0 \\* \\* \\* \\*"):
         Schedule(cron)
 
@@ -66,7 +67,7 @@ def test_a_label_count_below_one_is_refused() -> None:
 
 
 def test_the_first_declared_trigger_gives_the_reason() -> None:
-    """Of several due triggers the first declared one is named; of none, none."""
+    """The first declared trigger that is due gives the reason; without one there is none."""
     facts = Facts(at("2024-05-01T13:30:00"), at("2024-05-01T12:30:00"), 10)
     assert first_due((Schedule("0 * * * *"), Labels(5)), facts) == Schedule("0 * * * *").due(facts)
     assert first_due((Labels(11), Labels(10)), facts) == Due("labels", "10 new labels (every 10)")
@@ -76,8 +77,8 @@ def test_the_first_declared_trigger_gives_the_reason() -> None:
 HOUR = 3600.0
 
 
-def test_an_old_champion_is_replaced_and_its_age_told() -> None:
-    """Age is silent while the champion is young, and names its age when it is not."""
+def test_an_old_champion_starts_a_run() -> None:
+    """Age is not due while the champion is young, and its reason holds the age."""
     assert Age("6h").due(Facts(6 * HOUR - 1, 0, 9, created=0)) is None
     assert Age("6h").due(Facts(9 * HOUR, 0, 9, created=0)) == Due(
         "age", "champion is 9 h old (at most 6 h), 9 new labels"
@@ -86,13 +87,13 @@ def test_an_old_champion_is_replaced_and_its_age_told() -> None:
 
 
 def test_a_run_that_published_nothing_is_not_followed_at_once() -> None:
-    """After a refused run the champion is still old: the next run comes when as much time has passed again."""
+    """After a run without a release the champion is still old: the next run starts one duration later."""
     assert Age("6h").due(Facts(10 * HOUR, 9 * HOUR, 9, created=0)) is None
     assert Age("6h").due(Facts(15 * HOUR, 9 * HOUR, 9, created=0)) is not None
 
 
-def test_drift_says_what_has_drifted() -> None:
-    """A rise of the loss comes before a shift of features; of several features the one that shifted most is named."""
+def test_drift_names_the_strongest_signal() -> None:
+    """A rise of the loss takes precedence over features; of several features the one that shifted most is named."""
     rise = Change("loss", 0.3, 0.2, 412, before=0.31, after=0.61)
     shifts = (Change("wind", 0.4, 0.25, 1_000), Change("hour", 0.9, 0.25, 1_000))
     both = Facts(0, 0, 5, drift=DriftSignals(rise, shifts, changed=412))
@@ -118,7 +119,7 @@ def live(mean: float, labels: int = 2_000, over: int = 2_000, **more: float) -> 
 
 
 def test_a_metric_below_a_number_is_due() -> None:
-    """Accuracy below the given share is due once enough labels were measured, and speaks in the metric's own sense."""
+    """Accuracy below the given share is due once enough labels were measured, and the reason states accuracy."""
     low = Below("accuracy", 0.9)
     assert low.due(Facts(0, 0, 5, live=live(0.12))) == Due(
         "below", "accuracy 0.8800 over 2,000 labels (should be 0.9000)"
@@ -129,7 +130,7 @@ def test_a_metric_below_a_number_is_due() -> None:
 
 
 def test_a_metric_below_the_champions_is_due_beyond_noise() -> None:
-    """Without a number the champion's figure at the gate counts, and three standard errors beside it."""
+    """Without a reference, the champion's loss at the gate must be exceeded by three standard errors."""
     assert Below("accuracy").due(Facts(0, 0, 5, live=live(0.12, reference=0.1))) is None
     assert Below("accuracy").due(Facts(0, 0, 5, live=live(0.14, reference=0.1))) is not None
     assert Below("accuracy").due(Facts(0, 0, 5, live=live(0.14, reference=0.1, reference_error=0.01))) is None
@@ -150,7 +151,7 @@ def test_a_run_is_worth_it_when_it_saves_more_than_it_costs() -> None:
 
 
 def test_waiting_until_a_run_pays_costs_at_most_twice_what_hindsight_would() -> None:
-    """The ski rental: whenever the world goes back to what it was, staleness and run cost at most twice the cheaper."""
+    """Ski rental: whenever drift ends, staleness and run together cost at most twice the cheaper of the two."""
     worth, loss = Worthwhile(value=0.01, price=10, first_s=HOUR), 0.1
     for horizon in range(1_000, 40_000, 1_000):
         paid = 0.0
@@ -179,13 +180,13 @@ def test_waiting_until_a_run_pays_costs_at_most_twice_what_hindsight_would() -> 
     ],
 )
 def test_triggers_outside_their_ranges_are_refused(wrong: Callable[[], Trigger]) -> None:
-    """What could never work is told where it is declared."""
+    """A value outside its range raises a DeclarationError in the constructor."""
     with pytest.raises(DeclarationError):
         wrong()
 
 
 def test_time_alone_makes_a_run_due() -> None:
-    """The earliest of schedule and age is known in advance; labels and drift are not, nor what nothing is known of."""
+    """The earliest instant of schedules and ages is known in advance; labels and drift have none."""
     facts = Facts(now=at("2024-05-01T10:30:00"), since=at("2024-05-01T10:20:00"), labels=5)
     assert next_time([Labels(5), Drift()], facts) is None
     assert next_time([Labels(5), Schedule("0 * * * *"), Schedule("0 5 * * *")], facts) == at("2024-05-01T11:00:00")
@@ -193,3 +194,30 @@ def test_time_alone_makes_a_run_due() -> None:
     aged = facts._replace(created=at("2024-05-01T09:50:00"))
     assert next_time([Age("20m"), Schedule("0 * * * *")], aged) == at("2024-05-01T10:40:00")
     assert next_time([Schedule("0 * * * *")], facts._replace(since=float("inf"))) is None
+
+
+class Answering:
+    """A user's trigger that gives a fixed answer."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def due(self, facts: Facts) -> Any:
+        """The answer."""
+        return self.answer
+
+
+def test_a_trigger_of_the_user_s_own_may_answer_with_a_string() -> None:
+    """A plain string is the reason of a run of the kind "other"; a Due is taken as it is, and None passes."""
+    facts = Facts(now=0, since=0, labels=1)
+    answers: list[Trigger] = [Answering(None), Answering("new moon"), Labels(1)]
+    assert first_due(answers, facts) == Due("other", "new moon")
+    assert first_due([Answering(None), Answering(Due("tide", "high"))], facts) == Due("tide", "high")
+    assert first_due([Answering(None)], facts) is None
+
+
+@pytest.mark.parametrize("answer", [True, False, 1, ("labels", "many")])
+def test_another_answer_is_a_clear_error(answer: object) -> None:
+    """A trigger that returns something else is named, with what to return."""
+    with pytest.raises(DeclarationError, match=r"Answering\.due returned .*return None, or the reason"):
+        first_due([Answering(answer)], Facts(now=0, since=0, labels=1))

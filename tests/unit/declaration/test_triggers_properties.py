@@ -1,4 +1,4 @@
-"""Laws of triggers, over random facts and rhythms of looking."""
+"""Laws of triggers, over random facts and intervals between checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.declaration.facts import Change, DriftSignals, Facts, Live
+from tailrace.declaration.facts import Change, DriftSignals, Due, Facts, Live
 from tailrace.declaration.triggers import (
     METRICS,
     Age,
@@ -51,7 +51,7 @@ FACTS = st.builds(
 
 @given(TRIGGERS, FACTS, st.integers(0, 1_000), st.floats(0, 1e6))
 def test_what_is_due_stays_due(trigger: Trigger, facts: Facts, more: int, later: float) -> None:
-    """More labels and more time never make a due run undue, while nothing else changes."""
+    """A due run stays due when only labels and time increase."""
     if trigger.due(facts) is not None:
         assert trigger.due(facts._replace(now=facts.now + later, labels=facts.labels + more)) is not None
 
@@ -64,7 +64,7 @@ def test_without_new_labels_nothing_is_due(trigger: Trigger, facts: Facts) -> No
 
 @given(st.lists(TRIGGERS, max_size=4), FACTS)
 def test_triggers_add_up(triggers: list[Trigger], facts: Facts) -> None:
-    """Several are due exactly when one of them is, and the reason is one line that the first of those gives."""
+    """A list of triggers is due if and only if one of them is; the first of these gives the reason, in one line."""
     reasons = [reason for trigger in triggers if (reason := trigger.due(facts)) is not None]
     assert first_due(triggers, facts) == (reasons[0] if reasons else None)
     assert all(reason and "\n" not in reason for reason in reasons)
@@ -72,13 +72,13 @@ def test_triggers_add_up(triggers: list[Trigger], facts: Facts) -> None:
 
 @given(TRIGGERS, FACTS)
 def test_facts_are_all_that_counts(trigger: Trigger, facts: Facts) -> None:
-    """Asked again, a trigger says the same."""
+    """A trigger gives equal answers to equal facts."""
     assert trigger.due(facts) == trigger.due(Facts(*facts))
 
 
 @given(st.integers(1, 500), st.lists(st.integers(0, 300), max_size=60))
 def test_labels_fire_once_for_each_count(count: int, arrivals: list[int]) -> None:
-    """Whatever the batches, runs take disjoint labels, each at least `count` of them, and what is left is fewer."""
+    """For any batches, runs consume disjoint labels, at least `count` each, and fewer than `count` remain."""
     waiting, runs = 0, []
     for arrived in arrivals:
         waiting += arrived
@@ -92,7 +92,7 @@ def test_labels_fire_once_for_each_count(count: int, arrivals: list[int]) -> Non
 
 @given(st.integers(1, 59), TIMES.map(int), st.lists(st.integers(1, 2_000), min_size=1, max_size=80))
 def test_a_schedule_fires_once_for_each_instant_looked_past(minutes: int, start: int, steps: list[int]) -> None:
-    """Runs happen exactly at the looks before which at least one instant passed since the previous run."""
+    """A run starts at exactly those checks before which an instant passed since the previous run."""
     schedule = Schedule(f"*/{minutes} * * * *")
     since = now = float(start)
     for step in steps:
@@ -141,4 +141,4 @@ def test_the_next_run_names_every_other_trigger(triggers: list[Trigger], facts: 
     answer = next_run(triggers, facts)
     others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
     assert bool(others) == bool(answer.signals)
-    assert {due.kind for trigger in others if (due := first_due([trigger], facts)) is not None} <= set(answer.signals)
+    assert {due.kind for trigger in others if isinstance(due := trigger.due(facts), Due)} <= set(answer.signals)

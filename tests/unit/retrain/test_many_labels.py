@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
 from tailrace.backtest.baselines import run as run_baseline
 from tailrace.backtest.history.arrays import Stream
 from tailrace.backtest.history.parts import Arrival
@@ -18,6 +18,7 @@ from tailrace.inference.models.targets import target_array
 from tailrace.retrain.online.learner import Learner
 from tailrace.retrain.training.loop import score
 from tailrace.testing import Harness, ManualClock
+from tailrace.triggers import Labels
 
 START = 1_767_225_600.0
 PLAN = Training(min_examples=60, holdout_least=50, epochs=8, batch_size=16, learning_rate=0.03)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.hooks import ManualGradientModule, OnlineModule
 from tailrace.retrain.online.learner import Learner
 from tailrace.retrain.training.loop import train
 from tailrace.testing import Harness, ManualClock
+from tailrace.triggers import Labels
 
 START = 1_767_225_600.0
 BINARY = Task(Kind.BINARY)

@@ -1,4 +1,4 @@
-"""Keys, signed releases, and everything that must be refused."""
+"""Keys and signed releases: round trips, and the refusal of everything that does not verify."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def with_header(entries: object, data: bytes = b"") -> bytes:
 
 
 def signed(payload: bytes) -> bytes:
-    """A manifest that a trusted but mad publisher signed for this payload."""
+    """Manifest that a trusted key signed for this payload, valid or not."""
     complete = msgspec.structs.replace(
         RELEASE.manifest, size=len(payload), sha256=hashlib.sha256(payload).hexdigest(), tensors=[]
     )
@@ -102,8 +102,8 @@ def refusal(action: Callable[[], object]) -> str:
     return refused.value.reason
 
 
-def test_a_release_survives_the_journey() -> None:
-    """What was packed is verified and loaded bit by bit, manifest, tensors of every type and buffers alike."""
+def test_a_release_survives_the_round_trip() -> None:
+    """Manifest, tensors of every type and buffers are verified and loaded bit for bit."""
     received = verify(RELEASE.signed, RELEASE.payload, TRUSTED)
     assert received == RELEASE.manifest
     state = load_state(RELEASE.payload)
@@ -112,7 +112,7 @@ def test_a_release_survives_the_journey() -> None:
 
 
 def test_equal_states_are_equal_bytes() -> None:
-    """The order in which tensors are named, and memory that they share, change nothing."""
+    """The order of the names and shared memory do not change the bytes."""
     shared = torch.ones(4)
     assert serialise({"a": shared, "b": shared[:2]}) == serialise({"b": torch.ones(2), "a": torch.ones(4)})
 
@@ -187,7 +187,7 @@ def test_limits_bound_what_is_looked_at() -> None:
     "garbage", [b"", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"key_id":"","signature":"zz","manifest":1}']
 )
 def test_a_garbage_manifest_is_refused(garbage: bytes) -> None:
-    """Nothing that is no manifest gets further than that."""
+    """Bytes that are not a manifest are refused as bad_manifest."""
     assert refusal(lambda: verify(garbage, PAYLOAD, TRUSTED)) == "bad_manifest"
     assert refusal(lambda: parse(garbage)) == "bad_manifest"
 

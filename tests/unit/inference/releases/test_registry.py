@@ -75,7 +75,7 @@ def test_releases_and_aliases_are_folded() -> None:
 
 
 def test_tombstones_remove_a_release() -> None:
-    """Nothing of a removed release is left."""
+    """Tombstones remove manifest and chunks."""
     registry = Registry()
     registry.apply(records(*release_records(ONE, "m"), *tombstones(1, range(3), "m")))
     assert (registry.releases, registry.held, registry.chunks(1), registry.span(1)) == ({}, [], [], (0, 0))
@@ -94,7 +94,7 @@ def test_forgotten_chunks_free_memory_and_can_be_read_again() -> None:
 
 
 def test_memory_is_bounded_whoever_writes() -> None:
-    """Of many chunks those that came last are held; all are known, and none need be held at all."""
+    """The newest chunks are held up to the limit, which may be 0; the numbers of all chunks are known."""
     flood = [Out("m", b"release/%012d/chunk/0" % (10**11 + n), bytes(1_000)) for n in range(100)]
     registry, keeper = Registry(hold=2_500), Registry(hold=0)
     for one in (registry, keeper):
@@ -106,7 +106,7 @@ def test_memory_is_bounded_whoever_writes() -> None:
 
 
 def test_a_chunk_that_comes_again_is_held_once() -> None:
-    """What is counted against the limit is what is there."""
+    """A repeated chunk counts once against the memory limit."""
     registry = Registry(hold=1_000)
     registry.apply(records(*[Out("m", b"release/00000001/chunk/0", bytes(600))] * 5))
     registry.apply(records(Out("m", b"release/00000002/chunk/0", bytes(400))))
@@ -133,7 +133,7 @@ def test_a_chunk_that_comes_again_is_held_once() -> None:
     ],
 )
 def test_garbage_is_counted_and_ignored(key: bytes | None, value: bytes) -> None:
-    """Records that make no sense change nothing."""
+    """Invalid records are counted and change nothing else."""
     registry = Registry()
     registry.apply([Record("m", 0, 0, 0, key, value)])
     assert (registry.ignored, registry.releases, registry.aliases, registry.held) == (1, {}, {}, [])
@@ -158,7 +158,7 @@ def test_any_suffix_that_compaction_leaves_gives_the_same_state() -> None:
 
 
 def test_random_bytes_never_break_the_fold() -> None:
-    """A seeded storm of nonsense keys and values raises nothing."""
+    """Random keys and values raise no error."""
     source = random.Random(7)
     parts = [b"release/", b"alias/", b"00000001", b"/", b"chunk", b"manifest", b"0", b"\x00", b"champion"]
     keys = [b"".join(source.choices(parts, k=source.randrange(6))) for _ in range(2000)]

@@ -1,4 +1,4 @@
-"""The follower where the log is slow or full of what somebody else wrote."""
+"""The follower on a slow log, and on a topic with forged records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 
 
 class Hesitant(SqliteLog):
-    """Its readers give one record at a time, and nothing before each."""
+    """A log whose readers return one record at a time, and an empty batch before each."""
 
     def reader(self, *arguments: Any, **options: Any) -> Any:
         """See `tailrace.streams.log.base.Log`."""
@@ -54,7 +54,7 @@ def hesitant(tmp_path: Path) -> Iterator[Hesitant]:
 
 @contextmanager
 def following(log: Log, limits: Limits | None = None) -> Iterator[tuple[Follower, list[int]]]:
-    """A follower at work, and the versions that it offers; those that it refuses are negative."""
+    """Run a follower; the list receives the versions that it offers, and the negated ones that it refuses."""
     offered: list[int] = []
     stop = threading.Event()
     follower = Follower(
@@ -76,7 +76,7 @@ def following(log: Log, limits: Limits | None = None) -> Iterator[tuple[Follower
 
 
 def test_history_is_not_replayed_by_a_slow_log(ends: Ends, hesitant: Hesitant) -> None:
-    """A read that gives nothing is not the end of the topic: only the last alias is acted upon."""
+    """An empty read is not the end of the topic: only the last alias is acted upon."""
     ends.publish(release(1), champion(1), release(2), champion(2))
     with following(hesitant) as (_, offered):
         until(lambda: bool(offered))
@@ -86,7 +86,7 @@ def test_history_is_not_replayed_by_a_slow_log(ends: Ends, hesitant: Hesitant) -
 
 
 def test_a_flood_of_forged_chunks_costs_no_more_than_the_limit(ends: Ends) -> None:
-    """Chunks of high versions are not kept; the wanted ones that they pushed out of memory are read again."""
+    """Forged chunks do not exceed the memory limit; the wanted chunks that they displaced are read again."""
     good = release(1)
     size = len(good.payload)
     flood = [Out(TOPIC, b"release/%012d/chunk/0" % (10**11 + n), bytes(size)) for n in range(20)]
@@ -100,7 +100,7 @@ def test_a_flood_of_forged_chunks_costs_no_more_than_the_limit(ends: Ends) -> No
 
 
 class Touchy(nn.Module):
-    """Knows no row but those without a number."""
+    """Module that raises for every row with a number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Touchy(nn.Module):
 
 
 def test_a_module_that_cannot_score_its_golden_batch_is_refused(ends: Ends) -> None:
-    """Whatever it raises, it is refused once, and not tried again and again."""
+    """A module that raises for its golden batch is refused once, and not loaded again."""
     state = serialise(Touchy().state_dict())
     assert load_state(state).keys() == {"weight"}
     golden = Golden.of(ROWS, torch.full((2, 1), 0.5).numpy())

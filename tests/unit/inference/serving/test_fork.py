@@ -96,7 +96,7 @@ CLOSED = """
 
 
 def lines(directory: Path, body: str, threads: int) -> list[str]:
-    """What a program prints, with this number of torch's threads."""
+    """Run a program with this number of torch threads and return the lines that it prints."""
     program = directory / "program.py"
     program.write_text(PROGRAM + body)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -109,7 +109,7 @@ def lines(directory: Path, body: str, threads: int) -> list[str]:
 
 @pytest.mark.parametrize(("threads", "log"), [(1, "url"), (2, "kit.log")])
 def test_a_forked_child_answers_with_the_current_release(tmp_path: Path, threads: int, log: str) -> None:
-    """Its first prediction returns and is not stale, whoever opened the log and whatever torch did before the fork."""
+    """Its first prediction returns and is not stale, for a log of either owner, after torch computed in the parent."""
     printed = lines(tmp_path, FOLLOWS.format(log=log), threads)
     assert printed == ["parent 1", "child 3", "own 3", "exit 0", "parent 3"]
 
@@ -120,7 +120,7 @@ def test_a_forked_child_goes_on_following(tmp_path: Path) -> None:
 
 
 def test_a_closed_model_scores_in_a_forked_child(tmp_path: Path) -> None:
-    """What serves goes on serving after `close`, in a child too."""
+    """After `close`, the last release goes on serving, in a child too."""
     assert lines(tmp_path, CLOSED, 2) == ["parent 1", "child 1", "exit 0"]
 
 

@@ -79,7 +79,7 @@ def test_rolling_back_needs_no_new_release(ends: Ends) -> None:
 
 
 def test_a_batch_is_scored_by_one_release(ends: Ends) -> None:
-    """What `current` returned goes on scoring as it did, whatever is offered meanwhile."""
+    """The value of `current` gives the same scores while other releases are offered."""
     with ends.live() as live:
         ends.publish(release(1), champion(1))
         live.wait_for(1, PATIENCE_S)
@@ -131,7 +131,7 @@ BAD: dict[str, Callable[[], Release | list[Out]]] = {
 
 @pytest.mark.parametrize("reason", BAD)
 def test_a_bad_release_is_refused_and_the_old_model_serves_on(ends: Ends, reason: str) -> None:
-    """Whatever is wrong, the reason is told, nothing changes, and the next good release is taken."""
+    """Each defect is reported with its reason, the old release serves on, and the next valid release is loaded."""
     with ends.live() as live:
         ends.publish(release(1), champion(1))
         live.wait_for(1, PATIENCE_S)
@@ -146,7 +146,7 @@ def test_a_bad_release_is_refused_and_the_old_model_serves_on(ends: Ends, reason
 
 
 def test_a_release_replayed_under_another_version_is_refused(ends: Ends) -> None:
-    """A genuine manifest at another version's keys is no release: what the alias names does not come."""
+    """A genuine manifest at the keys of another version is not a release: the alias stays incomplete."""
     with ends.live() as live:
         ends.publish(moved(release(8)), champion(9))
         until(lambda: ends.refusals == [(9, "incomplete")])
@@ -154,7 +154,7 @@ def test_a_release_replayed_under_another_version_is_refused(ends: Ends) -> None
 
 
 def test_an_incomplete_release_serves_when_the_rest_comes(ends: Ends) -> None:
-    """An alias that is ahead of its release is reported and then followed; nothing is torn."""
+    """An alias that arrives before its release is reported, and followed once the release is complete."""
     good = release(1)
     chunk, manifest = release_records(good, TOPIC)
     with ends.live() as live:
@@ -177,7 +177,7 @@ def test_a_refused_version_that_is_put_right_is_taken(ends: Ends) -> None:
 
 
 def test_garbage_and_tombstones_in_the_topic_are_harmless(ends: Ends) -> None:
-    """Nonsense records and removed releases are passed over."""
+    """Invalid records and removed releases are skipped."""
     old = release(1)
     ends.publish(
         old, tombstones(1, range(old.manifest.chunks), TOPIC), Out(TOPIC, b"nonsense", b"\xff"), Out(TOPIC, None, None)
@@ -200,7 +200,7 @@ def test_a_payload_at_a_url_is_fetched_and_verified(ends: Ends, tmp_path: Path) 
 
 
 def test_an_unreachable_payload_is_tried_again(ends: Ends, tmp_path: Path) -> None:
-    """While the store is away the old model serves; when it is back the release is taken."""
+    """While the store is unreachable the old release serves; afterwards the new one is loaded."""
     good = release(4)
     location = store_payload(f"file://{tmp_path}/models", 4, good.payload)
     stored = Path(location.removeprefix("file://"))
@@ -231,13 +231,13 @@ def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_waiting_in_vain_ends(ends: Ends) -> None:
-    """A version that never comes is a TimeoutError."""
+    """Waiting for a version that is never published raises TimeoutError."""
     with ends.live() as live, pytest.raises(TimeoutError, match="release 7 was not loaded within"):
         live.wait_for(7, 0.05)
 
 
 def test_hundreds_of_swaps_under_load_leave_nothing_behind(ends: Ends) -> None:
-    """200 releases are swapped in while a thread scores: each batch is whole, and no old module stays alive."""
+    """200 releases are swapped in while a thread scores: one release scores each batch, and old modules are freed."""
     bytes_of = [release(version) for version in (1, 2)]
     payloads = [good.payload for good in bytes_of]
     scored: list[int] = []

@@ -48,7 +48,7 @@ class Derived(Flight):
 
 
 class Fixed:
-    """A model that never changes."""
+    """Live model with one fixed release."""
 
     def __init__(self, score: Callable[[Inputs], Floats], release: int = 7) -> None:
         self._serving = Serving(release, score)
@@ -58,7 +58,7 @@ class Fixed:
 
 
 def first_number(inputs: Inputs) -> Floats:
-    """A model that says of a row its first number."""
+    """Score each row by its first number."""
     return inputs.numbers[:, :1]
 
 
@@ -89,7 +89,7 @@ def letter(out: Out) -> tuple[int, str]:
 
 
 def test_every_event_is_predicted_in_order() -> None:
-    """Id, event time, release, scores, the event as scored, its source; keyed by the event, dated by the log."""
+    """A prediction holds id, event time, release, scores, event and source, and its key is the event id."""
     events = [Flight(id=f"é{i}", at=NOW - i, distance=i / 4) for i in range(5)]
     outs = step()(batch(*events))
     found = [prediction(out) for out in outs]
@@ -104,7 +104,7 @@ def test_every_event_is_predicted_in_order() -> None:
 
 
 def test_a_prediction_belongs_to_the_trace_of_its_event() -> None:
-    """W3C trace headers travel on, other headers do not, and an event without them gives a prediction without."""
+    """W3C trace headers are copied to the prediction, other headers are not."""
     trace = (("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", b"a=1"))
     events = [encode(Flight(id=str(n), at=NOW, distance=1.0)) for n in range(3)]
     headers = [(("h", b"x"), *trace), (), (("h", b"x"),)]
@@ -126,13 +126,13 @@ def test_the_wire_format_is_that_of_prediction(event: type[Flight]) -> None:
 
 
 def test_user_functions_are_computed_once_and_travel() -> None:
-    """Their values, missing ones included, stand in the prediction."""
+    """The values of @feature methods, missing ones included, are stored in the prediction."""
     events = [Derived(id="a", at=NOW, distance=8.0, gust=4.0), Derived(id="b", at=NOW, distance=8.0)]
     assert [prediction(out).derived for out in step(Derived)(batch(*events))] == [[2.0], [None]]
 
 
 def test_what_cannot_be_decoded_is_a_dead_letter() -> None:
-    """Bad records cost only themselves and come out with their reason, behind the predictions."""
+    """A bad record becomes a dead letter with its reason, behind the predictions, and affects no other."""
     good = Flight(id="a", at=NOW, distance=1.0)
     late = Flight(id="b", at=NOW + 200_000, distance=1.0)
     outs = step()(batch(None, good, b"{", b"\xff", late, b'{"id":"x"}', good))
@@ -142,7 +142,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter() -> None:
 
 
 def test_an_exception_of_a_user_function_costs_one_event() -> None:
-    """A division by zero is a dead letter that says so; the others are scored, with their own values."""
+    """A division by zero becomes a dead letter with that reason; the other events are scored."""
     events = [Derived(id=str(i), at=NOW, distance=6.0, gust=float(i)) for i in range(4)]
     outs = step(Derived)(batch(*events))
     found = [prediction(out) for out in outs[:3]]
@@ -154,13 +154,13 @@ def test_an_exception_of_a_user_function_costs_one_event() -> None:
 
 
 def test_if_every_event_fails_nothing_is_predicted() -> None:
-    """A batch of nothing but failures is a batch of dead letters."""
+    """A batch in which every event fails gives only dead letters."""
     events = [Derived(id=str(i), at=NOW, distance=6.0, gust=0.0) for i in range(3)]
     assert [letter(out) for out in step(Derived)(batch(*events))] == [(i, "features") for i in range(3)]
 
 
 def test_a_non_finite_score_is_a_dead_letter() -> None:
-    """JSON has no NaN: such a prediction is not written, its neighbours are."""
+    """JSON has no NaN: a prediction with one is not written, the others are."""
     events = [Derived(id=str(i), at=NOW, distance=float(i), gust=2.0) for i in range(4)]
 
     def score(inputs: Inputs) -> Floats:
@@ -174,7 +174,7 @@ def test_a_non_finite_score_is_a_dead_letter() -> None:
 
 
 def test_an_error_of_the_model_is_raised() -> None:
-    """A model that cannot score is a bug to be seen, not a reason to give up events."""
+    """An error of the module is raised, and does not turn events into dead letters."""
 
     def broken(inputs: Inputs) -> Floats:
         raise RuntimeError("no such kernel")
@@ -184,26 +184,26 @@ def test_an_error_of_the_model_is_raised() -> None:
 
 
 class Flattening(torch.nn.Linear):
-    """A module that cannot take nothing: a view of no rows has no one shape."""
+    """Module that fails for an empty batch, because a view of no rows is ambiguous."""
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(numbers.nan_to_num().view(len(numbers), -1))
 
 
 def test_a_batch_without_a_usable_event_does_not_reach_the_model() -> None:
-    """All of it becomes dead letters, whatever the module would make of no rows."""
+    """If no event is usable, the module is not called."""
     flattening = scorer(Flattening(2, 1), Task(Kind.BINARY))
     outs = step(Flight, flattening)(batch(b"{", None))
     assert [letter(out) for out in outs] == [(0, "invalid_json"), (1, "null")]
 
 
 def test_an_empty_batch_gives_nothing() -> None:
-    """Neither does it fail."""
+    """An empty batch gives no records and no error."""
     assert step(Derived)(Batch([])) == []
 
 
-def test_the_hook_learns_what_a_batch_took() -> None:
-    """Release, counts, reasons, seconds of each stage and the newest event time."""
+def test_the_hook_reports_the_cost_of_a_batch() -> None:
+    """The report holds release, counts, reasons, seconds of each stage and event times."""
     seen: list[Scored] = []
     events = [Flight(id=str(i), at=NOW - i, distance=1.0) for i in range(3)]
     step(on_batch=seen.append)(batch(*events, b"{"))
@@ -221,7 +221,7 @@ def test_release_0_predicts_the_base_rate() -> None:
 
 
 def test_a_live_model_fits_the_step(tmp_path: Path) -> None:
-    """The step takes a LiveModel as it is."""
+    """A LiveModel has the interface that the step needs."""
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic("flights.models", compacted=True)])
     features = Features.of(Flight)
