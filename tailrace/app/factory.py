@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from tailrace.app.settings import Settings
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadSetting
-from tailrace.streams.log.base import Delivery, Log, Sharing, Unreachable
+from tailrace.streams.log.base import Delivery, Log, Sharing, TopicPartition, Unreachable
 from tailrace.streams.log.topology import topology
 
 if TYPE_CHECKING:
@@ -195,9 +195,10 @@ def build_worker(
         if worker.commit_ms is None and worker.delivery == "at_least_once"
         else _commit_interval(worker.commit_ms, settings),
     )
-    watch_lag(metrics, log, config.group, config.topics, observed.reached)
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
-    return Runner(log, Stateless(step), config, batch=batch, observer=observed)
+    runner = Runner(log, Stateless(step), config, batch=batch, observer=observed)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    return runner
 
 
 def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
@@ -229,8 +230,9 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
     observed = JoinerObserver(metrics, step)
-    watch_lag(metrics, log, config.group, config.topics, observed.reached)
-    return Runner(log, step, config, observer=observed)
+    runner = Runner(log, step, config, observer=observed)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    return runner
 
 
 def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
@@ -252,13 +254,18 @@ def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Met
 
 
 def watch_lag(
-    metrics: Metrics | None, log: Log, group: str, topics: Sequence[str], reached: Reached | None = None
+    metrics: Metrics | None,
+    log: Log,
+    group: str,
+    topics: Sequence[str],
+    reached: Reached | None = None,
+    held: Callable[[], Collection[TopicPartition]] | None = None,
 ) -> None:
-    """Let a group's lag be seen in these metrics."""
+    """Export a group's lag in these metrics; see LagCollector."""
     if metrics:
         from tailrace.monitoring.telemetry.lag import LagCollector
 
-        metrics.registry.register(LagCollector(log, group, topics, reached))
+        metrics.registry.register(LagCollector(log, group, topics, reached, held))
 
 
 def _rekeyer(pipeline: Pipeline) -> str:

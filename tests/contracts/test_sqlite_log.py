@@ -171,7 +171,7 @@ def test_commit_belongs_to_the_member_that_began_it(place: Place) -> None:
         writer.commit(after(records), reader)
         db.execute("UPDATE lease SET member = member + 1")  # as if it had been expelled and had come back
         db.execute("UPDATE member SET id = id + 1")
-        reader._membership._member += 1  # type: ignore[union-attr, operator]
+        reader._membership._member += 1  # type: ignore[attr-defined]
         assert writer.committing
     with pytest.raises(Aborted, match="another reader"):
         writer.flush()
@@ -336,7 +336,6 @@ def test_retention_removes_the_old(place: Place) -> None:
     assert place.log.end_positions(topic) == {at: 3074}
     reader = place.kept(place.log.reader([topic]))
     assert [r.offset for r in drain(reader, 2)] == [3072, 3073]
-    assert place.log.positions_at(topic, old / 1000) == {at: 3072}
 
 
 @contextmanager

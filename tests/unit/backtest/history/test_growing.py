@@ -101,7 +101,7 @@ def asked(tmp_path: Path) -> Asked:
 def test_another_process_reads_the_same(asked: Asked) -> None:
     """Parts that come from another process are those that this one reads."""
     subject = inferred(asked)
-    features = subject.pipeline.features
+    features = ModelSpec.of(subject.pipeline).features
     apart = whole(Growing(parts_apart(subject, asked, Settings()), features.optional, features.buckets))
     here = history(asking.moments(subject.pipeline, asked, Settings(), Delay()), subject.pipeline, dicts=False)
     assert (apart.ids, apart.arrivals) == (here.ids, here.arrivals)
