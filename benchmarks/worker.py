@@ -18,6 +18,7 @@ from tailrace.declaration.pipeline import Topics
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.loader import Loader
 from tailrace.inference.serving.scoring import Scored, ScoreStep
 from tailrace.monitoring.telemetry.cost import CostCollector, ResourcePrices
 from tailrace.monitoring.telemetry.lag import LagCollector
@@ -185,9 +186,13 @@ def run(job: Job, stop: threading.Event) -> Report:
     timed: Any = Timed(log)
     declared = pipeline(job.name)
     spec, topics = ModelSpec.of(declared), job.topics
-    trusted = TrustedKeys([job.key.encode()])
+    loader = Loader(spec, trusted=TrustedKeys([job.key.encode()]))
     with LiveModel(
-        log, topics.models, spec, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
+        log,
+        topics.models,
+        loader,
+        on_swap=lambda swap: recorder.swapped(swap.old, swap.new, swap.pause_s, swap.load_s),
+        on_refusal=lambda refusal: recorder.refused(refusal.version, refusal.reason),
     ) as live:
         live.wait_for(1, _LOADED_S)
         live.current()

@@ -72,7 +72,6 @@ def started_step(job: Job) -> ScoreStep:
     """Start a live model and return Tailrace's score step for it, which peers that take batches call."""
     declared = job.declared
     live = LiveModel.follow(f"kafka://{job.bootstrap}", declared, keys=Path(job.keys))
-    live.start()
     return ScoreStep(declared.schema, ModelSpec.of(declared).features, live, job.predictions)
 
 
