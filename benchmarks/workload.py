@@ -73,7 +73,7 @@ class Source:
         x, topic, encode = self._x, self._topic, msgspec.json.encode
         ids = [f"e{n:08d}" for n in numbers]
         return [
-            Out(topic, id.encode(), encode(Reading(id, now, x[n % len(x)])), timestamp=int(now * 1000))
+            Out(topic, id.encode(), encode(Reading(id=id, ts=now, x=x[n % len(x)])), timestamp=int(now * 1000))
             for n, id in zip(numbers, ids, strict=True)
         ]
 

@@ -18,7 +18,7 @@ events = app.topic(job.declared.topics.events, value_type=bytes, value_serialize
 predictions = app.topic(job.predictions, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
 
-@app.agent(events)  # type: ignore[untyped-decorator]
+@app.agent(events)
 async def score(stream: Any) -> None:
     """Take up to 1,024 events, score them together and send each prediction."""
     async for taken in stream.take_events(1_024, within=0.1):
