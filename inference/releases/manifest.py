@@ -120,7 +120,7 @@ class Golden(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of one release. Times in unix seconds; parent 0 is the base rate. `pack` sets the last five fields."""
+    """Description of one release. Times in unix seconds; parent 0 is the base rate. `pack` sets the last fields."""
 
     version: int
     parent: int

@@ -17,6 +17,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import Scores, Targets
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import target_array
 from tailrace.inference.serving.loader import Serving, base_rate_serving
 from tailrace.monitoring.console.dead_letters import DeadLetterTable
 from tailrace.monitoring.console.drift_table import DriftTable
@@ -158,7 +159,7 @@ class ConsolePage:
         scores = np.array([e.scores for e in examples], np.float32)
         if scores.shape != (len(examples), task.outputs):
             raise ValueError(f"scores {scores.shape} instead of ({len(examples)}, {task.outputs})")
-        targets = np.array([task.target(e.label) for e in examples], np.float32)
+        targets = target_array([task.target(e.label) for e in examples], task)
         return self._features.encode(events), scores, targets
 
     def _advance(self, time: float) -> None:

@@ -86,7 +86,7 @@ class LiveTail:
         """Compare the most probable class with the label; None for tasks without classes. Raises ValueError."""
         kind, scores = self._task.kind, example.scores
         if kind is Kind.BINARY:
-            return (scores[0] >= 0.5) == bool(self._task.target(example.label))
+            return (scores[0] >= 0.5) == bool(self._task.number(example.label))
         if kind is Kind.MULTICLASS:
-            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.target(example.label))
+            return max(range(len(scores)), key=scores.__getitem__) == int(self._task.number(example.label))
         return None

@@ -34,7 +34,7 @@ from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.online.chain import Update, UpdatePlanner
 from tailrace.retrain.online.guard import harm
 from tailrace.retrain.selection.buffer import Buffer, Row
-from tailrace.retrain.selection.split import divided
+from tailrace.retrain.selection.split import split
 from tailrace.retrain.worker.protocol import Candidate
 
 BASE_RATE = Champion(0)
@@ -192,7 +192,7 @@ class RetrainingCore:
             through=champion.trained_through,
             changed=facts.drift.changed if facts.drift else None,
         )
-        selection = divided(chosen, seen, plan, pipeline.online)
+        selection = split(chosen, seen, plan, pipeline.online)
         self.triggers.run_started(facts)
         if not selection.train:
             return None

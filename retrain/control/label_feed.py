@@ -10,6 +10,7 @@ import numpy as np
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.triggers import next_time
 from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.targets import target_array
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.quality import Quality
 from tailrace.retrain.control.trigger_state import TriggerState
@@ -42,7 +43,7 @@ class LabelFeed:
         if not comparable:
             return
         scores = np.array([rows[n].scores for n in comparable], np.float32)
-        targets = np.array([rows[n].target for n in comparable], np.float32)
+        targets = target_array([rows[n].target for n in comparable], task)
         times = [rows[n].label_time for n in comparable]
         triggers.see(
             task.kind, scores, targets, lambda: inputs.take(comparable), max(times), oldest_label_time=min(times)

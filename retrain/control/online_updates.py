@@ -17,6 +17,7 @@ import structlog
 
 from tailrace.declaration.online import Online
 from tailrace.declaration.pipeline import Pipeline
+from tailrace.inference.models.targets import target_array
 from tailrace.inference.releases.manifest import Refused
 from tailrace.inference.releases.storage import StoreUnreachable
 from tailrace.retrain.control.core import RetrainingCore, UpdateEnd, UpdateResult
@@ -24,7 +25,7 @@ from tailrace.retrain.control.publisher import Overtaken, Publisher
 from tailrace.retrain.control.reports import UpdateReport
 from tailrace.retrain.control.run import update_manifest
 from tailrace.retrain.online.chain import Update
-from tailrace.retrain.worker.client import TrainingFailed, Trains
+from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
 from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
 from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
@@ -64,7 +65,7 @@ class OnlineUpdates:
         declared: Pipeline,
         core: RetrainingCore,
         publisher: Publisher,
-        trainer: Trains,
+        trainer: TrainingBackend,
         load_champion: Callable[[], bytes | None],
         *,
         code_digest: str = "",
@@ -139,7 +140,8 @@ class OnlineUpdates:
             self._load_champion()
         width = self._declared.task.outputs
         before, after = (np.frombuffer(raw, np.float32).reshape(-1, width) for raw in (learned.before, learned.after))
-        return self._core.update_learned(before, after, np.array([row.target for row in update.rows], np.float32))
+        targets = target_array([row.target for row in update.rows], self._declared.task)
+        return self._core.update_learned(before, after, targets)
 
     def _publish(self, result: UpdateResult, learned: Learned, reader: Reader) -> int:
         draft = update_manifest(

@@ -13,7 +13,6 @@ from tailrace.declaration.gate import Metric
 from tailrace.declaration.task import Kind
 from tailrace.inference.models.losses import Scores, Targets, losses
 from tailrace.inference.models.metrics import calibration_error
-from tailrace.inference.models.multilabel import unpacked
 
 OVER = 2_000  # labels
 
@@ -60,5 +59,4 @@ def _claims(kind: Kind, scores: Scores, targets: Targets) -> tuple[Column, Colum
     if kind is Kind.MULTICLASS:
         top = scores.argmax(axis=1)
         return scores[np.arange(len(top)), top].astype(np.float64), (top == targets).astype(np.float64)
-    flags = unpacked(targets, scores.shape[1]) if kind is Kind.MULTILABEL else targets
-    return scores.reshape(-1).astype(np.float64), flags.reshape(-1).astype(np.float64)
+    return scores.reshape(-1).astype(np.float64), targets.reshape(-1).astype(np.float64)

@@ -35,8 +35,8 @@ from tailrace.retrain.control.publisher import Overtaken, Publisher
 from tailrace.retrain.control.reports import RunReport
 from tailrace.retrain.control.run import Champion, job_of, manifest_of
 from tailrace.retrain.control.trigger_state import TriggerState
-from tailrace.retrain.selection.examples import Intake
-from tailrace.retrain.worker.client import TrainingFailed, Trains
+from tailrace.retrain.selection.examples import ExampleDecoder
+from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
 from tailrace.retrain.worker.protocol import Candidate, Progress
 from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Aborted, Batch, Committed, Log, Reader, TooLarge, TopicMissing, TopicPartition
@@ -76,11 +76,11 @@ class Retrainer:
         log: Log,
         declared: Pipeline,
         publisher: Publisher,
-        trainer: Trains,
+        trainer: TrainingBackend,
         *,
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
-        updates: Trains | None = None,
+        updates: TrainingBackend | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._log, self._declared, self._publisher = log, declared, publisher
@@ -88,7 +88,7 @@ class Retrainer:
         self._observer = observer or Observer()
         self._topic, self._group = declared.topics.examples, f"{declared.name}.retrainer"
         self._spec = ModelSpec.of(declared)
-        self._intake = Intake(self._spec.features, declared.task)
+        self._decoder = ExampleDecoder(self._spec)
         self._updates_trainer = updates if declared.online is not None else None
         self._considered: dict[int, int] = {}  # partition -> offset below which a run has considered the examples
         self._positions: dict[TopicPartition, int] = {}
@@ -207,7 +207,7 @@ class Retrainer:
         """Pass examples on; those that no run has considered count as new labels."""
         if not batch.records:
             self._check_topic()
-        rows, inputs, malformed = self._intake.rows(batch.records)
+        rows, inputs, malformed = self._decoder.rows(batch.records)
         self._skip(malformed)
         if batch.records:
             self._observer.taken(len(rows), malformed)

@@ -14,6 +14,7 @@ from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.losses import Scores
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import target_array
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
 from tailrace.retrain.control.promotion_gate import GateResult, compare
 from tailrace.retrain.selection.buffer import Row, Selection, ranges_of
@@ -110,7 +111,8 @@ def judge(run: Run, candidate: Candidate, declared: Pipeline) -> GateResult:
     `tailrace.retrain.selection.split.fair`.
     """
     rows, outputs = run.selection.holdout, declared.task.outputs
-    scores, targets = _scores(candidate.scores, len(rows), outputs), np.array([row.target for row in rows], np.float32)
+    scores = _scores(candidate.scores, len(rows), outputs)
+    targets = target_array([row.target for row in rows], declared.task)
     since = max((row.label_time for row in run.selection.train), default=-math.inf) if declared.online else -math.inf
     alike = [n for n, row in enumerate(rows) if len(row.scores) == outputs and row.time >= since]
     champion: Scores | None

@@ -216,7 +216,7 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         predictions=topics.predictions,
         labels=labels,
         examples=topics.examples,
-        target=pipeline.task.target,
+        target=pipeline.task.number,
         fields=pipeline.label.fields,
         upstream=drained(log, _rekeyer(pipeline), topics.labels) if pipeline.label.rekey else None,
     )

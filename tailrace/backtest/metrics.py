@@ -16,7 +16,7 @@ from tailrace.backtest.result import Figures, Window
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.metrics import auc, calibration_error
-from tailrace.inference.models.multilabel import unpacked
+from tailrace.inference.models.targets import labelled
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,10 @@ class Prequential(msgspec.Struct, frozen=True):
     windows: int = 50
 
     def figures(self, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
-        """Figures over all scored events. Scores as served, shape [n, outputs]; targets, shape [n], NaN: no label."""
+        """Figures over all scored events.
+
+        Scores as served, shape [n, outputs]; targets, shape [n] or [n, labels], NaN: no label.
+        """
         return figures(self.task, *_labelled(scores[self.score_from :], targets[self.score_from :]))
 
     def curve(
@@ -57,7 +60,7 @@ class Prequential(msgspec.Struct, frozen=True):
 
 
 def figures(task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
-    """Figures of scores, shape [n, outputs], on known targets, shape [n].
+    """Figures of scores, shape [n, outputs], on known targets, shape [n] or [n, labels].
 
     A figure that is undefined is None: all of them without rows or if a score is not finite; kappa and AUC if only one
     class occurs; R2 if the targets do not vary.
@@ -89,8 +92,7 @@ def figures(task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32
 
 def _multilabel(result: Figures, task: Task, scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Figures:
     """Means of each label's own figures; a label whose AUC or kappa is undefined is left out of that mean."""
-    flags = unpacked(targets, task.outputs)
-    each = [figures(Task(Kind.BINARY), scores[:, [k]], flags[:, k]) for k in range(task.outputs)]
+    each = [figures(Task(Kind.BINARY), scores[:, [k]], targets[:, k]) for k in range(task.outputs)]
     for name in ("accuracy", "log_loss", "kappa", "auc", "calibration_error"):
         known = [value for one in each if (value := getattr(one, name)) is not None]
         setattr(result, name, sum(known) / len(known) if known else None)
@@ -119,7 +121,7 @@ def _regression(result: Figures, values: Floats, truth: Floats) -> None:
 def _labelled(
     scores: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    known = ~np.isnan(targets)
+    known = labelled(targets)
     return scores[known], targets[known]
 
 

@@ -137,7 +137,7 @@ class Simulation:
             now = history.at(position)
             self._finish_until(now)
             self._example_events.append(event)
-            row = Row(0, number, float(history.times[event]), now, float(history.targets[event]), b"", None, 0, [])
+            row = Row(0, number, float(history.times[event]), now, history.target(event), b"", None, 0, [])
             core.examples_read([row], {0: number + 1})
             if core.update_due(now):
                 self._start_update(position, now)

@@ -15,7 +15,6 @@ from tailrace.errors import DeclarationError
 
 LABEL_FIELDS = ("id", "label", "time")
 """Default field names of a label record; `Label(fields=...)` changes them."""
-MOST_LABELS = 24
 
 
 class Winner(StrEnum):
@@ -96,10 +95,8 @@ class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         """The task of the model."""
         if self.kind == "multiclass" and len(set(map(str, self.classes))) < 2:
             raise DeclarationError(f"label {self.name!r} is multiclass: name its classes, such as classes=[1, 2, 3]")
-        if self.kind == "multilabel" and not 1 <= len(set(map(str, self.classes))) == len(self.classes) <= MOST_LABELS:
-            raise DeclarationError(
-                f"label {self.name!r} is multilabel: name its labels, 1 to {MOST_LABELS} different ones"
-            )
+        if self.kind == "multilabel" and not 1 <= len(set(map(str, self.classes))) == len(self.classes):
+            raise DeclarationError(f"label {self.name!r} is multilabel: name its labels, one or more different ones")
         return Task(Kind(self.kind), tuple(self.classes))
 
     def policy(self) -> JoinPolicy:

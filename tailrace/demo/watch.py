@@ -168,7 +168,7 @@ class Watcher:
         inputs = ModelSpec.of(self._pipeline).features.encode(events)
         self._frozen_scores += self._frozen.score(inputs)[:, 0].tolist()
         self._live_scores += [e.scores[0] for e in judged]
-        self._labels += [self._pipeline.task.target(e.label) for e in judged]
+        self._labels += [self._pipeline.task.number(e.label) for e in judged]
 
     def _take_models(self, records: list[Record]) -> None:
         for record in records:

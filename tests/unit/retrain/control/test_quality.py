@@ -35,7 +35,7 @@ def test_classes_are_judged_by_the_most_probable_one() -> None:
 def test_labels_are_judged_each() -> None:
     """Of several labels every one is a statement."""
     quality = Quality(Kind.MULTILABEL, over=2)
-    quality.take(np.array([[0.9, 0.1]] * 5, np.float32), np.array([1] * 5, np.float32))
+    quality.take(np.array([[0.9, 0.1]] * 5, np.float32), np.array([[1, 0]] * 5, np.float32))
     figures = quality.figures()
     assert (figures["examples"], figures["accuracy"]) == (2, 1.0)
     assert figures["calibration_error"] == pytest.approx(0.1, abs=1e-6)
