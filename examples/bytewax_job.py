@@ -17,7 +17,6 @@ LOG = os.environ.get("LOG", "kafka://localhost:9092")
 brokers = LOG.removeprefix("kafka://").split(",")
 
 live = LiveModel.follow(LOG, pipeline)
-live.start()
 
 
 def score(batch: list[KafkaSourceMessage]) -> list[KafkaSinkMessage]:

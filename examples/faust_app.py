@@ -7,7 +7,6 @@ Run `tailrace joiner` and `tailrace retrainer` beside it.
 
 import json
 import os
-from collections.abc import AsyncIterator
 
 import faust
 from pipeline import pipeline
@@ -19,7 +18,7 @@ tailrace.contrib.faust.attach(app, pipeline)
 
 
 @app.agent(app.topic(pipeline.topics.predictions, value_serializer="raw"))
-async def alarm(predictions: AsyncIterator[bytes]) -> None:
+async def alarm(predictions: faust.StreamT[bytes]) -> None:
     """Print payments whose probability of fraud is above 0.9."""
     async for value in predictions:
         prediction = json.loads(value)
