@@ -40,6 +40,7 @@ QUIET = 20.0  # seconds of silence after which nothing more is expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
 TICK = 0.02  # seconds between two writes of the sender
+RATE = 500  # events in a second
 
 
 class Names(NamedTuple):
@@ -176,7 +177,7 @@ class Sender:
     some come too late to count, and some belong to no event at all.
     """
 
-    def __init__(self, log: Log, names: Names, seed: int, *, wait: float = WAIT, rate: int = 5_000) -> None:
+    def __init__(self, log: Log, names: Names, seed: int, *, wait: float = WAIT, rate: int = RATE) -> None:
         self.sent = Sent()
         self._log, self._names, self._wait, self._rate = log, names, wait, rate
         self._dice = random.Random(seed)

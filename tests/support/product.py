@@ -38,7 +38,7 @@ pipeline = Pipeline(
     "chaos",
     event=Thing,
     label=Label("y", wait={WAIT}),
-    retrain=[Labels(20_000)],
+    retrain=[Labels(2_000)],
     model=Line,
     training=Training(window=1_000, min_examples=500, epochs=1, batch_size=200, nice=0),
 )
