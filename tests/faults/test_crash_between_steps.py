@@ -1,4 +1,4 @@
-"""A process killed between any two of the runner's numbered steps leaves, after a restart, the output of an unbroken run."""
+"""A process killed between any two of the runner's numbered steps and restarted gives the output of an unbroken run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def joined(log: SqliteLog) -> Output:
 
 
 def to_join(log: SqliteLog) -> Output:
-    """Return the required content of `examples`: the last labels of predictions whose window is closed at the commit."""
+    """Return the required content of `examples`: last labels of predictions whose window is closed at the commit."""
     committed = log.committed("join", ["predictions", "labels"])
     last = {r.key: json.loads(r.value or b"")["label"] for r in records(log, "labels", committed)}
     watermarks = {at.partition: _watermark(found) for at, found in committed.items() if at.topic == "predictions"}

@@ -89,7 +89,7 @@ def manifests(models: Iterable[Record]) -> list[Manifest]:
 
 
 def gaps(published: Iterable[Manifest], examples: Iterable[Record]) -> list[str]:
-    """Describe each update that did not continue with the labels at which its parent ended: labels learned twice or never.
+    """Describe each update that did not start where its parent ended: its labels were learned twice or never.
 
     Offsets without an example do not count: Kafka has control records there.
     """
