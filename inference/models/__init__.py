@@ -1,1 +1,1 @@
-"""Models: what a task asks for, how events become arrays, and the default tabular network."""
+"""Models: module construction, encoding of events as arrays, losses, and the default tabular network."""

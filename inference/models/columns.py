@@ -1,4 +1,4 @@
-"""Columns of events as arrays (pure): each class reads one kind of field from n events at once."""
+"""Encoders of event fields as columns (pure): each class encodes one kind of field of n events at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tailrace.declaration.event import to_seconds
 Floats: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
-CACHED_VALUES = 65_536  # per category: above this the cache starts anew, so that unbounded values cannot fill memory
+CACHED_VALUES = 65_536  # per category: a larger cache is emptied, so that unbounded values cannot fill memory
 
 
-class Scalars:
-    """All numbers and flags in one pass."""
+class ScalarColumns:
+    """All numbers and flags of an event, one column each, encoded in one pass."""
 
     def __init__(self, names: list[str], optional: list[bool]) -> None:
         self.columns, self.optional = names, optional
@@ -33,7 +33,7 @@ class Scalars:
 
 
 class VectorColumns:
-    """A list of `size` numbers a row; None is a row of missing values."""
+    """A list of `size` numbers, one column each; None is a row of missing values."""
 
     def __init__(self, name: str, size: int, optional: bool) -> None:
         self.name = name
@@ -46,30 +46,30 @@ class VectorColumns:
         rows = [self._missing if row is None else row for row in map(self._get, events)]
         wrong = set(map(len, rows)) - {size}
         if wrong:
-            raise ValueError(f"{self.name}: {size} numbers are due, got {min(wrong)}")
+            raise ValueError(f"{self.name}: expected {size} numbers, got {min(wrong)}")
         return floats(chain.from_iterable(rows), len(rows), size)
 
 
 class CyclicColumns:
-    """Sine and cosine of a value that comes round after `period`; of a time, the period is in seconds (UTC)."""
+    """Sine and cosine of a value with this `period`; the period of a time is in seconds (UTC)."""
 
     def __init__(self, name: str, period: float, optional: bool, is_time: bool) -> None:
         self.columns = [f"{name}.sin{period:g}", f"{name}.cos{period:g}"]
         self.optional = [optional] * 2
         self._get = attrgetter(name)
-        self._turn = 2 * math.pi / period
+        self._radians_per_unit = 2 * math.pi / period
         self._is_time = is_time
 
     def encode(self, events: Sequence[Any]) -> Floats:
         values: Any = map(self._get, events)
         if self._is_time:
             values = (None if value is None else to_seconds(value) for value in values)
-        angles = np.fromiter(values, np.float64, len(events)) * self._turn
+        angles = np.fromiter(values, np.float64, len(events)) * self._radians_per_unit
         return np.stack((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
 
 
 class HashedColumn:
-    """Bucket indices of a category: 0 <= index < buckets, 0 where missing."""
+    """Bucket index of a category, 0 <= index < buckets; 0: missing."""
 
     def __init__(self, name: str, buckets: int) -> None:
         self.name, self.buckets = name, buckets
@@ -83,7 +83,7 @@ class HashedColumn:
 
 
 class _Buckets(dict[str | int | None, int]):
-    """Value -> bucket. BLAKE2, because Python's own hash differs from process to process."""
+    """Cache from value to bucket. Hashed by BLAKE2, because Python's own hash differs between processes."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__({None: 0})
@@ -96,6 +96,9 @@ class _Buckets(dict[str | int | None, int]):
 
 
 def floats(values: Iterable[float | None], rows: int, width: int) -> Floats:
-    """Rows x width float32; None becomes NaN, what float32 cannot hold inf."""
+    """Convert values, row by row, into a float32 array [rows, width].
+
+    None becomes NaN; a number that float32 cannot hold becomes infinite.
+    """
     with np.errstate(over="ignore"):
         return np.fromiter(values, np.float32, rows * width).reshape(rows, width)

@@ -1,8 +1,8 @@
-"""Encoding of events as arrays (pure): one encoding, shared by scoring and training.
+"""Encoding of events as arrays (pure), shared by scoring and training.
 
-Each marker adds its columns: Number, Flag and user functions one number, Cyclic a sine and a cosine, Vector `size`
-numbers, Category one bucket. Number columns stand in this order: numbers and flags, vectors, cyclic pairs, user
-functions; within each, as declared.
+Each marker adds columns: Number, Flag and a user function one number, Cyclic a sine and a cosine, Vector `size`
+numbers, Category one bucket index. Number columns have this order: numbers and flags, vectors, cyclic pairs, user
+functions; within each group the declared order.
 """
 
 from __future__ import annotations
@@ -32,51 +32,55 @@ from tailrace.inference.models.columns import (
     Floats,
     HashedColumn,
     Indices,
-    Scalars,
+    ScalarColumns,
     VectorColumns,
     floats,
 )
 
 Derived: TypeAlias = list[list[float | None]]
+"""Values of the user functions: one list per event, one value per function; None: missing."""
 
 
 class Inputs(NamedTuple):
-    """What a model sees of n events: numbers [n, F], NaN: missing; categories [n, C], bucket indices, 0: missing."""
+    """Model inputs of n events.
+
+    `numbers` [n, F] float32 (NaN: missing); `categories` [n, C] bucket indices (0: missing).
+    """
 
     numbers: Floats
     categories: Indices
 
     @property
     def rows(self) -> int:
-        """How many events these are."""
+        """Number of events n."""
         return len(self.numbers)
 
     def take(self, rows: slice | Indices | Sequence[int]) -> Inputs:
-        """Some of the rows."""
+        """Select rows."""
         return Inputs(self.numbers[rows], self.categories[rows])
 
     @staticmethod
     def concat(parts: Sequence[Inputs]) -> Inputs:
-        """At least one part, below one another."""
+        """Concatenate the rows of at least one part."""
         return Inputs(
             np.concatenate([part.numbers for part in parts]), np.concatenate([part.categories for part in parts])
         )
 
 
 class Features:
-    """The features of an event class; made by `Features.of`.
+    """Features of an event class; made by `Features.of`.
 
-    `numbers` and `categories` name the columns, `functions` those of user functions. `optional` tells which number
-    columns may miss values, `buckets[i]` bounds category column i (0 <= index < buckets[i]). With an equal `digest`
-    the same columns mean the same.
+    `numbers` and `categories` are the names of the columns, `functions` the names of the user functions. `optional`
+    marks the number columns that may have missing values; `buckets[i]` bounds category column i
+    (0 <= index < buckets[i]). Features of equal `digest` have the same columns with the same meaning.
     """
 
     def __init__(self, event: type[Event], fields: Sequence[FeatureField], functions: Sequence[str]) -> None:
         self.event = event
-        self._blocks: list[Scalars | VectorColumns | CyclicColumns] = []
+        self._blocks: list[ScalarColumns | VectorColumns | CyclicColumns] = []
         scalars = [f for f in fields if isinstance(f.marker, NumberFeature | FlagFeature)]
         if scalars:
-            self._blocks.append(Scalars([f.name for f in scalars], [f.optional for f in scalars]))
+            self._blocks.append(ScalarColumns([f.name for f in scalars], [f.optional for f in scalars]))
         self._blocks += [
             VectorColumns(f.name, f.marker.size, f.optional) for f in fields if isinstance(f.marker, Vector)
         ]
@@ -99,19 +103,20 @@ class Features:
 
     @classmethod
     def of(cls, event: type[Event]) -> Features:
-        """Read the features of an event class. Raises DeclarationError naming the field and the fix."""
+        """Read the features of an event class. Raises DeclarationError, which names the field and the fix."""
         return cls(event, *declared_features(event))
 
     def derive(self, events: Sequence[Any]) -> Derived | None:
-        """The user functions' values, one list an event; None when there are none. Raises what they raise."""
+        """Call the user functions on each event; None without user functions. Raises any error of theirs."""
         if not self._functions:
             return None
         return [[_finite(function(event)) for function in self._functions] for event in events]
 
     def encode(self, events: Sequence[Any], derived: Sequence[Sequence[float | None]] | None = None) -> Inputs:
-        """Encode n events. Without `derived` the user functions are called.
+        """Encode n events; `derived` are the values of the user functions, which are called if it is None.
 
-        What float32 cannot hold is missing. Raises ValueError naming the field that does not fit.
+        A number that float32 cannot hold is encoded as missing. Raises ValueError, which names the field that does not
+        fit.
         """
         blocks = [block.encode(events) for block in self._blocks]
         if self._functions:
@@ -129,7 +134,7 @@ class Features:
         width = len(self._functions)
         if derived is None or len(derived) != len(events) or any(len(row) != width for row in derived):
             raise ValueError(
-                f"derived values do not fit: {len(events)} rows of {width} are due, for {list(self.functions)}"
+                f"derived values do not fit: expected {len(events)} rows of {width}, for {list(self.functions)}"
             )
         return floats(chain.from_iterable(derived), len(events), width)
 

@@ -1,22 +1,11 @@
-"""Building models and reading what they say. Importing this loads no torch; building does.
+"""Module construction and the conversion of logits into scores. Importing this does not import torch; building does.
 
-A *factory* is any callable that gives an nn.Module, without arguments or from (features, task); one that can be called
-without arguments is. The module's `forward(numbers: Tensor [n, F], categories: Tensor [n, C])` gives raw logits (or
-values) as a Tensor [n, task.outputs]; `numbers` holds NaN where a value is missing. A module may have
-`prepare(numbers, categories, targets)`: the trainer calls it before each training with the rows it will train on; it
-must not change what trained weights rely on. A committee may have `members(numbers, categories)` -> [n, members,
-outputs]: each member is then trained on its own loss, so that they err differently.
+A *factory* is any callable that returns an `nn.Module`. It is called without arguments if its signature allows that,
+else with (features, task).
 
-Learning online (`online.learner`), any module takes a step on the newest rows and some on replayed ones. It may have
-
-- `absorb(numbers, categories, targets)`: called with the newest rows, oldest first, before the steps: learns from them
-  what is not learned by gradient, such as running moments, and returns the logits [n, outputs] of before;
-- `track(numbers)`: called now and then with remembered rows, so that encodings follow what the columns hold;
-- `half_lives`, `encode` and `descend`: what is learned by gradient, each of m networks from rows of its own, replayed
-  with its own half-life of age, in examples. `encode(numbers [m, b, F], categories [m, b, C])` gives the tensors
-  [m, b, ...] that `descend` takes, so that several steps' rows go at once; `descend(*tensors, slope)` gives the
-  parameters their gradients, where `slope` tells the gradient of the loss by what the networks say [m, b, outputs];
-- `pace`: how many times the declared learning rate suits it.
+`module(numbers, categories)` takes numbers [n, F] float32, NaN where a value is missing, and categories [n, C] int64,
+and returns raw logits, or values for regression, of shape [n, task.outputs]. A module that learns by more than gradient
+steps is an `OnlineModule`: see `tailrace.inference.models.hooks`.
 """
 
 from __future__ import annotations
@@ -35,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ModelSpec(NamedTuple):
-    """Everything that makes a module of a pipeline: its features, its task, and the factory (None: the default)."""
+    """Features, task and factory of a pipeline's module; the factory None builds the default model."""
 
     features: Features
     task: Task
@@ -44,11 +33,11 @@ class ModelSpec(NamedTuple):
     @staticmethod
     @lru_cache(maxsize=64)
     def of(pipeline: Pipeline) -> ModelSpec:
-        """The spec that a pipeline declares; the same object each time."""
+        """Return the spec that a pipeline declares; the same object each time."""
         return ModelSpec(Features.of(pipeline.schema.event), pipeline.task, pipeline.model)
 
     def build(self, seed: int = 0) -> nn.Module:
-        """A fresh module, the same for the same seed; the process's random state stays unchanged."""
+        """Build a fresh module, the same for the same seed; the process's random state is not changed."""
         import torch
 
         make: Callable[..., nn.Module] = self.factory or default_model
@@ -58,22 +47,26 @@ class ModelSpec(NamedTuple):
 
 
 def default_model(features: Features, task: Task) -> nn.Module:
-    """The default tabular network, good untuned: see `tailrace.inference.models.tabular.network.TabularNetwork`."""
+    """Build the default model, which needs no tuning: `tailrace.inference.models.tabular.network.TabularNetwork`."""
     from tailrace.inference.models.tabular.network import TabularNetwork
 
     return TabularNetwork(len(features.numbers), features.optional, features.buckets, task)
 
 
 def activate(task: Task, logits: Tensor) -> Tensor:
-    """Scores [n, outputs] of a module's raw output: probabilities, or values. Raises ValueError for a wrong shape."""
+    """Convert a module's raw output into scores [n, outputs]: probabilities, or values.
+
+    One output may come without its dimension. Raises ValueError for any other shape.
+    """
     rows = len(logits)
     if logits.numel() != rows * task.outputs:
-        raise ValueError(f"the model gave {tuple(logits.shape)} for {rows} rows: ({rows}, {task.outputs}) is due")
+        expected = (rows, task.outputs)
+        raise ValueError(f"the module returned shape {tuple(logits.shape)} for {rows} rows, expected {expected}")
     return predicted(task.kind, logits.reshape(rows, task.outputs))
 
 
 def predicted(kind: Kind, logits: Tensor) -> Tensor:
-    """Probabilities, or values, of logits [..., outputs]."""
+    """Convert logits [..., outputs] into probabilities, or values."""
     if kind in (Kind.BINARY, Kind.MULTILABEL):
         return logits.sigmoid()
     return logits.softmax(-1) if kind is Kind.MULTICLASS else logits

@@ -27,9 +27,10 @@ from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Manifest, Range
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.retrain.control import run as runs
+from tailrace.retrain.control.champion import Champion
 from tailrace.retrain.control.model_topic import Models, UnknownRelease
 from tailrace.retrain.selection.buffer import Row, Selection, by_maturity
-from tailrace.retrain.selection.examples import Intake
+from tailrace.retrain.selection.examples import ExampleDecoder
 from tailrace.retrain.selection.split import in_order, repeats
 from tailrace.retrain.training.distributed import ALONE
 from tailrace.retrain.worker.candidate import candidate
@@ -56,7 +57,7 @@ class Rebuilder:
     def __init__(self, log: Log, models: Models, trusted: TrustedKeys, declared: Pipeline) -> None:
         self._log, self._models, self._trusted, self._declared = log, models, trusted, declared
         self._spec = ModelSpec.of(declared)
-        self._intake = Intake(self._spec.features, declared.task)
+        self._decoder = ExampleDecoder(self._spec)
 
     def rebuild(self, version: int, report: Callable[[int, int], None] = lambda done, of: None) -> Rebuilt:
         """Make release `version` again. `report` is told how many steps or updates are done, and of how many: first
@@ -110,7 +111,7 @@ class Rebuilder:
         recorded = self._declared.replace(
             training=plan, online=msgspec.convert(facts["online"], Online | None) or False
         )
-        run = runs.prepare_run(Due("", ""), now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
+        run = runs.prepare_run(Due("", ""), now, Champion(0), selection, manifest.seed, recorded, warm=warm)
         job = runs.job_of(run, recorded, base)
         report(0, 0)
         return candidate(self._spec, job, lambda step, steps, loss: report(step, steps), ALONE).state
@@ -135,7 +136,7 @@ class Rebuilder:
                 place = f"{part.topic}/{part.partition} begins at offset {begin}, {part.start} is needed"
                 raise Unrepeatable(f"{place}: the examples were removed; a longer log.retention would keep them")
             for records in self._log.scan(where, part.start, part.end):
-                rows += self._intake.rows(records).rows
+                rows += self._decoder.rows(records).rows
         return by_maturity(rows)
 
     @property

@@ -1,1 +1,1 @@
-"""Online updates: the learner, its replay memory, the guard, and the chain of updates."""
+"""Online updates: small steps on the newest labels, between runs."""

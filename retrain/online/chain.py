@@ -23,7 +23,7 @@ import msgspec
 
 from tailrace.declaration.online import Online
 from tailrace.inference.releases.manifest import Range, Updates
-from tailrace.retrain.selection.buffer import Row, by_maturity, parted, ranges_of
+from tailrace.retrain.selection.buffer import Row, by_maturity, partition_rows, ranges_of
 
 MAX_UPDATES = 500
 MAX_COUNTS = 40_000  # one number per update and partition: a third of the size that a manifest may have
@@ -65,7 +65,7 @@ class UpdatePlanner:
 
     def take(self, rows: Iterable[Row], learned: Mapping[int, int]) -> None:
         """Add rows, each partition in offset order. Rows below `learned` (partition -> offset) are replayed only."""
-        known, new = parted(rows, lambda row: row.below(learned))
+        known, new = partition_rows(rows, lambda row: row.below(learned))
         self._replay(known)
         self._waiting.extend(new)
 
@@ -130,7 +130,7 @@ class UpdatePlanner:
 
     def failed(self, *, again: bool) -> None:
         """The update gave no release, and the chain ends. `again`: its rows wait again; otherwise they are skipped."""
-        known, waiting = parted(self._learning, lambda row: not again or row.below(self._learned_by_run))
+        known, waiting = partition_rows(self._learning, lambda row: not again or row.below(self._learned_by_run))
         self._waiting = deque(_ordered([*waiting, *self._waiting]))
         self._chain = None
         self._end_update(replay=known)

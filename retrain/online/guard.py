@@ -1,8 +1,8 @@
-"""The quick guard of online updates (pure): what an update may not do to the rows that it has just learned from.
+"""Quick check of online updates (pure): an update must not make the rows worse that it has just learned from.
 
-The gate of runs needs labels that neither side has learned from; an update cannot wait for them. What it can be held to
-at once: its scores are finite, and on its newest labels it is no worse than the champion was before it learned them,
-beyond noise. A step that makes even those worse has gone wrong.
+The promotion gate of runs needs labels from which neither side has learned, and an update cannot wait for them. Two
+things can be required at once: finite scores, and on its own labels a loss that is not higher, beyond noise, than the
+champion's was before it learned them. A step that makes even those rows worse has gone wrong.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from tailrace.declaration.task import Task
 from tailrace.inference.models.losses import Scores, Targets, losses
 
 _DEVIATIONS = 4.0  # of the mean paired difference: one sound update in 30,000 is refused
-_FEWEST = 10  # labels below which a spread says nothing
+_FEWEST = 10  # labels, below which the spread is not estimated
 
 
 def harm(task: Task, before: Scores, after: Scores, targets: Targets) -> str | None:
-    """Why an update must not be released; None: it may. Scores [n, outputs] of its rows before and after they were
-    learned, targets [n]."""
+    """Reason why an update must not be released; None if it may be.
+
+    Scores [n, outputs] of the update's rows before and after they were learned; targets [n], or [n, labels].
+    """
     if not np.isfinite(after).all():
         return "its scores are not finite"
     metric = Gate().metric_for(task.kind)

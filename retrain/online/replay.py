@@ -1,4 +1,4 @@
-"""The rows that online updates replay. Importing this imports torch."""
+"""Replay buffer of online updates. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -8,58 +8,64 @@ from torch import Tensor
 from tailrace.retrain.training.batches import ages as drawn_ages
 
 
-class Memory:
-    """The newest rows, in a ring that grows up to `window`. `written`: how many there ever were."""
+class ReplayBuffer:
+    """Ring buffer of the newest rows, which grows up to `window` rows.
+
+    A row is addressed by its age in examples: 0 is the newest. `written` counts all rows that were ever added.
+    """
 
     def __init__(self, window: int) -> None:
         self._window, self.written = window, 0
-        self._arrays: tuple[Tensor, ...] = ()
+        self._columns: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return min(self.written, self._window)
 
-    def add(self, *arrays: Tensor) -> None:
-        """Rows, oldest first; those that are too many push the oldest out."""
-        skipped = max(len(arrays[0]) - self._window, 0)
-        arrays = tuple(array[skipped:] for array in arrays)
-        self._grow(arrays)
+    def add(self, *columns: Tensor) -> None:
+        """Add rows as columns [n, ...], oldest first; the last column is the targets. They replace the oldest rows."""
+        skipped = max(len(columns[0]) - self._window, 0)
+        columns = tuple(column[skipped:] for column in columns)
+        self._grow(columns)
         self.written += skipped
-        places = (torch.arange(len(arrays[0])) + self.written) % len(self._arrays[0])
-        for own, new in zip(self._arrays, arrays, strict=True):
+        places = (torch.arange(len(columns[0])) + self.written) % len(self._columns[0])
+        for own, new in zip(self._columns, columns, strict=True):
             own.index_copy_(0, places, new)
         self.written += len(places)
 
     def take(self, ages: Tensor) -> tuple[Tensor, ...]:
-        """The rows of these ages: 0 is the newest."""
-        places = ((self.written - 1 - ages) % len(self._arrays[0])).flatten()
+        """Rows of these ages [...], as columns [..., *]."""
+        places = ((self.written - 1 - ages) % len(self._columns[0])).flatten()
         return tuple(
-            array.index_select(0, places).view(*ages.shape, *array.shape[1:])  # [places] takes thrice as long
-            for array in self._arrays
+            column.index_select(0, places).view(*ages.shape, *column.shape[1:])  # column[places] takes 3 times as long
+            for column in self._columns
         )
 
     def rows(self) -> tuple[Tensor, ...]:
-        """All, oldest first."""
+        """All rows, oldest first."""
         return self.take(torch.arange(len(self) - 1, -1, -1))
 
-    def any(self, size: int, random: torch.Generator) -> Tensor:
-        """Ages [size], each as likely; each row once where there are no more."""
-        known = len(self)
-        return torch.randint(known, (size,), generator=random) if known > size else torch.arange(known)
+    def uniform_ages(self, size: int, random: torch.Generator) -> Tensor:
+        """Draw `size` ages, all equally likely; if there are no more rows than that, the age of each row once."""
+        count = len(self)
+        return torch.randint(count, (size,), generator=random) if count > size else torch.arange(count)
 
-    def drawn(self, size: int, half_lives: Tensor, random: torch.Generator) -> Tensor:
-        """Ages [sets, size] of what is known: see `tailrace.retrain.training.batches.ages`."""
+    def decayed_ages(self, size: int, half_lives: Tensor, random: torch.Generator) -> Tensor:
+        """Draw ages [sets, size] with these half-lives [sets, 1]: see `tailrace.retrain.training.batches.ages`."""
         return drawn_ages(size, len(self), half_lives, random)
 
-    def deviation(self) -> float:
-        """The standard deviation of the targets; 1 where they do not vary."""
-        return float(self._arrays[-1][: len(self)].double().std(correction=0)) or 1.0
+    def target_deviation(self) -> float:
+        """Standard deviation of the targets; 1 if they do not vary."""
+        return float(self._columns[-1][: len(self)].double().std(correction=0)) or 1.0
 
-    def _grow(self, arrays: tuple[Tensor, ...]) -> None:
-        """Make room for these rows: twice as much as there was, up to the window. Until it is full nothing wraps."""
-        room, due = len(self._arrays[0]) if self._arrays else 0, min(self.written + len(arrays[0]), self._window)
-        if due <= room:
+    def _grow(self, columns: tuple[Tensor, ...]) -> None:
+        """Make room for the rows: at least double the capacity, up to the window. Until it is full nothing wraps."""
+        capacity = len(self._columns[0]) if self._columns else 0
+        needed = min(self.written + len(columns[0]), self._window)
+        if needed <= capacity:
             return
-        larger = tuple(array.new_empty((min(max(due, 2 * room), self._window), *array.shape[1:])) for array in arrays)
-        for new, old in zip(larger, self._arrays, strict=False):
+        larger = tuple(
+            column.new_empty((min(max(needed, 2 * capacity), self._window), *column.shape[1:])) for column in columns
+        )
+        for new, old in zip(larger, self._columns, strict=False):
             new[: self.written] = old[: self.written]
-        self._arrays = larger
+        self._columns = larger

@@ -1,11 +1,11 @@
-"""The examples that a run may learn from (pure): bounded, in a reproducible order, with the offsets they came from.
+"""Buffer of the examples that a run may learn from (pure): bounded, in a reproducible order, with their offsets.
 
-Order: an example matures when its label is known; within a partition never before its predecessor. Sorted by that time,
-the newest examples are a suffix of every partition, so "what was trained on" is one offset range a partition, and the
-order is a function of those ranges alone, whatever the interleaving in which partitions were read.
+Order: an example matures when its label is known, and within a partition never before its predecessor. Sorted by that
+time, the newest examples are a suffix of every partition. So one offset range per partition records the rows of a run,
+and the order is a function of these ranges alone, however reading interleaved the partitions.
 
-Memory: at most `window` rows, or what the data policy holds; each holds the event's JSON as it was scored (a few
-hundred bytes).
+The buffer holds at most `window` rows, or as many as the data policy keeps. A row holds the event's JSON as it was
+scored (a few hundred bytes).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from tailrace.declaration.data import Data, Reservoir, Window
+from tailrace.declaration.task import Target
 from tailrace.declaration.training import Training
 from tailrace.retrain.selection.sampling import Sample, smallest
 
@@ -29,32 +30,35 @@ _by_event = attrgetter("time", "partition", "offset")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One example. Times in unix seconds; `features`: the event's JSON; `derived`: the user functions' values;
-    `scores`: as served by `release`."""
+    """One labelled example.
+
+    Times are unix seconds. `features`: the event as JSON; `derived`: values of the user functions; `scores`: as served
+    by `release`.
+    """
 
     partition: int
     offset: int
     time: float
     label_time: float
-    target: float
+    target: Target
     features: bytes
     derived: list[float | None] | None
     release: int
     scores: list[float]
     implicit: bool = False
-    """No label came; the declaration gave one."""
+    """True if no label came within the wait, and the declaration supplied one."""
 
     def below(self, positions: Mapping[int, int]) -> bool:
-        """Whether it lies below its partition's position; there is nothing below one that is not given."""
+        """True if the row's offset is below the position of its partition; False for a partition without one."""
         return self.offset < positions.get(self.partition, 0)
 
 
 class Selection(NamedTuple):
-    """What one run works on.
+    """Rows of one run.
 
-    `train`: what the champion has seen, then the `fresh` newest that it has not. `holdout`: the newest of all, for the
-    gate.
-    `ranges`: partition -> [start, end) of the offsets in `train`; a partition without rows keeps the champion's end.
+    `train`: rows that the champion has learned, followed by the `fresh` newest, which it has not. `holdout`: the newest
+    rows of all, for the gate. `ranges`: partition -> [start, end) of the offsets in `train`; a partition without rows
+    keeps the champion's end.
     """
 
     train: list[Row]
@@ -64,7 +68,7 @@ class Selection(NamedTuple):
 
 
 class Buffer:
-    """The newest `window` examples, in arrival order, and what else the data policy keeps."""
+    """The newest `window` examples in arrival order, and further examples that the data policy keeps."""
 
     def __init__(self, window: int, data: Data = _WINDOW) -> None:
         self._rows: deque[Row] = deque()
@@ -75,11 +79,11 @@ class Buffer:
         return len(self._rows)
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add rows, each partition in offset order; the oldest arrivals make room."""
+        """Add rows, each partition in offset order; the oldest arrivals leave the buffer."""
         self._rows.extend(rows)
-        gone = [self._rows.popleft() for _ in range(len(self._rows) - self._most)]
+        removed = [self._rows.popleft() for _ in range(len(self._rows) - self._most)]
         if self._sample is not None:
-            self._sample.add(gone)
+            self._sample.add(removed)
 
     def select(
         self,
@@ -90,12 +94,12 @@ class Buffer:
         through: float = -math.inf,
         changed: int | None = None,
     ) -> Selection:
-        """Divide the rows for a run; `seen`: partition -> position up to which the champion was trained.
+        """Select the rows of a run; `seen`: partition -> position up to which the champion was trained.
 
-        `now` (unix seconds) decides what is mature. Mature rows are taken in the order of events, and what the champion
-        has seen are those up to `through`, the newest event time it was trained on: quick labels of younger events lie
-        between slow ones of older, and an offset does not tell them apart. `changed`: labels since the loss rose; a
-        policy that forgets learns from those alone, once they are `min_examples`.
+        `now` (unix seconds) decides which rows are mature. A policy with a maturity takes rows in the order of events,
+        and the champion has learned those up to `through`, the newest event time it was trained on: quick labels of
+        younger events lie between slow labels of older ones, so that offsets do not separate them. `changed`: number
+        of labels since the loss rose; a policy that forgets learns from those alone, once there are `min_examples`.
         """
         data = plan.data
         ordered = by_maturity([*self._sample.rows(), *self._rows] if self._sample is not None else self._rows)
@@ -103,9 +107,9 @@ class Buffer:
             ordered = ordered[-changed:]
         if data.mature_s:
             ordered = [row for row in sorted(ordered, key=_by_event) if row.time + data.mature_s <= now]
-            old, new = parted(ordered, lambda row: row.time <= through)
+            old, new = partition_rows(ordered, lambda row: row.time <= through)
         else:
-            old, new = parted(ordered, lambda row: row.below(seen))
+            old, new = partition_rows(ordered, lambda row: row.below(seen))
         if isinstance(data, Reservoir):
             old = smallest(old, data.size, data.seed)
         cut = len(new) - plan.held_out(len(new))
@@ -113,8 +117,8 @@ class Buffer:
         return Selection(train, cut, new[cut:], ranges_of(train, seen))
 
 
-def parted(rows: Iterable[Row], first: Callable[[Row], bool]) -> tuple[list[Row], list[Row]]:
-    """Those of which it is true, and the others, each in the order in which they came."""
+def partition_rows(rows: Iterable[Row], first: Callable[[Row], bool]) -> tuple[list[Row], list[Row]]:
+    """Separate the rows for which `first` is true from the others; both keep their order."""
     both: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
         both[not first(row)].append(row)
@@ -122,7 +126,7 @@ def parted(rows: Iterable[Row], first: Callable[[Row], bool]) -> tuple[list[Row]
 
 
 def by_maturity(rows: Iterable[Row]) -> list[Row]:
-    """Sorted by (running maximum of the label time in the partition, partition, offset)."""
+    """Sort by (running maximum of the label time in the partition, partition, offset)."""
     keyed: list[tuple[float, int, int, Row]] = []
     latest: dict[int, float] = {}
     for row in rows:
@@ -133,7 +137,7 @@ def by_maturity(rows: Iterable[Row]) -> list[Row]:
 
 
 def ranges_of(rows: list[Row], seen: Mapping[int, int] = MappingProxyType({})) -> dict[int, tuple[int, int]]:
-    """partition -> [start, end) of the offsets among `rows`."""
+    """Partition -> [start, end) of the offsets in `rows`; (end, end) for a partition of `seen` without rows."""
     ranges = {partition: (end, end) for partition, end in seen.items()}
     by_partition = attrgetter("partition")
     for partition, group in groupby(sorted(rows, key=by_partition), by_partition):

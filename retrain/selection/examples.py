@@ -1,8 +1,8 @@
-"""Records of the examples topic become rows to learn from (pure, but for the functions that the user declared).
+"""Decoding of the examples topic into rows to learn from (pure, except for the user's functions).
 
-Examples outlive a change of the declaration. So each is taken through today's once, here, where one that does not fit
-costs only itself, and not in a run, which it would fail. The values of user functions are computed anew: nothing tells
-whether those in the record come from the functions that serve today.
+Examples outlive changes of the declaration. Each is decoded and encoded by today's declaration once, here, where an
+example that does not fit costs only itself; in a run it would fail the run. The values of user functions are computed
+again, because a record does not tell whether its values come from the functions that serve today.
 """
 
 from __future__ import annotations
@@ -12,38 +12,39 @@ from typing import NamedTuple
 
 import msgspec
 
-from tailrace.declaration.task import Task
-from tailrace.inference.models.encoding import Features, Inputs
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.spec import ModelSpec
 from tailrace.retrain.selection.buffer import Row
 from tailrace.streams.log.codec import Codec, Malformed
 from tailrace.streams.log.records import Example, Record
 
 
-class Taken(NamedTuple):
-    """What came of a batch: the rows, what a model sees of them, and what cannot be used."""
+class ExampleBatch(NamedTuple):
+    """Decoded examples: their rows, their model inputs, and the records that cannot be used."""
 
     rows: list[Row]
     inputs: Inputs
     malformed: list[Malformed]
 
 
-class Intake:
-    """Knows what an example must fit: the declared event, its features and the task."""
+class ExampleDecoder:
+    """Decodes examples for one declaration: its event class, features and task."""
 
-    def __init__(self, features: Features, task: Task) -> None:
-        self._features, self._task = features, task
+    def __init__(self, spec: ModelSpec) -> None:
+        self._features, self._task = spec.features, spec.task
         self._examples = Codec(Example)
-        self._events = msgspec.json.Decoder(list[features.event])  # type: ignore[name-defined]
+        self._events = msgspec.json.Decoder(list[spec.features.event])  # type: ignore[name-defined]
 
-    def rows(self, records: Sequence[Record]) -> Taken:
-        """The rows in the order of their records, and what cannot be used."""
+    def rows(self, records: Sequence[Record]) -> ExampleBatch:
+        """Decode records into rows, in their order; records that cannot be used are returned with the reason."""
         examples, kept, malformed = self._examples.decode(records)
         try:
-            return Taken(*self._rows(examples, kept), malformed)
+            return ExampleBatch(*self._rows(examples, kept), malformed)
         except Exception:  # user functions may raise anything
             return self._each(examples, kept, malformed)
 
-    def _each(self, examples: Sequence[Example], records: Sequence[Record], malformed: list[Malformed]) -> Taken:
+    def _each(self, examples: Sequence[Example], records: Sequence[Record], malformed: list[Malformed]) -> ExampleBatch:
+        """Decode one by one, so that an example that does not fit costs only itself."""
         rows: list[Row] = []
         inputs = [self._features.encode([], [])]
         for example, record in zip(examples, records, strict=True):
@@ -54,14 +55,14 @@ class Intake:
             else:
                 rows += row
                 inputs.append(encoded)
-        return Taken(rows, Inputs.concat(inputs), malformed)
+        return ExampleBatch(rows, Inputs.concat(inputs), malformed)
 
     def _rows(self, examples: Sequence[Example], records: Sequence[Record]) -> tuple[list[Row], Inputs]:
-        """Raises whatever one of them does not fit with."""
-        raw = [bytes(example.features) for example in examples]  # JSON values that were parsed before: joined, an array
+        """Decode all at once. Raises any error of the first example that does not fit."""
+        raw = [bytes(example.features) for example in examples]  # JSON that was parsed before: joined, it is an array
         events = self._events.decode(b"[" + b",".join(raw) + b"]")
         derived = self._features.derive(events)
-        inputs = self._features.encode(events, derived)  # as a run will do with those that it selects
+        inputs = self._features.encode(events, derived)  # as a run encodes the rows that it selects
         values: Sequence[list[float | None] | None] = derived or [None] * len(events)
         return list(map(self._row, examples, records, raw, values)), inputs
 

@@ -1,7 +1,7 @@
-"""Reproducible random samples of examples (pure): draws that offsets decide.
+"""Reproducible random samples of examples (pure).
 
-A draw is a function of seed, partition and offset, not of a generator's state: who reads the same log draws the same
-examples, whatever the batches and however often it was begun anew. So a release can be made again.
+A draw is a function of seed, partition and offset, not of a generator's state. Every reader of a log therefore draws
+the same examples, independent of batches and restarts, and a release can be rebuilt.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Placed(Protocol):
-    """Something that lies at an offset."""
+class HasOffset(Protocol):
+    """An item with a partition and an offset."""
 
     @property
     def partition(self) -> int: ...
@@ -23,12 +23,12 @@ class Placed(Protocol):
     def offset(self) -> int: ...
 
 
-T = TypeVar("T", bound=Placed)
+T = TypeVar("T", bound=HasOffset)
 
 
-def draws(rows: Iterable[Placed], seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each row, as good as drawn: SplitMix64 (Steele, Lea and Flood, 2014) of seed, partition
-    and offset."""
+def draws(rows: Iterable[HasOffset], seed: int) -> NDArray[np.float64]:
+    """Draw a pseudo-random number in [0, 1) for each row, shape [n]: SplitMix64 (Steele, Lea and Flood, 2014) of seed,
+    partition and offset."""
     places = np.array([(row.partition, row.offset) for row in rows], np.int64).reshape(-1, 2).astype(np.uint64)
     with np.errstate(over="ignore"):
         mixed = _mixed(_mixed(_mixed(np.full(len(places), seed % 2**64, np.uint64)) + places[:, 0]) + places[:, 1])
@@ -44,7 +44,7 @@ def _mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def smallest(rows: list[T], size: int, seed: int) -> list[T]:
-    """The `size` rows with the smallest draws, in their order: a uniform sample."""
+    """Select the `size` rows with the smallest draws, in their order: a uniform sample."""
     if len(rows) <= size:
         return rows
     chosen = np.sort(np.argsort(draws(rows, seed), kind="stable")[:size])
@@ -52,14 +52,14 @@ def smallest(rows: list[T], size: int, seed: int) -> list[T]:
 
 
 class Sample(Generic[T]):
-    """The `size` rows with the smallest draws of all that were added: a uniform sample that stays one."""
+    """Running uniform sample: the `size` rows with the smallest draws of all that were added."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self._heap: list[tuple[float, int, int, T]] = []  # largest draw first, so negated
+        self._heap: list[tuple[float, int, int, T]] = []  # negated draw first, so that the largest draw is at the top
 
     def add(self, rows: list[T]) -> None:
-        """More rows."""
+        """Add rows."""
         for draw, row in zip(draws(rows, self._seed).tolist(), rows, strict=True):
             entry = (-draw, row.partition, row.offset, row)
             if len(self._heap) < self._size:
@@ -68,5 +68,5 @@ class Sample(Generic[T]):
                 heapq.heapreplace(self._heap, entry)
 
     def rows(self) -> list[T]:
-        """The sample, by partition and offset."""
+        """Rows of the sample, ordered by partition and offset."""
         return [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[1:3])]

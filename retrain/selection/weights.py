@@ -1,14 +1,14 @@
-"""How much each example of a run counts (pure), so that what was made unequal on purpose stays unbiased.
+"""Example weights of a run (pure): deliberate imbalance without bias.
 
-**Balance.** Weights w against class frequency make a model that says w_c p_c / sum: over-confident in what is rare. So
-the training loss is computed on the logits plus log w (`Weighed.prior`): the weighted loss is smallest where the sum is
-log(w p), which is where the logits alone are log p. What is released is calibrated, and nothing has to be corrected
-when it serves. (Of the family of prior corrections: King and Zeng, "Logistic regression in rare events data", 2001;
+**Balance.** With weights w against class frequency, a model would predict w_c p_c / sum, which is over-confident for
+rare classes. So the training loss is computed on the logits plus log w (`WeightedSelection.prior`): the weighted loss
+is smallest where that sum is log(w p), that is where the logits alone are log p. The released model is calibrated and
+needs no correction when it serves. (A prior correction: King and Zeng, "Logistic regression in rare events data", 2001;
 Menon et al., "Long-tail learning via logit adjustment", 2021.)
 
-**Hard examples.** Drawn in proportion to their served loss, within bounds, each counts one over its chance (Horvitz and
-Thompson, 1952), so that the sum of losses is what it would be over all. On the gain: Katharopoulos and Fleuret, "Not
-all samples are created equal", 2018.
+**Hard examples.** Examples are drawn in proportion to their served loss, within bounds, and each is weighted by one
+over its probability (Horvitz and Thompson, 1952), so that the expected sum of losses is that over all examples. On the
+gain: Katharopoulos and Fleuret, "Not all samples are created equal", 2018.
 """
 
 from __future__ import annotations
@@ -25,30 +25,36 @@ from tailrace.declaration.gate import Gate
 from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import Training
 from tailrace.inference.models.losses import losses
+from tailrace.inference.models.targets import target_array
 from tailrace.retrain.selection.buffer import Row, Selection
-from tailrace.retrain.selection.delayed_feedback import late_share, once_weights
+from tailrace.retrain.selection.delayed_feedback import late_positive_weights, late_share
 from tailrace.retrain.selection.sampling import draws
 
-BOUNDS = 0.2, 5.0  # of a loss, in means, where it decides how likely an example is drawn
-MOST = 100.0  # of a weight, in means
+BOUNDS = 0.2, 5.0  # of a loss in units of the mean loss, where it decides the probability of an example
+MOST = 100.0  # bound of a weight in units of the mean weight
 
 Floats = NDArray[np.float64]
 
 
-class Weighed(NamedTuple):
-    """`selection`: what is left to learn from. `weights` [train]: how much each row counts, 1 on average; None: all the
-    same. `prior`: what is added to the logits in training, one an output; None: nothing."""
+class WeightedSelection(NamedTuple):
+    """Rows of a run with their weights.
+
+    `selection`: the rows that are left. `weights` [train]: weight of each row, 1 on average; None: all are 1. `prior`
+    [outputs]: added to the logits in training; None: nothing.
+    """
 
     selection: Selection
     weights: NDArray[np.float32] | None = None
     prior: tuple[float, ...] | None = None
 
 
-def weigh(selection: Selection, task: Task, plan: Training, *, warm: bool, wait: float | None = None) -> Weighed:
-    """What a run learns from and how much each example counts, as `plan.data` says.
+def weigh(
+    selection: Selection, task: Task, plan: Training, *, warm: bool, wait: float | None = None
+) -> WeightedSelection:
+    """Choose and weight the rows of a run, as `plan.data` declares.
 
-    `warm`: old rows are drawn for replay, by their age if so declared, and need no weight for it. `wait`: seconds after
-    which a missing label was taken for one.
+    `warm`: a warm run draws old rows for replay by their age, so that age needs no weight. `wait`: seconds after which
+    a missing label counts as the declared one; None if it never does.
     """
     data = plan.data
     parts: list[Floats] = []
@@ -57,7 +63,7 @@ def weigh(selection: Selection, task: Task, plan: Training, *, warm: bool, wait:
         parts.append(weights)
     rows = selection.train
     if not rows:
-        return Weighed(selection)
+        return WeightedSelection(selection)
     if isinstance(data, Recency) and not warm:
         parts.append(np.exp2(-np.arange(len(rows))[::-1] / data.half_life))
     if data.late and task.kind is Kind.BINARY and wait is not None:
@@ -69,30 +75,30 @@ def weigh(selection: Selection, task: Task, plan: Training, *, warm: bool, wait:
         logs = np.log(each)
         prior = tuple(logs.tolist()) if task.kind is Kind.MULTICLASS else (float(logs[1] - logs[0]),)
     if not parts:
-        return Weighed(selection)
-    return Weighed(selection, _normal(np.prod(parts, axis=0)), prior)
+        return WeightedSelection(selection)
+    return WeightedSelection(selection, _normal(np.prod(parts, axis=0)), prior)
 
 
 def class_weights(rows: Sequence[Row], task: Task, most: float) -> Floats:
-    """The weight of each class: 1 for the commonest, for others against their frequency, at most `most`."""
+    """Weight of each class: 1 for the most frequent, inverse to frequency for the others, at most `most`."""
     counts = np.bincount(_classes(rows), minlength=max(task.outputs, 2)).astype(np.float64)
     weights: Floats = np.minimum(counts.max() / np.maximum(counts, 1.0), most)
     return weights
 
 
 def chances(difficulty: Floats, share: float) -> Floats:
-    """How likely each is to be drawn: as `difficulty` [n] (above 0), at most 1, `share` of n in all."""
+    """Probabilities [n] proportional to `difficulty` [n] (above 0), at most 1, whose sum is `share` times n."""
     n, wanted = len(difficulty), share * len(difficulty)
     falling = np.sort(difficulty)[::-1]
-    rest = np.cumsum(falling[::-1])[::-1]  # of those from here on
-    certain = np.arange(n)  # drawn for certain, when the others share what is left
+    rest = np.cumsum(falling[::-1])[::-1]  # sum from here on
+    certain = np.arange(n)  # number of rows with probability 1
     scale = (wanted - certain) / rest
     fits = np.flatnonzero((scale * falling <= 1) & (certain <= wanted))
     return np.minimum(1.0, difficulty * scale[fits[0]]) if len(fits) else np.ones(n)
 
 
 def _thinned(selection: Selection, task: Task, share: float, seed: int) -> tuple[Selection, Floats]:
-    """The selection with some of the rows that were learned before, and all weights."""
+    """Keep a `share` of the rows that were learned before; returns the selection and the weight of each row."""
     train, fresh = selection.train, selection.fresh
     old, new = train[: len(train) - fresh], train[len(train) - fresh :]
     if not old:
@@ -106,16 +112,16 @@ def _thinned(selection: Selection, task: Task, share: float, seed: int) -> tuple
 
 
 def _served_losses(rows: Sequence[Row], task: Task) -> Floats:
-    """Of each row; the mean where what was served has another width than today's."""
+    """Served loss of each row; the mean loss for rows whose scores have another width than the task."""
     fits = np.array([len(row.scores) == task.outputs for row in rows])
-    alike = [row for row in rows if len(row.scores) == task.outputs]
-    found = np.ones(len(rows))
-    if alike:
-        scores = np.array([row.scores for row in alike], np.float32)
-        targets = np.array([row.target for row in alike], np.float32)
-        found[fits] = losses(Gate().metric_for(task.kind), task.kind, scores, targets)
-        found[~fits] = found[fits].mean()
-    return found
+    comparable = [row for row in rows if len(row.scores) == task.outputs]
+    loss = np.ones(len(rows))
+    if comparable:
+        scores = np.array([row.scores for row in comparable], np.float32)
+        targets = target_array([row.target for row in comparable], task)
+        loss[fits] = losses(Gate().metric_for(task.kind), task.kind, scores, targets)
+        loss[~fits] = loss[fits].mean()
+    return loss
 
 
 def _late(rows: Sequence[Row], wait: float) -> Floats:
@@ -123,7 +129,7 @@ def _late(rows: Sequence[Row], wait: float) -> Floats:
     implicit = np.array([row.implicit and row.target == 0.0 for row in rows])
     chance = np.array([row.scores[0] if len(row.scores) == 1 else 0.5 for row in rows])
     delays = np.array([row.label_time - row.time for row in rows])[positive]
-    return once_weights(positive, implicit, np.clip(chance, 0.0, 1 - 1e-6), late_share(delays, wait))
+    return late_positive_weights(positive, implicit, np.clip(chance, 0.0, 1 - 1e-6), late_share(delays, wait))
 
 
 def _classes(rows: Sequence[Row]) -> NDArray[np.int64]:

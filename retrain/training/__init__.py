@@ -1,1 +1,1 @@
-"""Training runs: the loop, its optimizer and objective, and the processes it runs in. Most modules import torch."""
+"""The training loop: batches, objective, optimizer, schedules, weight averaging, distributed training."""

@@ -1,4 +1,4 @@
-"""Which weights a run moves, and which it ends with. Importing this imports torch.
+"""Parameters that a run trains, and the weights that it ends with. Importing this imports torch.
 
 Moving averages: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.
 """
@@ -16,9 +16,9 @@ from tailrace.errors import DeclarationError
 
 
 def tuned(module: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
-    """The parameters that a run moves; the others, named by the patterns, are frozen from here on.
+    """Freeze the parameters whose names match the patterns, and return the others.
 
-    Raises DeclarationError for a pattern that matches no parameter, and when none is left.
+    Raises DeclarationError for a pattern that matches no parameter, and if no parameter is left.
     """
     names = dict(module.named_parameters())
     for pattern in frozen:
@@ -35,7 +35,7 @@ def tuned(module: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
 
 
 def transfer(module: nn.Module, state: Mapping[str, Tensor]) -> int:
-    """Copy into `module` each tensor of `state` whose name and shape it has; how many those were."""
+    """Copy into `module` each tensor of `state` that it has by name and shape; returns the number of copied tensors."""
     own = module.state_dict()
     fitting = [name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape]
     with torch.no_grad():
@@ -45,10 +45,9 @@ def transfer(module: nn.Module, state: Mapping[str, Tensor]) -> int:
 
 
 class Average:
-    """The moving average of parameters; with decay 0 they are their own average, and nothing is done.
+    """Exponential moving average of parameters; with decay 0 it does nothing.
 
-    Early on the average forgets faster, so that a short run is not held back by the weights it began with: after n
-    steps the decay is at most (1 + n) / (10 + n).
+    After n steps the decay is at most (1 + n) / (10 + n), so that the initial weights do not dominate a short run.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
@@ -58,7 +57,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters after a step."""
+        """Update the averages after a step."""
         if self._averages:
             self._steps += 1
             decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
@@ -67,7 +66,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange parameters and averages; the second time, back."""
+        """Exchange parameters and averages; a second call exchanges them back."""
         for average, parameter in zip(self._averages, self._parameters, strict=False):
             kept = parameter.clone()
             parameter.copy_(average)
@@ -75,7 +74,7 @@ class Average:
 
 
 class Best:
-    """The weights with the smallest loss so far, and how many evaluations in a row have not been smaller."""
+    """Early stopping: the weights of the smallest loss so far, and the number of evaluations since."""
 
     def __init__(self, module: nn.Module, patience: int) -> None:
         self._module, self._patience = module, patience
@@ -84,8 +83,10 @@ class Best:
         self.points: list[tuple[int, float]] = []
 
     def take(self, step: int, loss: float) -> bool:
-        """The module as it is now has this loss; whether patience has run out. A loss that is no number is never
-        the smallest."""
+        """Record the loss of the module's current weights; True once `patience` evaluations brought no smaller one.
+
+        A NaN loss is never the smallest.
+        """
         self.points.append((step, loss))
         if loss < self._least:
             self._least, self._since, self._kept = loss, 0, self._copied()
@@ -95,7 +96,7 @@ class Best:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give the module the best weights."""
+        """Load the best weights into the module."""
         for tensor, kept in zip(self._module.state_dict().values(), self._kept, strict=True):
             tensor.copy_(kept)
 

@@ -1,4 +1,4 @@
-"""What a training process makes of rows: arrays to learn from, and the golden batch that goes with the weights."""
+"""Rows as arrays to learn from, and the golden batch that is published with the weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tailrace.inference.releases.manifest import Golden
 
 GOLDEN_ROWS = 16
-GOLDEN_BYTES = 200_000  # of the golden batch in the manifest, which has a limit: wide rows are fewer
+GOLDEN_BYTES = 200_000  # of the golden batch: the manifest has a size limit, so fewer wide rows fit
 
 
-class Encodable(Protocol):
-    """Rows as they travel: JSON of the event, derived values."""
+class EventRows(Protocol):
+    """Rows of a message: the events as JSON, and the values of the user functions."""
 
     @property
     def features(self) -> list[bytes]: ...
@@ -26,20 +26,23 @@ class Encodable(Protocol):
     def derived(self) -> Sequence[list[float | None] | None]: ...
 
 
-def encoded(spec: ModelSpec, rows: Encodable) -> Inputs:
-    """The rows as arrays. Each is a JSON value that was parsed before, so together they are a JSON array."""
+def encoded(spec: ModelSpec, rows: EventRows) -> Inputs:
+    """Encode the rows of a message. Each is valid JSON that was parsed before, so joined they are a JSON array."""
     events = msgspec.json.decode(b"[" + b",".join(rows.features) + b"]", type=list[spec.features.event])  # type: ignore[name-defined]
     derived = None if any(row is None for row in rows.derived) else rows.derived
     return spec.features.encode(events, derived)  # type: ignore[arg-type]
 
 
 def golden(inputs: Inputs, scores: Floats) -> Golden:
-    """The newest rows and the module's scores for them: as many as fit into GOLDEN_BYTES, at least one."""
+    """Make the golden batch: the newest rows with the module's scores [n, outputs], as many as fit into GOLDEN_BYTES.
+
+    It has at least one row and at most GOLDEN_ROWS.
+    """
     from tailrace.inference.releases.manifest import Golden
 
     rows = GOLDEN_ROWS
     while True:
-        made = Golden.of(inputs.take(slice(-rows, None)), scores[-rows:])
-        if rows == 1 or len(msgspec.json.encode(made)) <= GOLDEN_BYTES:
-            return made
+        batch = Golden.of(inputs.take(slice(-rows, None)), scores[-rows:])
+        if rows == 1 or len(msgspec.json.encode(batch)) <= GOLDEN_BYTES:
+            return batch
         rows //= 2

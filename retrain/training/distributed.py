@@ -1,4 +1,4 @@
-"""Collective operations of the processes that train one module together (torch.distributed). Imports torch."""
+"""Collective operations of the processes that train one module (torch.distributed). Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -12,41 +12,48 @@ from torch import Tensor, nn
 
 
 class Group(NamedTuple):
-    """Which of how many processes this one is, and what they do together: all call the same, in the same order."""
+    """Rank of this process among `ranks` processes, and their collective operations.
+
+    Every process calls the same operations in the same order.
+    """
 
     rank: int = 0
     ranks: int = 1
 
     def shares(self, batches: Sequence[Tensor]) -> tuple[list[Tensor], list[float]]:
-        """This rank's rows of every batch, and what to multiply their mean loss by, so that the ranks' mean is the
-        batch's."""
+        """Split each batch of row indices: this rank's share, and the factor on the share's mean loss.
+
+        With these factors the mean over the ranks equals the mean loss of the batch.
+        """
         if self.ranks == 1:
             return list(batches), [1.0] * len(batches)
         shares = [batch[self.rank :: self.ranks] for batch in batches]
         weights = [len(share) * self.ranks / len(batch) for share, batch in zip(shares, batches, strict=True)]
-        # A rank for which there is no row takes one of the others', which then counts nothing.
+        # A rank without rows takes a row of another rank, with factor 0.
         return [share if len(share) else batch[:1] for share, batch in zip(shares, batches, strict=True)], weights
 
     def spread(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over the ranks. Parameters that take no part in the first step must
-        take none in later ones."""
+        """Wrap the module so that its gradients are averaged over the ranks.
+
+        Parameters without a gradient in the first step must have none in later steps.
+        """
         if self.ranks == 1:
             return module
-        # The buffers that are released are rank 0's, so the others need not be told of them.
+        # The released buffers are those of rank 0, so they are not broadcast.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the newer name of broadcast_buffers is not in torch 2.4
             return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, static_graph=True)
 
     def mean(self, number: float) -> float:
-        """The mean of the ranks' numbers."""
+        """Mean of the ranks' numbers."""
         return self._reduced(number, dist.ReduceOp.SUM) / self.ranks if self.ranks > 1 else number
 
     def all(self, flag: bool) -> bool:
-        """Whether every rank says so."""
+        """True if `flag` is true on every rank."""
         return bool(self._reduced(float(flag), dist.ReduceOp.MIN)) if self.ranks > 1 else flag
 
     def agree(self, flag: bool) -> bool:
-        """What rank 0 says."""
+        """Value of `flag` on rank 0."""
         return bool(broadcast(torch.tensor(int(flag)))) if self.ranks > 1 else flag
 
     def _reduced(self, number: float, operation: dist.ReduceOp.RedOpType) -> float:
@@ -59,6 +66,6 @@ ALONE = Group()
 
 
 def broadcast(tensor: Tensor) -> Tensor:
-    """Rank 0's tensor, on all."""
+    """Broadcast the tensor of rank 0 to all ranks, in place."""
     dist.broadcast(tensor, 0)
     return tensor

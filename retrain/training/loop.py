@@ -1,7 +1,7 @@
-"""The training loop: one module, one window, one plan. Importing this imports torch.
+"""The training loop of a run: one module, one window of rows, one plan. Importing this imports torch.
 
-The whole window lies on the device; a step gets its rows by index, so no row is touched in Python. On the CPU the same
-rows, plan and seed give the same bytes (one thread). On CUDA: bfloat16 autocast and fused AdamW.
+The whole window is on the device, and a step picks its rows by index, so that no row is handled in Python. On the CPU
+with one thread, equal rows, plan and seed give equal bytes. On CUDA: bfloat16 autocast and fused AdamW.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import LearningRateSchedule, Training
 from tailrace.errors import TailraceError
 from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.inference.serving.loader import scorer
 from tailrace.retrain.training.averaging import Average, Best, tuned
 from tailrace.retrain.training.batches import cold, picked, warm
@@ -28,19 +29,23 @@ from tailrace.retrain.training.distributed import ALONE, Group
 from tailrace.retrain.training.objective import Objective, compiled
 from tailrace.retrain.training.optimizer import AdamW
 from tailrace.retrain.training.schedules import share
+from tailrace.retrain.training.single_row import accompanied, trains_on_one_row
 
 _REPORT_EVERY = 25
-_EVALUATIONS = 20  # a run
+_EVALUATIONS = 20  # of the held rows, per run
 _SCORE_ROWS = 8_192
 
 
 class Diverged(TailraceError):
-    """The loss or a weight is no longer a finite number; the message names the step."""
+    """A loss or weight is not finite; the message names the step."""
 
 
 class TrainResult(NamedTuple):
-    """`losses`: (step, mean loss of the steps before it). `evaluations`: (step, loss on the newest rows), on rank 0 of
-    a run with patience. `seconds`: wall time of the loop."""
+    """Result of a training run.
+
+    `losses`: (step, mean loss of the steps since the previous entry). `evaluations`: (step, loss on the held rows), on
+    rank 0 of a run with patience. `seconds`: wall time of the loop.
+    """
 
     steps: int
     losses: list[tuple[int, float]]
@@ -54,15 +59,15 @@ Report = Callable[[int, int, float], None]
 
 
 def best_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """Return the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def warm_up() -> None:
-    """Take the first step, which is slow (torch imports and starts on demand), before it is waited for."""
+    """Take a first step on a toy module, because it is slow: torch imports and starts parts of itself on demand."""
     inputs = Inputs(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64))
     targets, plan, task = np.zeros(2, np.float32), Training(epochs=1), Task(Kind.BINARY)
-    train(_First(), inputs, targets, plan, task, fresh=None, seed=0, report=lambda step, steps, loss: None)
+    train(_ToyModule(), inputs, targets, plan, task, fresh=None, seed=0, report=lambda step, steps, loss: None)
 
 
 def train(
@@ -79,12 +84,12 @@ def train(
     weights: NDArray[np.float32] | None = None,
     prior: Sequence[float] | None = None,
 ) -> TrainResult:
-    """Train `module` in place on inputs [n, ...] and targets [n], ordered oldest first.
+    """Train `module` in place on inputs [n, ...] and targets [n], or [n, labels], ordered oldest first.
 
-    `fresh`: the newest rows that a warm module has not seen; None trains a cold one on all. `weights` [n]: how much
-    each row's loss counts, and `prior` [outputs] what is added to the logits meanwhile (see `selection.weights`);
-    evaluations go without either. Each rank of a `group` calls this alike and takes its share of every step. Raises
-    Diverged; DeclarationError where the plan does not fit the module.
+    `fresh`: number of newest rows that a warm module has not seen; None trains a cold module on all rows. `weights`
+    [n]: factor on each row's loss; `prior` [outputs]: added to the logits (see `retrain.selection.weights`);
+    evaluations use neither. Every rank of a `group` calls this with the same arguments and takes its share of each
+    step. Raises Diverged, and DeclarationError where the plan does not fit the module.
     """
     began = time.perf_counter()
     device = best_device()
@@ -100,13 +105,13 @@ def train(
 
 
 def score(module: nn.Module, inputs: Inputs, task: Task) -> NDArray[np.float32]:
-    """What the module says, as served: [n, outputs] probabilities (regression: the value). On the CPU."""
+    """Score rows as a worker does, on the CPU: [n, outputs] probabilities, or values for regression."""
     served = scorer(module, task)
     starts = range(0, max(inputs.rows, 1), _SCORE_ROWS)
     return np.concatenate([served(inputs.take(slice(start, start + _SCORE_ROWS))) for start in starts])
 
 
-class _First(nn.Linear):
+class _ToyModule(nn.Linear):
     def __init__(self) -> None:
         super().__init__(1, 1)
 
@@ -115,8 +120,11 @@ class _First(nn.Linear):
 
 
 class _Run:
-    """One run, set up. `rows`: the columns [n, ...] of the window (numbers, categories, targets and, where there are
-    any, weights), on the device of `module`."""
+    """One training run, set up.
+
+    `rows`: columns [n, ...] of the window, on the device of `module`: numbers, categories, targets and, if there are
+    any, weights.
+    """
 
     def __init__(
         self,
@@ -140,20 +148,23 @@ class _Run:
         automatic: LearningRateSchedule = "cosine" if fresh is None else "constant"
         self._schedule: LearningRateSchedule = automatic if plan.schedule == "auto" else plan.schedule
         self._tuned = tuned(module, plan.frozen)
-        prepare = getattr(module, "prepare", None)
-        if prepare is not None:
-            prepare(*self._rows[:3])
+        if isinstance(module, OnlineModule):
+            module.prepare(*self._rows[:3])
+        if any(len(batch) == 1 for batch in self._batches):
+            numbers, categories = (column[:1] for column in self._rows[:2])
+            if not trains_on_one_row(module, numbers, categories):
+                self._batches = accompanied(self._batches, count - held)
         self._objective = Objective(module, task, self._rows[2], prior)
         self._average = Average(self._tuned, plan.ema)
         self._best = Best(module, plan.patience) if held else None
 
     @property
     def evaluations(self) -> list[tuple[int, float]]:
-        """(step, loss on the newest rows)."""
+        """Loss on the held rows by step, on rank 0 of a run with patience; else empty."""
         return self._best.points if self._best else []
 
     def train(self, report: Report) -> _Curve:
-        """Take the steps, and leave the module with the weights to be released."""
+        """Take the steps; the module is left with the weights to release."""
         plan, group = self._plan, self._group
         curve = _Curve(self._steps, report, group)
         step_of = self._ready()
@@ -171,7 +182,7 @@ class _Run:
             curve.add(loss.detach())
             if (curve.step % every == 0 or curve.step == self._steps) and self._evaluate(curve.step):
                 break
-        curve.look()
+        curve.flush()
         if self._best:
             self._best.restore()
         else:
@@ -179,7 +190,7 @@ class _Run:
         return curve
 
     def _ready(self) -> nn.Module:
-        """The objective, compiled if wished and possible (on all ranks or none), its gradients those of all ranks."""
+        """Objective with gradients averaged over the ranks; compiled if declared and possible on every rank."""
         if self._plan.compile and self._steps:
             made = compiled(self._objective, next(picked(self._rows, self._batches[:1])))
             if self._group.all(made is not None) and made is not None:
@@ -187,19 +198,19 @@ class _Run:
         return self._group.spread(self._objective)
 
     def _evaluate(self, step: int) -> bool:
-        """Note the loss on the held rows, where there are any; whether that is enough. Rank 0 decides for all."""
+        """Evaluate the held rows, if there are any; True if the run should stop. Rank 0 decides for all ranks."""
         if self._best is None:
             return False
-        enough = False
+        stop = False
         if self._group.rank == 0:
             self._average.swap()
-            enough = self._best.take(step, self._loss_on_held())
+            stop = self._best.take(step, self._loss_on_held())
             self._average.swap()
-        return self._group.agree(enough)
+        return self._group.agree(stop)
 
     @torch.no_grad()
     def _loss_on_held(self) -> float:
-        """Of the module as it is served."""
+        """Mean loss of the held rows in eval mode, as the module is served."""
         self._module.eval()
         total = torch.zeros((), device=self._held[0].device)
         parts = [torch.split(column, _SCORE_ROWS) for column in self._held[:3]]
@@ -210,7 +221,10 @@ class _Run:
 
 
 class _Curve:
-    """Collects losses and looks at them now and then: reading a number back from a GPU makes it wait."""
+    """Loss curve of a run.
+
+    Losses are read from the device once in _REPORT_EVERY steps, because reading makes a GPU wait.
+    """
 
     def __init__(self, steps: int, report: Report, group: Group) -> None:
         self.step = 0
@@ -219,14 +233,14 @@ class _Curve:
         self._pending: list[Tensor] = []
 
     def add(self, loss: Tensor) -> None:
-        """The loss of the next step. Raises Diverged."""
+        """Take the loss of the next step. Raises Diverged."""
         self.step += 1
         self._pending.append(loss)
         if len(self._pending) >= _REPORT_EVERY:
-            self.look()
+            self.flush()
 
-    def look(self) -> None:
-        """Report what has come since the last look, if anything has. Raises Diverged."""
+    def flush(self) -> None:
+        """Report the mean of the losses since the previous report, if there are any. Raises Diverged."""
         if not self._pending:
             return
         mean = self._group.mean(float(torch.stack(self._pending).mean()))
@@ -239,7 +253,7 @@ class _Curve:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """What draws random numbers (dropout) repeats; the process's own random state stays as it was."""
+    """Seed random numbers such as dropout inside; the process's own random state is restored."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,9 +1,8 @@
-"""What a step makes smaller: the loss of a module's raw output, by the kind of task. Importing this imports torch."""
+"""Training objective: the loss of a module's raw output, by the kind of task. Importing this imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeAlias, cast
 
 import structlog
@@ -12,16 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailrace.declaration.task import Kind, Task
-from tailrace.inference.models.multilabel import unpacked_tensor
+from tailrace.inference.models.hooks import member_outputs
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""The loss of each row [b], of logits [b, outputs] and targets [b]."""
+"""Logits [b, outputs] and targets [b], or [b, labels], to the loss of each row [b]."""
 
 _logger = structlog.get_logger("tailrace.training")
 
 
 class Objective(nn.Module):
-    """A module with its loss behind it: all of a step that can be compiled, or shared out to several processes.
+    """A module followed by its loss: the part of a step that can be compiled or distributed.
 
     `prior` [outputs] is added to the logits in training alone: see `tailrace.retrain.selection.weights`.
     """
@@ -35,30 +34,30 @@ class Objective(nn.Module):
         self.register_buffer("prior", added, persistent=False)
 
     def forward(self, numbers: Tensor, categories: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mean loss, each row's times its weight; of a committee, the mean of its members' own. On CUDA the module
-        computes in bfloat16."""
-        members = getattr(self.module, "members", self.module)
+        """Mean of the rows' losses times their weights [b]; for an ensemble also the mean over its members.
+
+        On CUDA the module computes in bfloat16.
+        """
         if numbers.is_cuda:
             with torch.autocast("cuda", torch.bfloat16):
-                logits = members(numbers, categories).float()
+                logits = member_outputs(self.module, numbers, categories).float()
         else:
-            logits = members(numbers, categories).float()
+            logits = member_outputs(self.module, numbers, categories).float()
         if logits.dim() == 3:
-            many = logits.shape[1]
-            logits, targets = logits.flatten(0, 1), targets.repeat_interleave(many, 0)
-            weights = None if weights is None else weights.repeat_interleave(many, 0)
+            members = logits.shape[1]
+            logits, targets = logits.flatten(0, 1), targets.repeat_interleave(members, 0)
+            weights = None if weights is None else weights.repeat_interleave(members, 0)
         each = self.loss_of(logits if self.prior is None else logits + self.prior, targets)
         return each.mean() if weights is None else (each * weights).mean()
 
 
 def loss_of(task: Task, targets: Tensor) -> Loss:
-    """The loss for a task; squared errors are in units of the variance of `targets`, the window's."""
+    """Choose the loss for a task; squared errors are in units of the variance of `targets`, those of the window."""
     logistic = functional.binary_cross_entropy_with_logits
     if task.kind is Kind.BINARY:
         return lambda logits, target: logistic(logits[:, 0], target, reduction="none")
     if task.kind is Kind.MULTILABEL:
-        flags = partial(unpacked_tensor, labels=task.outputs)
-        return lambda logits, target: logistic(logits, flags(target), reduction="none").mean(1)
+        return lambda logits, target: logistic(logits, target, reduction="none").mean(1)
     if task.kind is Kind.MULTICLASS:
         return lambda logits, target: functional.cross_entropy(logits, target.long(), reduction="none")
     variance = float(targets.var(unbiased=False)) or 1.0
@@ -66,8 +65,10 @@ def loss_of(task: Task, targets: Tensor) -> Loss:
 
 
 def compiled(objective: nn.Module, rows: Sequence[Tensor]) -> nn.Module | None:
-    """The objective after torch.compile, tried on a few rows and else unchanged; None, and why in the log, where it
-    fails. Compilers fail in many ways, none of which may cost a run that would do without."""
+    """Compile the objective and try it on a few rows, which leaves its state unchanged; None where that fails.
+
+    The reason is logged. Compilers fail in many ways, none of which may end a run that works without one.
+    """
     before = [tensor.clone() for tensor in objective.state_dict().values()]
     try:
         made = cast("nn.Module", torch.compile(objective))

@@ -1,8 +1,8 @@
-"""AdamW on the operation that torch's own calls. Importing this imports torch.
+"""AdamW by torch's fused operation. Importing this imports torch.
 
-The arithmetic, to the last bit, is that of `torch.optim.AdamW(fused=True)`: Loshchilov and Hutter, "Decoupled Weight
-Decay Regularization", 2019. That object imports torch's compiler when it is first used, which would take half of the
-CPU seconds that a training process needs to start.
+Results equal those of `torch.optim.AdamW(fused=True)` to the bit: Loshchilov and Hutter, "Decoupled Weight Decay
+Regularization", 2019. That class imports torch's compiler on first use, which would take half of the CPU seconds that a
+training process needs to start.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
 
 
-class _Moving(NamedTuple):
-    """Parameters of one type that have gradients, and their state: both moments, and how many steps were taken."""
+class _ParameterGroup(NamedTuple):
+    """Parameters of one dtype that have gradients, and their state: both moments and the number of steps taken."""
 
     parameters: list[Tensor]
     first: list[Tensor]
@@ -29,7 +29,7 @@ class _Moving(NamedTuple):
 
 
 class AdamW:
-    """Moves parameters, all on one device, by their gradients; those without a gradient stay as they are."""
+    """AdamW for parameters on one device; parameters without a gradient are not changed."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> None:
         self._parameters: list[Tensor] = list(parameters)
@@ -38,17 +38,18 @@ class AdamW:
         self._second = [torch.zeros_like(parameter) for parameter in self._parameters]
         device = self._parameters[0].device if self._parameters else None
         self._taken = torch.zeros(len(self._parameters), device=device)
-        self._known: dict[tuple[bool, ...], tuple[Tensor, list[_Moving]]] = {}
+        self._groups: dict[tuple[bool, ...], tuple[Tensor, list[_ParameterGroup]]] = {}
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One step of this length; the gradients are then gone."""
-        moves = tuple(parameter.grad is not None for parameter in self._parameters)
-        if moves not in self._known:
-            self._known[moves] = torch.tensor(moves, device=self._taken.device).float(), self._moving(moves)
-        ones, moving = self._known[moves]
-        self._taken.add_(ones)  # all at once: adding to each takes as long as moving them
-        for parameters, first, second, taken in moving:
+        """Take one step with learning rate `rate`, and clear the gradients."""
+        with_gradient = tuple(parameter.grad is not None for parameter in self._parameters)
+        if with_gradient not in self._groups:
+            mask = torch.tensor(with_gradient, device=self._taken.device).float()
+            self._groups[with_gradient] = mask, self._grouped(with_gradient)
+        ones, groups = self._groups[with_gradient]
+        self._taken.add_(ones)  # all at once: separate additions take as long as the step itself
+        for parameters, first, second, taken in groups:
             torch._fused_adamw_(
                 parameters,
                 [parameter.grad for parameter in parameters if parameter.grad is not None],
@@ -67,15 +68,21 @@ class AdamW:
             for parameter in parameters:
                 parameter.grad = None
 
-    def _moving(self, moves: Sequence[bool]) -> list[_Moving]:
+    def _grouped(self, with_gradient: Sequence[bool]) -> list[_ParameterGroup]:
         state = zip(self._parameters, self._first, self._second, self._taken.unbind(), strict=True)
-        chosen = sorted(compress(state, moves), key=lambda each: str(each[0].dtype))
-        return [_Moving(*map(list, zip(*some, strict=True))) for _, some in groupby(chosen, lambda each: each[0].dtype)]
+        chosen = sorted(compress(state, with_gradient), key=lambda each: str(each[0].dtype))
+        return [
+            _ParameterGroup(*map(list, zip(*some, strict=True)))
+            for _, some in groupby(chosen, lambda each: each[0].dtype)
+        ]
 
     @contextmanager
-    def ahead(self, share: float) -> Iterator[None]:
-        """The steps taken inside look ahead: in the end the parameters go this share of the way there. What the steps
-        disagree on cancels out: Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019."""
+    def lookahead(self, share: float) -> Iterator[None]:
+        """Interpolate between the parameters before and after the steps taken inside: `share` 1 keeps the steps.
+
+        The part on which the steps disagree cancels out: Zhang et al., "Lookahead optimizer: k steps forward, 1 step
+        back", 2019.
+        """
         before = [parameter.detach().clone() for parameter in self._parameters]
         yield
         with torch.no_grad():

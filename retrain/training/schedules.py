@@ -1,11 +1,11 @@
-"""Learning-rate schedules (pure): which share of the declared rate each step of a run takes.
+"""Learning-rate schedules (pure): the share of the declared learning rate that each step of a run uses.
 
-Each rises to all of it in the first `warm_up` share of the steps, and then:
+Every schedule rises to 1 over the first `warm_up` share of the steps, then
 
-    constant    stays there;
-    cosine      falls along half a cosine to nearly nothing (Loshchilov and Hutter, "SGDR", 2017, without restarts);
-    one_cycle   the same, but rises along a cosine too, from 1/25 (Smith and Topin, "Super-Convergence", 2018); without
-                a warm-up of its own, over the first three tenths.
+    constant    stays at 1;
+    cosine      falls along half a cosine to nearly 0 (Loshchilov and Hutter, "SGDR", 2017, without restarts);
+    one_cycle   falls as cosine does, and also rises along half a cosine, from 1/25 (Smith and Topin,
+                "Super-Convergence", 2018); without a declared warm-up it rises over the first three tenths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CYCLE_WARM_UP = 0.3
 
 
 def share(schedule: LearningRateSchedule, step: int, steps: int, warm_up: float = 0.0) -> float:
-    """The share of the learning rate, above 0 and at most 1, of step 0 <= step < steps."""
+    """Share of the learning rate for step number `step`, 0 <= step < steps: above 0 and at most 1."""
     cycle = schedule == "one_cycle"
     rising = math.floor((warm_up or _CYCLE_WARM_UP if cycle else warm_up) * steps)
     if step < rising:
@@ -28,5 +28,5 @@ def share(schedule: LearningRateSchedule, step: int, steps: int, warm_up: float 
 
 
 def _half_cosine(at: float) -> float:
-    """1 at 0, 0 at 1."""
+    """Half a cosine: 1 at 0, 0 at 1."""
     return 0.5 * (1 + math.cos(math.pi * at))

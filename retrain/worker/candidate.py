@@ -1,4 +1,4 @@
-"""What a run does in the training process: a job becomes a candidate."""
+"""Training of a candidate from a job, in the training process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import target_array
 from tailrace.retrain.training.dataset import GOLDEN_ROWS, encoded, golden
 from tailrace.retrain.worker.protocol import Candidate, Job
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from tailrace.retrain.training.loop import Report, TrainResult
 
 
-class Start(NamedTuple):
-    """The module that a run starts with. `warm`: with the champion's weights; `fresh`: see `training.loop.train`."""
+class StartingModule(NamedTuple):
+    """Module with which a run starts.
+
+    `warm`: it has weights of the champion; `fresh`: see `tailrace.retrain.training.loop.train`.
+    """
 
     module: nn.Module
     warm: bool
@@ -28,12 +32,12 @@ class Start(NamedTuple):
 
 
 def candidate(spec: ModelSpec, job: Job, report: Report, group: Group) -> Candidate:
-    """Train on one job and score its holdout. Raises what goes wrong, Diverged among it."""
+    """Train on one job and score its holdout. Raises any error of training, including Diverged."""
     return candidate_of(spec, job, encoded(spec, job), report, group)
 
 
 def candidate_of(spec: ModelSpec, job: Job, inputs: Inputs, report: Report, group: Group) -> Candidate:
-    """The same where the job's rows are encoded already: `inputs` [rows, ...]."""
+    """Train on one job whose rows are encoded already as `inputs` [rows, ...], and score its holdout."""
     from tailrace.inference.releases.manifest import serialise
     from tailrace.retrain.training.loop import score
 
@@ -43,13 +47,14 @@ def candidate_of(spec: ModelSpec, job: Job, inputs: Inputs, report: Report, grou
     scores = None if champion is None else score(champion, held, task)
     start = _start(spec, job, champion)
     trained = learn(spec, job, inputs, start, report, group)
-    held_scores = _learning_on(spec, job, inputs, start.module) if job.online else score(start.module, held, task)
+    module = start.module
+    held_scores = _prequential_scores(spec, job, inputs, module) if job.online else score(module, held, task)
     return Candidate(
-        state=serialise(start.module.state_dict()),
+        state=serialise(module.state_dict()),
         warm=start.warm,
         scores=held_scores.tobytes(),
         champion_scores=None if scores is None else scores.tobytes(),
-        golden=golden(newest, score(start.module, newest, task)),
+        golden=golden(newest, score(module, newest, task)),
         losses=trained.losses,
         steps=trained.steps,
         seconds=trained.seconds,
@@ -57,43 +62,45 @@ def candidate_of(spec: ModelSpec, job: Job, inputs: Inputs, report: Report, grou
     )
 
 
-def _learning_on(spec: ModelSpec, job: Job, inputs: Inputs, module: nn.Module) -> Floats:
-    """Go over the holdout as online updates would have: the scores that each event would have got when it happened."""
+def _prequential_scores(spec: ModelSpec, job: Job, inputs: Inputs, module: nn.Module) -> Floats:
+    """Go over the holdout as online updates do: the scores that each event would have got when it occurred."""
     from tailrace.retrain.online.learner import Learner
     from tailrace.retrain.training.loop import score
 
     assert job.online is not None
-    learner, targets = Learner(module, spec.task, job.online, job.seed), np.array(job.targets, np.float32)
-    known = slice(max(0, job.train - job.online.window), job.train)
-    learner.remember(inputs.take(known), targets[known])
+    learner, targets = Learner(module, spec.task, job.online, job.seed), target_array(job.targets, spec.task)
+    replayed = slice(max(0, job.train - job.online.window), job.train)
+    learner.remember(inputs.take(replayed), targets[replayed])
     held, times = inputs.take(slice(job.train, None)), np.array(job.times[job.train :])
     cuts = np.arange(0, len(times), job.online.labels)
     learned = np.maximum.accumulate(job.matured[job.train :] or [0.0])[[*(cuts[1:] - 1), len(times) - 1]]
-    before = np.searchsorted(learned, times, "right")  # how many chunks were learned when each event happened
+    before = np.searchsorted(learned, times, "right")  # number of chunks learned when each event occurred
     scores = np.empty((len(times), spec.task.outputs), np.float32)
     for number in range(len(cuts) + 1):
-        due = before == number
-        scores[due] = score(module, held.take(np.flatnonzero(due)), spec.task)
+        next_events = before == number
+        scores[next_events] = score(module, held.take(np.flatnonzero(next_events)), spec.task)
         if number < len(cuts):
             chunk = slice(job.train + cuts[number], job.train + cuts[number] + job.online.labels)
             learner.learn(inputs.take(chunk), targets[chunk])
     return scores
 
 
-def follow(spec: ModelSpec, job: Job, group: Group) -> None:
-    """Take part in the training of a job that is rank 0's."""
+def take_part_in(spec: ModelSpec, job: Job, group: Group) -> None:
+    """Take part, as a rank other than 0, in the training of a job."""
     start = _start(spec, job, _champion(spec, job))
     learn(spec, job, encoded(spec, job), start, lambda step, steps, loss: None, group)
 
 
-def learn(spec: ModelSpec, job: Job, inputs: Inputs, start: Start, report: Report, group: Group) -> TrainResult:
+def learn(
+    spec: ModelSpec, job: Job, inputs: Inputs, start: StartingModule, report: Report, group: Group
+) -> TrainResult:
     """Train the module of `start` in place."""
     from tailrace.retrain.training.loop import train
 
     return train(
         start.module,
         inputs.take(slice(job.train)),
-        np.array(job.targets[: job.train], np.float32),
+        target_array(job.targets[: job.train], spec.task),
         job.plan,
         spec.task,
         fresh=start.fresh,
@@ -105,19 +112,19 @@ def learn(spec: ModelSpec, job: Job, inputs: Inputs, start: Start, report: Repor
     )
 
 
-def _start(spec: ModelSpec, job: Job, champion: nn.Module | None) -> Start:
+def _start(spec: ModelSpec, job: Job, champion: nn.Module | None) -> StartingModule:
     from tailrace.inference.releases.manifest import load_state
     from tailrace.retrain.training.averaging import transfer
 
     if champion is not None and job.plan.start == "warm":
-        return Start(champion, True, job.fresh)
+        return StartingModule(champion, True, job.fresh)
     module = spec.build(job.seed)
     warm = job.champion is not None and job.plan.start == "transfer" and transfer(module, load_state(job.champion)) > 0
-    return Start(module, warm, None)
+    return StartingModule(module, warm, None)
 
 
 def _champion(spec: ModelSpec, job: Job) -> nn.Module | None:
-    """The champion's module; None when there is none, or the declared module is another one by now."""
+    """Module with the champion's weights; None without a champion, or if its weights do not fit the declared module."""
     from tailrace.inference.releases.manifest import load_state
 
     if job.champion is None:

@@ -1,4 +1,4 @@
-"""The parent's side of the training process: starts it early, gives it jobs, and survives whatever happens to it.
+"""Client of the training process in the retrainer: starts it early, gives it jobs, and survives its failures.
 
     no process --start--> importing --Ready--> idle --Job--> training --Candidate--> idle
     any state --death, failure, over budget, close--> no process
@@ -22,6 +22,7 @@ from tailrace.retrain.worker.protocol import (
     Begin,
     Candidate,
     Failure,
+    FrameTooLarge,
     Hello,
     Job,
     Learn,
@@ -34,23 +35,23 @@ from tailrace.retrain.worker.protocol import (
 
 
 class TrainingFailed(TailraceError):
-    """A run gave no candidate; the next one gets a new process."""
+    """A run or update failed; the next one gets a new process."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
 
-class Trains(Protocol):
-    """Who trains for a retrainer: `Trainer`, or whoever does it in the retrainer's own process (tests of pipelines)."""
+class TrainingBackend(Protocol):
+    """Training for a retrainer: by a process (`Trainer`), or in the retrainer's own (`inline.InlineTrainer`)."""
 
     def start(self) -> None:
-        """Get ready; returns at once."""
+        """Prepare for the first job; returns at once."""
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = ...) -> Candidate:
         """Run one job and wait for it. Raises TrainingFailed."""
 
-    def learn(self, said: Sequence[Begin | Learn], budget_s: float) -> Learned:
+    def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
         """Take one online update and wait for it. Raises TrainingFailed."""
 
     def close(self) -> None:
@@ -58,9 +59,10 @@ class Trains(Protocol):
 
 
 class Trainer:
-    """Owns the training process. `close` and `pid` may be used while another thread is in `train`.
+    """Owner of the training process. `close` and `pid` may be used while another thread is in `train`.
 
-    `loader` ("module:function") is imported in the process and called with `reference`; it gives the declared pipeline.
+    `loader` ("module:function") is imported in the process and called with `reference`; it returns the declared
+    pipeline.
     """
 
     def __init__(self, loader: str, reference: str, threads: int = 1, nice: int = 5, ranks: int = 1) -> None:
@@ -71,20 +73,20 @@ class Trainer:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None when there is none."""
+        """Process id; None while there is no process."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the process if there is none; returns at once, the process imports meanwhile."""
-        self._living()
+        """Start the process if there is none; returns at once, while the process still imports."""
+        self._running_process()
 
-    def _living(self) -> subprocess.Popen[bytes]:
-        """The process, started if need be. Raises TrainingFailed when this trainer is closed."""
+    def _running_process(self) -> subprocess.Popen[bytes]:
+        """Return the process, started if necessary. Raises TrainingFailed if this trainer is closed."""
         with self._lock:
             if self._closed:
                 raise TrainingFailed("killed", "the trainer was closed")
             if self._process is None or self._process.poll() is not None:
-                self._forget()
+                self._discard()
                 self._process = self._spawn()
             return self._process
 
@@ -93,11 +95,15 @@ class Trainer:
             [sys.executable, "-m", "tailrace.retrain.worker.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # what we find, it finds
-            start_new_session=True,  # Ctrl-C in the terminal is for the retrainer, which then closes this process
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it can import what we can
+            start_new_session=True,  # Ctrl-C in the terminal reaches the retrainer, which then closes this process
         )
-        with suppress(OSError):  # it is dead already: train says so
-            send(cast("IO[bytes]", process.stdin), self._hello)
+        try:
+            with suppress(OSError):  # it has ended already: `train` reports that
+                send(cast("IO[bytes]", process.stdin), self._hello)
+        except BaseException:
+            _end(process)
+            raise
         return process
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = lambda progress: None) -> Candidate:
@@ -106,47 +112,48 @@ class Trainer:
         assert isinstance(answer, Candidate)
         return answer
 
-    def learn(self, said: Sequence[Begin | Learn], budget_s: float) -> Learned:
+    def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
         """Take one online update and wait for it. Raises TrainingFailed.
 
-        When the process that knew the chain has ended, it fails as `killed`: the chain is to be begun anew.
+        When the process that held the chain has ended, the reason is `killed`: the chain must begin again.
         """
-        if not isinstance(said[0], Begin) and (self._process is None or self._process.poll() is not None):
+        if not isinstance(messages[0], Begin) and (self._process is None or self._process.poll() is not None):
             raise TrainingFailed("killed", "the training process ended between two updates")
-        answer = self._ask(said, budget_s, "", lambda progress: None)
+        answer = self._ask(messages, budget_s, "", lambda progress: None)
         assert isinstance(answer, Learned)
         return answer
 
     def _ask(
-        self, said: Sequence[Message], budget_s: float, set_by: str, on_progress: Callable[[Progress], None]
+        self, messages: Sequence[Message], budget_s: float, set_by: str, on_progress: Callable[[Progress], None]
     ) -> Candidate | Learned:
-        process = self._living()
-        overdue = threading.Event()
+        process = self._running_process()
+        over_budget = threading.Event()
 
         def stop() -> None:
-            overdue.set()
+            over_budget.set()
             process.kill()
 
         timer = threading.Timer(budget_s, stop)
-        timer.start()
         try:
-            return _converse(process, said, on_progress)
+            timer.start()
+            return _converse(process, messages, on_progress)
         except (OSError, EOFError, ValueError, TrainingFailed) as error:
             process.kill()
-            late = f"not done after {budget_s:g} s{set_by}" if overdue.is_set() else None
+            late = f"not done after {budget_s:g} s{set_by}" if over_budget.is_set() else None
             raise _explained(error, process.wait(), late) from None
         finally:
             timer.cancel()
 
     def close(self) -> None:
-        """End the process for good; a run under way fails, and so does one that was about to start."""
+        """End the process for good; a run that is under way or about to start fails."""
         with self._lock:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
-                self._forget()
+                self._discard()
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
+        """Wait for a process that ends, and close its pipes."""
         process, self._process = self._process, None
         if process is not None:
             process.wait()
@@ -155,11 +162,15 @@ class Trainer:
 
 
 def _converse(
-    process: subprocess.Popen[bytes], said: Sequence[Message], on_progress: Callable[[Progress], None]
+    process: subprocess.Popen[bytes], messages: Sequence[Message], on_progress: Callable[[Progress], None]
 ) -> Candidate | Learned:
+    """Send the messages and wait for the answer to the last one."""
     source, sink = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
-    for message in said:
-        send(sink, message)
+    try:
+        for message in messages:
+            send(sink, message)
+    except FrameTooLarge as error:
+        raise TrainingFailed("error", str(error)) from error
     while (answer := receive(source)) is not None:
         match answer:
             case Candidate() | Learned():
@@ -180,7 +191,14 @@ def _explained(error: Exception, code: int, late: str | None) -> TrainingFailed:
     return TrainingFailed("killed", f"the training process ended {ended}: {error}")
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    _close(process.stdin)
+    _close(process.stdout)
+
+
 def _close(pipe: IO[bytes] | None) -> None:
-    with suppress(OSError):  # unsent bytes to a process that is gone
+    with suppress(OSError):  # unsent bytes to a process that has ended
         if pipe is not None:
             pipe.close()

@@ -1,4 +1,4 @@
-"""Training in the retrainer's own process: for tests of pipelines, which need be no files, and for debuggers."""
+"""Training in the retrainer's own process: for tests of pipelines, which need not be importable, and for debuggers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class InProcess:
-    """Implements `tailrace.retrain.worker.client.Trains`. A training over budget is not stopped."""
+class InlineTrainer:
+    """Implementation of `tailrace.retrain.worker.client.TrainingBackend`. It does not enforce time budgets."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._twin: OnlineTrainer | None = None
+        self._online: OnlineTrainer | None = None
 
     def start(self) -> None:
-        """Nothing is to be started."""
+        """Do nothing: there is no process to start."""
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = lambda progress: None) -> Candidate:
         """Run one job. Raises TrainingFailed."""
@@ -33,30 +33,30 @@ class InProcess:
         def report(step: int, steps: int, loss: float) -> None:
             on_progress(Progress(step, steps, loss))
 
-        return _alone(lambda: candidate(self._spec, job, report, Group()), job.plan.threads)
+        return _with_threads(lambda: candidate(self._spec, job, report, Group()), job.plan.threads)
 
-    def learn(self, said: Sequence[Begin | Learn], budget_s: float) -> Learned:
+    def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
         """Take one online update. Raises TrainingFailed."""
-        return _alone(lambda: self._answer(said), 1)
+        return _with_threads(lambda: self._answer(messages), 1)
 
-    def _answer(self, said: Sequence[Begin | Learn]) -> Learned:
+    def _answer(self, messages: Sequence[Begin | Learn]) -> Learned:
         from tailrace.retrain.worker.online_trainer import OnlineTrainer
 
-        *begins, learn = said
+        *begins, learn = messages
         for begin in begins:
             assert isinstance(begin, Begin)
-            self._twin = OnlineTrainer(self._spec)
-            self._twin.begin(begin)
-        assert self._twin is not None
+            self._online = OnlineTrainer(self._spec)
+            self._online.begin(begin)
+        assert self._online is not None
         assert isinstance(learn, Learn)
-        return self._twin.learn(learn)
+        return self._online.learn(learn)
 
     def close(self) -> None:
-        """Nothing is to be ended."""
+        """Do nothing: there is no process to end."""
 
 
-def _alone(train: Callable[[], T], threads: int) -> T:
-    """Train as the training process does: with so many threads of torch's, and with failures in the same words."""
+def _with_threads(train: Callable[[], T], threads: int) -> T:
+    """Train as the training process does: with this number of torch threads, and failures as TrainingFailed."""
     import torch
 
     from tailrace.retrain.worker.process import failure_of

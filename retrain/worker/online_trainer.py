@@ -1,17 +1,14 @@
-"""The champion's twin: a module that learns online, chunk by chunk, and says what it has become.
-
-It lives in a process of its own (`retrain.worker.process`), or in a backtest's own. Importing this imports torch.
-"""
+"""Online updates in the training process: answers Begin and Learn messages. Importing this imports torch."""
 
 from __future__ import annotations
 
 import time
 
-import numpy as np
 from torch import nn
 
 from tailrace.errors import TailraceError
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import target_array
 from tailrace.inference.releases.manifest import load_state, serialise
 from tailrace.retrain.online.learner import Learner
 from tailrace.retrain.training.dataset import encoded, golden
@@ -20,11 +17,11 @@ from tailrace.retrain.worker.protocol import Begin, Learn, Learned
 
 
 class Unfit(TailraceError):
-    """The weights to begin with are those of another module than is declared now."""
+    """The weights to begin with do not fit the declared module."""
 
 
 class OnlineTrainer:
-    """Answers Begin and Learn for one pipeline. Raises what goes wrong, Diverged among it."""
+    """Answers Begin and Learn for one pipeline. Methods raise any error of training, including Diverged."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -32,29 +29,29 @@ class OnlineTrainer:
 
     @property
     def module(self) -> nn.Module:
-        """What it has become; it changes with the next chunk."""
+        """The module as it is now; the next update changes it in place."""
         assert self._learner is not None
         return self._learner.module
 
     def begin(self, begin: Begin) -> None:
-        """Start a chain. Raises Unfit."""
+        """Start a chain of updates. Raises Unfit."""
         spec = self._spec
         module = spec.build(begin.seed)
         if begin.state is not None:
             try:
                 module.load_state_dict(load_state(begin.state))
             except RuntimeError as error:  # names or shapes differ
-                raise Unfit(f"the champion is another module than is declared now: {error}") from None
+                raise Unfit(f"the champion's weights do not fit the declared module: {error}") from None
         self._learner = Learner(module, spec.task, begin.plan, begin.seed)
         if begin.remembered.targets:
             rows = begin.remembered
-            self._learner.remember(encoded(spec, rows), np.array(rows.targets, np.float32))
+            self._learner.remember(encoded(spec, rows), target_array(rows.targets, spec.task))
 
     def learn(self, learn: Learn) -> Learned:
         """Take one update."""
         assert self._learner is not None, "Begin comes before Learn"
         began = time.perf_counter()
-        inputs, targets = encoded(self._spec, learn.rows), np.array(learn.rows.targets, np.float32)
+        inputs, targets = encoded(self._spec, learn.rows), target_array(learn.rows.targets, self._spec.task)
         before = self._learner.learn(inputs, targets)
         after = score(self.module, inputs, self._spec.task)
         return Learned(

@@ -1,8 +1,8 @@
-"""The training process: `python -m retrain.worker.process`, started by `retrain.worker.client`, alive from run to run.
+"""The training process: `python -m tailrace.retrain.worker.process`, started by `tailrace.retrain.worker.client`.
 
-It stays because importing torch takes longer than most runs. It speaks `retrain.worker.protocol` over stdin and
-stdout and ends when its input closes, in the middle of a run too: so it never outlives the retrainer, however that one
-died. After a failure it ends as well; the next run gets a fresh process.
+It stays alive from run to run, because importing torch takes longer than most runs. It speaks
+`tailrace.retrain.worker.protocol` over standard input and output. It ends when its input closes, also in the middle of
+a run, so that it never outlives the retrainer. After a failure it ends too; the next run gets a fresh process.
 """
 
 from __future__ import annotations
@@ -33,78 +33,78 @@ from tailrace.retrain.worker.protocol import (
 
 if TYPE_CHECKING:
     from tailrace.retrain.worker.online_trainer import OnlineTrainer
-    from tailrace.retrain.worker.ranks import Crew
+    from tailrace.retrain.worker.ranks import RankLeader
 
-_WORD_S = 0.5  # for a rank that failed first to say why, before what it caused here is told
+_RANK_REPORT_S = 0.5  # for another rank that failed first to report why, before this one reports the consequence
 
 
 def main() -> int:
-    """Answer what comes until the input closes."""
-    source, voice = sys.stdin.buffer, _Voice(own_output())
+    """Answer messages until the input closes; returns the exit code."""
+    source, writer = sys.stdin.buffer, _FrameWriter(own_output())
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()
-    crew: Crew | None = None
+    leader: RankLeader | None = None
     try:
         hello = inbox.get()
         assert isinstance(hello, Hello)
-        crew = _crew(hello, voice)
+        leader = _rank_leader(hello, writer)
         spec = prepare(hello)
-        twin = _twin(spec)
-        voice.say(Ready(_device()))
+        online = _online_trainer(spec)
+        writer.write(Ready(_device()))
         while True:
             match inbox.get():
                 case Job() as job:
-                    voice.say(candidate(spec, job, voice.report, crew.tell(job)))
+                    writer.write(candidate(spec, job, writer.report, leader.distribute(job)))
                 case Begin() as begin:
-                    twin.begin(begin)
+                    online.begin(begin)
                 case Learn() as learn:
-                    voice.say(twin.learn(learn))
+                    writer.write(online.learn(learn))
     except BrokenPipeError:
         return 0
     except BaseException as error:
-        if crew is not None and crew.ranks > 1:
-            time.sleep(_WORD_S)
-        voice.say(failure_of(error))
+        if leader is not None and leader.ranks > 1:
+            time.sleep(_RANK_REPORT_S)
+        writer.write(failure_of(error))
         return 1
 
 
-class _Voice:
-    """What the process says; one thread at a time."""
+class _FrameWriter:
+    """Output of the process, used by one thread at a time."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink, self._lock = sink, threading.Lock()
 
-    def say(self, message: Message) -> None:
-        """Raises OSError when nobody listens."""
+    def write(self, message: Message) -> None:
+        """Send a message. Raises OSError if the retrainer has closed the pipe, and FrameTooLarge."""
         with self._lock:
             send(self._sink, message)
 
     def report(self, step: int, steps: int, loss: float) -> None:
-        """Say how a run gets on."""
-        self.say(Progress(step, steps, loss))
+        """Send the progress of a run."""
+        self.write(Progress(step, steps, loss))
 
-    def give_up(self, failure: Failure) -> None:
-        """Say what has failed, and end the process, whatever its main thread is waiting for."""
+    def exit(self, failure: Failure) -> None:
+        """Send a failure and end the process, independent of its main thread."""
         try:
-            self.say(failure)
+            self.write(failure)
         finally:
             os._exit(1)
 
 
-def _crew(hello: Hello, voice: _Voice) -> Crew:
-    from tailrace.retrain.worker.ranks import Crew
+def _rank_leader(hello: Hello, writer: _FrameWriter) -> RankLeader:
+    from tailrace.retrain.worker.ranks import RankLeader
 
-    return Crew(hello, voice.give_up)
+    return RankLeader(hello, writer.exit)
 
 
-def _twin(spec: ModelSpec) -> OnlineTrainer:
+def _online_trainer(spec: ModelSpec) -> OnlineTrainer:
     from tailrace.retrain.worker.online_trainer import OnlineTrainer
 
     return OnlineTrainer(spec)
 
 
 def prepare(hello: Hello) -> ModelSpec:
-    """Import what is slow and load the pipeline."""
+    """Import torch, take a first step, and load the pipeline."""
     if hasattr(os, "nice"):
         os.nice(hello.nice)
     import torch
@@ -125,14 +125,14 @@ def _device() -> str:
 
 
 def own_output() -> IO[bytes]:
-    """Keep standard output for frames; what user code prints goes to standard error."""
+    """Reserve standard output for frames; prints of user code go to standard error."""
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return frames
 
 
 def _listen(source: IO[bytes], inbox: queue.SimpleQueue[Message]) -> None:
-    """Pass on what comes; when the other end is gone, end the process at once."""
+    """Put messages into the inbox; end the process at once when the other end closes the pipe."""
     try:
         while (message := receive(source)) is not None:
             inbox.put(message)
@@ -141,7 +141,7 @@ def _listen(source: IO[bytes], inbox: queue.SimpleQueue[Message]) -> None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What went wrong, for the retrainer."""
+    """Describe an error for the retrainer."""
     name = type(error).__name__
     if name in ("Diverged", "Unfit"):
         return Failure(name.lower(), str(error))

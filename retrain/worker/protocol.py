@@ -1,11 +1,12 @@
-"""What the retrainer and its training process say to each other (pure): msgpack messages behind a four-byte length.
+"""Protocol between the retrainer and its training process (pure): msgpack messages behind a four-byte length.
 
     retrainer -> process   Hello, then any number of Job
                            or: Hello, then Begin and Learn in turns
     process -> retrainer   Ready, then for each Job any number of Progress and one Candidate or Failure,
                            for each Learn one Learned or Failure
 
-Both ends read until the pipe closes. Nothing is pickled; a frame above the limit or of an unknown type ends the talk.
+Both ends read until the pipe closes. Nothing is pickled. A frame above MAX_BYTES is refused by the sender, before
+anything of it is written; a frame above the limit or of an unknown type ends the connection at the receiver.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import IO, TypeAlias
 import msgspec
 
 from tailrace.declaration.online import Online
+from tailrace.declaration.task import Target
 from tailrace.declaration.training import Training
+from tailrace.errors import TailraceError
 from tailrace.inference.releases.manifest import Golden
 from tailrace.retrain.selection.buffer import Row
 
@@ -25,9 +28,15 @@ MAX_BYTES = 1 << 31
 _LENGTH = struct.Struct(">I")
 
 
+class FrameTooLarge(TailraceError):
+    """A message does not fit into one frame; the error names its largest field."""
+
+
 class Hello(msgspec.Struct, tag=True, frozen=True):
-    """How the process gets the pipeline: `loader` ("module:function") is called with `reference`. `ranks`: how many
-    processes train, this one among them."""
+    """Start of a connection: the process calls `loader` ("module:function") with `reference` to get the pipeline.
+
+    `ranks`: number of processes that train together, including this one.
+    """
 
     loader: str
     reference: str
@@ -37,28 +46,29 @@ class Hello(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The process has imported what it needs and loaded the pipeline; `device` is where it trains."""
+    """The process has finished its imports and loaded the pipeline; it trains on `device`."""
 
     device: str
 
 
 class Job(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """One run. Rows (JSON of the event, derived values, target) lie in training order, the holdout behind them.
+    """One run. Rows (the event as JSON, values of user functions, target) are in training order, then the holdout.
 
-    `train` rows are for training, of which the newest `fresh` are new to the champion. `champion`: the safetensors to
-    compare with, and to start from when the plan says so; None, or a module they do not fit, makes the run a cold one.
+    `train`: number of rows for training, of which the newest `fresh` are new to the champion. `champion`: safetensors
+    to compare with, and to start from if the plan says so; None, or weights that do not fit the module, make the run a
+    cold one.
 
-    `online`: the champion is kept fresh by online updates, it has learned the holdout too and cannot be compared on it.
-    So the candidate starts from fresh weights and goes over the holdout as updates do: each event (of `times`, unix
-    seconds) is scored by what had learned the labels known by then (`matured`). The gate compares that with what was
-    served.
+    `online`: online updates keep the champion fresh, so it has learned the holdout too and cannot be compared on it.
+    The candidate then starts from fresh weights and goes over the holdout as updates do: each event (of `times`, unix
+    seconds) is scored by the weights that had learned the labels known by then (`matured`). The gate compares these
+    scores with those that were served.
 
-    `weights`: how much each `train` row counts (None: all the same); `prior`: what is added to the logits in training.
+    `weights`: weight of each `train` row (None: all are 1); `prior`: added to the logits in training.
     """
 
     features: list[bytes]
     derived: list[list[float | None] | None]
-    targets: list[float]
+    targets: list[Target]
     train: int
     fresh: int
     champion: bytes | None
@@ -72,20 +82,20 @@ class Job(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """Examples in the order in which they are learned: JSON of the event, derived values, target."""
+    """Examples in the order in which they are learned: the event as JSON, values of user functions, target."""
 
     features: list[bytes]
     derived: list[list[float | None] | None]
-    targets: list[float]
+    targets: list[Target]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Rows:
-        """Rows of the buffer."""
+        """Take the columns of rows of the buffer."""
         return cls([row.features for row in rows], [row.derived for row in rows], [row.target for row in rows])
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """Begin a chain of online updates from these weights (safetensors; None: fresh ones). No answer."""
+    """Begin a chain of online updates from weights (safetensors; None: fresh ones). There is no answer."""
 
     state: bytes | None
     remembered: Rows
@@ -94,14 +104,16 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Learn(msgspec.Struct, tag=True, frozen=True):
-    """One online update."""
+    """Take one online update."""
 
     rows: Rows
 
 
 class Learned(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The weights after an update (safetensors), and the scores of its rows before and after (float32, [rows,
-    outputs]). `loss`: the rows' mean training loss before they were learned."""
+    """Weights after an update (safetensors), and scores of its rows before and after (float32, [rows, outputs]).
+
+    `loss`: mean training loss of the rows before they were learned.
+    """
 
     state: bytes
     before: bytes
@@ -112,7 +124,7 @@ class Learned(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """After `step` of `steps`, the mean training loss since the last report."""
+    """Mean training loss of a run since the previous report, after `step` of `steps`."""
 
     step: int
     steps: int
@@ -120,10 +132,10 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
 
 
 class Candidate(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """A trained module: its safetensors, its and the champion's scores on the holdout (float32, [rows, outputs]).
+    """A trained module: its safetensors, and its and the champion's scores of the holdout (float32, [rows, outputs]).
 
     `warm`: it started from the champion. `champion_scores`: None where the champion does not fit the module.
-    `losses`: (step, mean loss since the one before). `seconds`: of the training loop alone.
+    `losses`: (step, mean loss since the previous entry). `seconds`: wall time of the training loop alone.
     """
 
     state: bytes
@@ -138,7 +150,7 @@ class Candidate(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, tag=True, frozen=True):
-    """The run, or the start, did not succeed. `reason` is one of a few words (a metric label), `detail` for people."""
+    """The start, a run or an update failed. `reason` is one of a few words (a metric label), `detail` is for people."""
 
     reason: str
     detail: str
@@ -151,8 +163,16 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def send(pipe: IO[bytes], message: Message) -> None:
-    """Write one frame. Raises OSError when the other end is gone."""
-    body = _encoder.encode(message)
+    """Write one frame. Raises FrameTooLarge before anything is written, and OSError if the other end is closed."""
+    try:
+        body = _encoder.encode(message)
+    except (ValueError, OverflowError) as error:  # msgpack itself has limits of 4 GiB
+        raise FrameTooLarge(f"a {type(message).__name__} message cannot be encoded: {error}") from error
+    if len(body) > MAX_BYTES:
+        raise FrameTooLarge(
+            f"a {type(message).__name__} message of {len(body):,} bytes is above the limit of {MAX_BYTES:,}: "
+            f"{_largest_field(message)}"
+        )
     pipe.write(_LENGTH.pack(len(body)))
     pipe.write(body)
     pipe.flush()
@@ -168,3 +188,9 @@ def receive(pipe: IO[bytes]) -> Message | None:
         raise msgspec.DecodeError(f"a frame of {length:,} bytes is above the limit of {MAX_BYTES:,}")
     body = pipe.read(length)
     return _decoder.decode(body) if len(body) == length else None
+
+
+def _largest_field(message: Message) -> str:
+    sizes = {name: len(_encoder.encode(getattr(message, name))) for name in message.__struct_fields__}
+    name = max(sizes, key=sizes.__getitem__)
+    return f"its field {name} has {sizes[name]:,} bytes"

@@ -1,7 +1,7 @@
-"""The process of a rank other than 0: `python -m retrain.worker.rank`, started by `retrain.worker.group`.
+"""Process of a rank other than 0: `python -m tailrace.retrain.worker.rank`, started by `tailrace.retrain.worker.ranks`.
 
-It hears from rank 0, trains with it, and ends when its standard input does; its last word on standard output, if it
-fails, is a Failure frame.
+It receives messages from rank 0, trains with it, and ends when its standard input closes. If it fails, it writes a
+Failure frame to standard output.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import sys
 import threading
 from typing import NoReturn
 
-from tailrace.retrain.worker.candidate import follow
+from tailrace.retrain.worker.candidate import take_part_in
 from tailrace.retrain.worker.process import failure_of, own_output, prepare
 from tailrace.retrain.worker.protocol import Hello, Job, send
 
 
 def main() -> int:
-    """Take part until standard input ends."""
+    """Take part until standard input closes; returns the exit code."""
     sink = own_output()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -28,17 +28,17 @@ def main() -> int:
 
 
 def take_part() -> NoReturn:
-    """Do what rank 0 does, for as long as there is one. Raises what goes wrong, and RuntimeError when it is gone."""
-    from tailrace.retrain.worker.ranks import Follower
+    """Train with rank 0 for as long as it lives. Raises any error of training, and RuntimeError when rank 0 ends."""
+    from tailrace.retrain.worker.ranks import RankMember
 
-    follower = Follower()
-    hello = follower.hear()
+    member = RankMember()
+    hello = member.receive()
     assert isinstance(hello, Hello)
     spec = prepare(hello)
     while True:
-        job = follower.hear()
+        job = member.receive()
         assert isinstance(job, Job)
-        follow(spec, job, follower.group)
+        take_part_in(spec, job, member.group)
 
 
 def _end_with_parent() -> None:

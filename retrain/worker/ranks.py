@@ -1,16 +1,15 @@
 """Training by several processes at once, on one machine or more. Importing this imports torch.
 
-    rank 0     the training process that speaks with the retrainer; it starts the others, unless torchrun has
-    rank 1..   hear from rank 0 what it is told (Hello, then Jobs), prepare and train alike, and say only what fails
+    rank 0     the training process that is connected to the retrainer; it starts the others, unless torchrun has
+    rank 1..   receive the messages of rank 0 (Hello, then Jobs), train with it, and report only failures
 
-Every rank holds the whole window and knows all batches; of each batch it takes its share, and the gradients are
-averaged (Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", 2020), so that a run
-comes to what one process comes to, but for rounding. Numbers on the CPU travel by gloo, those on CUDA by NCCL, one GPU
-a rank.
+Every rank holds the whole window and knows all batches. It takes its share of each batch, and gradients are averaged
+(Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", 2020), so that a run gives the
+result of one process up to rounding. CPU tensors travel by gloo, CUDA tensors by NCCL, with one GPU per rank.
 
-Ranks that were started here meet on the loopback device, and each reads a pipe that ends when rank 0 does. Those of
-torchrun meet where its environment variables say (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT): use that on
-a network that you trust, for what goes over it is neither encrypted nor signed.
+Ranks that were started here connect over the loopback device, and each reads a pipe that closes when rank 0 ends. Ranks
+of torchrun connect as its environment variables say (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Use
+torchrun only on a trusted network: the traffic is neither encrypted nor signed.
 """
 
 from __future__ import annotations
@@ -35,64 +34,71 @@ from tailrace.retrain.worker.torchrun import given_rank, given_ranks
 
 _ADDRESS = "127.0.0.1"
 _LOOPBACK = ("lo", "lo0")
-_PORT = "TAILRACE_RANKS_PORT"  # tells a rank that was started here where to meet
-_PATIENCE = timedelta(days=365)  # between runs a rank waits for the next; one that has died is noticed otherwise
+_PORT = "TAILRACE_RANKS_PORT"  # tells a rank that was started here where the store listens
+_PATIENCE = timedelta(days=365)  # a rank waits between runs; the end of a process is noticed by its pipe
 
 
-class Crew:
-    """Rank 0's hold on the other ranks. Started early, they are met when there is first something to tell them.
+class RankLeader:
+    """Rank 0: starts the other ranks early and connects to them when it first distributes a job.
 
-    Under torchrun they are its processes, and as many as it says. `on_failure` is called in a thread when one that was
-    started here has failed or ended. Raises ValueError where there are GPUs, but fewer than ranks.
+    Under torchrun the other ranks are processes of torchrun, which sets their number. `on_failure` is called in a
+    thread when a rank that was started here has failed or ended. Raises ValueError if there are GPUs, but fewer than
+    ranks.
     """
 
     def __init__(self, hello: Hello, on_failure: Callable[[Failure], None]) -> None:
         self._hello, self._joined = hello, False
         self._group = ALONE if hello.ranks == 1 else Group(0, given_ranks() or hello.ranks)
         self._store: Store | None = None
-        self._pipes: list[IO[bytes] | None] = []  # open as long as this process lives
+        self._processes: list[subprocess.Popen[bytes]] = []  # their input pipes stay open while this process lives
         if hello.ranks > 1 and not given_ranks():
             self._start(on_failure)
 
     @property
     def ranks(self) -> int:
-        """How many processes train."""
+        """Number of processes that train."""
         return self._group.ranks
 
-    def tell(self, job: Job) -> Group:
-        """Tell all ranks; the group that they are. Waits for those that are not there yet."""
+    def distribute(self, job: Job) -> Group:
+        """Send a job to all ranks, waiting for those that are still starting; returns their group."""
         if self._group.ranks > 1:
             if not self._joined:
                 _join(self._store, self._group)
-                _send(self._hello)
+                _broadcast_message(self._hello)
                 self._joined = True
-            _send(job)
+            _broadcast_message(job)
         return self._group
 
     def _start(self, on_failure: Callable[[Failure], None]) -> None:
         if 0 < torch.cuda.device_count() < self.ranks:
             raise ValueError(f"{self.ranks} ranks need a GPU each, there are {torch.cuda.device_count()}: lower nproc")
-        listening = socket.create_server((_ADDRESS, 0))  # else the store would listen on every address
+        listening = socket.create_server((_ADDRESS, 0))  # without it the store would listen on every address
         port, descriptor = listening.getsockname()[1], listening.detach()
         self._store = TCPStore(
             _ADDRESS, port, self.ranks, is_master=True, wait_for_workers=False, master_listen_fd=descriptor
         )
-        for rank in range(1, self.ranks):
-            process = _started(rank, self.ranks, port)
-            self._pipes.append(process.stdin)
-            threading.Thread(target=_watch, args=(rank, process, on_failure), daemon=True).start()
+        try:
+            for rank in range(1, self.ranks):
+                process = _started(rank, self.ranks, port)
+                self._processes.append(process)
+                threading.Thread(target=_watch, args=(rank, process, on_failure), daemon=True).start()
+        except BaseException:
+            for process in self._processes:
+                process.kill()
+                process.wait()
+            raise
 
 
-class Follower:
-    """The place of a rank other than 0."""
+class RankMember:
+    """A rank other than 0, connected to rank 0."""
 
     def __init__(self) -> None:
         self.group = Group(given_rank(), given_ranks())
         port = os.environ.get(_PORT)
         _join(None if port is None else TCPStore(_ADDRESS, int(port), self.group.ranks), self.group)
 
-    def hear(self) -> Message:
-        """The next thing that rank 0 tells; waits for it."""
+    def receive(self) -> Message:
+        """Wait for the next message of rank 0."""
         size = int(broadcast(torch.zeros((), dtype=torch.int64)))
         message = receive(io.BytesIO(broadcast(torch.zeros(size, dtype=torch.uint8)).numpy().tobytes()))
         assert message is not None
@@ -100,7 +106,7 @@ class Follower:
 
 
 def _join(store: Store | None, group: Group) -> None:
-    """Wait for all ranks, which meet at the store, or where torchrun's variables say."""
+    """Connect all ranks, by the store or as the variables of torchrun say."""
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -116,7 +122,7 @@ def _join(store: Store | None, group: Group) -> None:
     )
 
 
-def _send(message: Message) -> None:
+def _broadcast_message(message: Message) -> None:
     buffer = io.BytesIO()
     send(buffer, message)
     broadcast(torch.tensor(buffer.tell()))
@@ -131,19 +137,19 @@ def _stay_on_loopback() -> None:
 
 
 def _started(rank: int, ranks: int, port: int) -> subprocess.Popen[bytes]:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, _PORT: port}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, _PORT: port}
     return subprocess.Popen(
         [sys.executable, "-m", "tailrace.retrain.worker.rank"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **{name: str(value) for name, value in place.items()}},
+        env={**os.environ, **{name: str(value) for name, value in variables.items()}},
     )
 
 
 def _watch(rank: int, process: subprocess.Popen[bytes], on_failure: Callable[[Failure], None]) -> None:
-    """Wait for a rank's last word."""
-    word = receive(cast("IO[bytes]", process.stdout))
-    if isinstance(word, Failure):
-        on_failure(Failure(word.reason, f"rank {rank}: {word.detail}"))
+    """Wait for a rank to fail or end."""
+    message = receive(cast("IO[bytes]", process.stdout))
+    if isinstance(message, Failure):
+        on_failure(Failure(message.reason, f"rank {rank}: {message.detail}"))
     else:
         on_failure(Failure("killed", f"rank {rank} of the training processes ended with code {process.wait()}"))

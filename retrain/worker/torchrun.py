@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts, through their environment (pure, but for reading that)."""
+"""Environment variables that torchrun sets for the processes that it starts (pure, except for reading them)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def given_rank() -> int:
-    """This process's rank; 0 without torchrun."""
+    """Rank of this process; 0 without torchrun."""
     return int(os.environ.get("RANK", 0))
 
 
 def given_ranks() -> int:
-    """How many ranks there are; 0 without torchrun."""
+    """Number of ranks; 0 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 0))

@@ -57,8 +57,12 @@ class Roles:
         self._started: dict[str, float] = {}
 
     def __enter__(self) -> Roles:
-        for role in self._roles:
-            self._start(role)
+        try:
+            for role in self._roles:
+                self._start(role)
+        except BaseException:  # without it, roles that run already would be left: `__exit__` is not called
+            self.stop()
+            raise
         return self
 
     def __exit__(

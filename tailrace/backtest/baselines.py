@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.backtest.history.arrays import Stream
-from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.task import Kind, Target, Task
 from tailrace.declaration.training import Training
-from tailrace.inference.models.multilabel import unpacked
+from tailrace.inference.models.targets import flags_of, number_of, targets_of
 
 FROZEN_EXAMPLES = 2_000
 PROCESSES = 2
@@ -57,7 +57,7 @@ class Learner(Protocol):
     def score(self, event: int) -> Sequence[float] | Scores:
         """The scores of one event, as served: [outputs]."""
 
-    def learn(self, event: int, target: float) -> None:
+    def learn(self, event: int, target: Target) -> None:
         """The label of an event has become known."""
 
 
@@ -69,7 +69,7 @@ def run(name: str, stream: Stream, task: Task, seed: int = 0) -> Ran:
     make = BASELINES[name]
     learner = make(stream, task, seed)
     scores = np.empty((len(stream), task.outputs), np.float32)
-    targets, arrivals = stream.targets.tolist(), stream.arrivals
+    targets, arrivals = targets_of(stream.targets), stream.arrivals
     began, cpu = time.perf_counter(), time.process_time()
     arrived = 0
     for event in range(len(stream)):
@@ -88,8 +88,10 @@ def run_all(
     # Spawned: a fork of a process with torch's threads may hang. The slowest, which stand last, begin first.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent, max_tasks_per_child=1)
     with pool:
-        running = {pool.submit(run, name, stream, task, seed): name for name in reversed(chosen)}
+        running: dict[Future[Ran], str] = {}
         try:
+            for name in reversed(chosen):
+                running[pool.submit(run, name, stream, task, seed)] = name
             for done in as_completed(running):
                 yield running[done], done.result()
         finally:
@@ -117,13 +119,13 @@ class _NoChange:
     def score(self, event: int) -> Sequence[float]:
         return self._said
 
-    def learn(self, event: int, target: float) -> None:
+    def learn(self, event: int, target: Target) -> None:
         if self._task.kind is Kind.MULTICLASS:
-            self._said = [float(k == int(target)) for k in range(self._task.outputs)]
+            self._said = [float(k == number_of(target)) for k in range(self._task.outputs)]
         elif self._task.kind is Kind.MULTILABEL:
-            self._said = _flags(target, self._task.outputs)
+            self._said = list(flags_of(target))
         else:
-            self._said = [target]
+            self._said = [number_of(target)]
 
 
 class _Frozen:
@@ -149,7 +151,7 @@ class _Frozen:
     def score(self, event: int) -> Sequence[float] | Scores:
         return self._before if self._scores is None else self._scores[event]
 
-    def learn(self, event: int, target: float) -> None:
+    def learn(self, event: int, target: Target) -> None:
         if self._scores is not None:
             return
         self._known.append(event)
@@ -174,8 +176,8 @@ class _Labels:
     def score(self, event: int) -> Sequence[float]:
         return [learner.score(event)[0] for learner in self._each]
 
-    def learn(self, event: int, target: float) -> None:
-        for learner, flag in zip(self._each, _flags(target, len(self._each)), strict=True):
+    def learn(self, event: int, target: Target) -> None:
+        for learner, flag in zip(self._each, flags_of(target), strict=True):
             learner.learn(event, flag)
 
 
@@ -199,12 +201,12 @@ class _River:
             return [said.get(True, 0.0) / total]
         return [said.get(k, 0.0) / total for k in range(self._outputs)]
 
-    def learn(self, event: int, target: float) -> None:
+    def learn(self, event: int, target: Target) -> None:
         row = self._features[event]
         if self._kind is Kind.REGRESSION:
-            self._model.learn_one(row, target)
+            self._model.learn_one(row, number_of(target))
         else:
-            self._model.learn_one(row, bool(target) if self._kind is Kind.BINARY else int(target))
+            self._model.learn_one(row, bool(target) if self._kind is Kind.BINARY else int(number_of(target)))
 
 
 def _linear(stream: Stream, task: Task, seed: int) -> Learner:
@@ -273,11 +275,6 @@ def _by_label(make: Make) -> Make:
         return _Labels([make(stream, Task(Kind.BINARY), seed) for _ in task.classes])
 
     return labels
-
-
-def _flags(target: float, labels: int) -> list[float]:
-    flags: list[float] = unpacked(np.array([target], np.float32), labels)[0].tolist()
-    return flags
 
 
 def _even(task: Task) -> list[float]:

@@ -7,6 +7,7 @@ data --in a process of its own--> history --policy by policy--> simulation -> en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ from tailrace.app.settings import Settings
 from tailrace.backtest.entry import Prices, entry
 from tailrace.backtest.history.arrays import Delay, Stream, history, uncollected, whole
 from tailrace.backtest.history.growing import Growing
-from tailrace.backtest.history.reader_process import parts_apart
+from tailrace.backtest.history.reader_process import PartsReader
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy, read_policy
 from tailrace.backtest.request import Asked, Subject, moments
@@ -38,10 +39,21 @@ def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progr
         own = Policy("default", pipeline.replace(label=label))
     policies = [own, *(read_policy(path, own) for path in asked.policies)]
     progress("reading", 0, 0)
-    growing = _reading(subject, asked, settings, delay)
-    import_module("tailrace.backtest.simulation")  # torch: it takes as long as the first part does to be there
-    if not growing.some():
-        raise BadData(f"{asked.data} holds no event of this pipeline")
+    with closing(_reading(subject, asked, settings, delay)) as growing:  # ends the process that reads
+        import_module("tailrace.backtest.simulation")  # torch: it takes as long as the first part does to be there
+        if not growing.some():
+            raise BadData(f"{asked.data} holds no event of this pipeline")
+        return _outcome(policies, growing, pipeline, asked, settings, progress)
+
+
+def _outcome(
+    policies: list[Policy],
+    growing: Growing,
+    pipeline: Pipeline,
+    asked: Asked,
+    settings: Settings,
+    progress: Progress,
+) -> Outcome:
     measure = Prequential(pipeline.task, asked.score_from)
     prices = Prices(settings.costs.kwh, settings.costs.core_hour)
     watts = settings.costs.watts_per_core
@@ -71,7 +83,12 @@ def _reading(subject: Subject, asked: Asked, settings: Settings, delay: Delay) -
     pipeline = subject.pipeline
     features = ModelSpec.of(pipeline).features
     if delay == Delay() and (subject.text or subject.reference):
-        return Growing(parts_apart(subject, asked, settings), features.optional, features.buckets)
+        return Growing(
+            PartsReader(subject, asked, settings),
+            features.optional,
+            features.buckets,
+            subject.pipeline.task.target_shape,
+        )
     with uncollected():
         found = moments(pipeline, asked, settings, delay)
         return history(found, pipeline, dicts=asked.baselines).delayed(delay).known()

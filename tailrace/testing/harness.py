@@ -49,7 +49,7 @@ from tailrace.inference.serving.live_model import LiveModel
 from tailrace.retrain.control.model_topic import CHAMPION, Models
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.retrainer import Retrainer
-from tailrace.retrain.worker.inline import InProcess
+from tailrace.retrain.worker.inline import InlineTrainer
 from tailrace.streams.join.rekey import is_drained
 from tailrace.streams.log.browse import scan
 from tailrace.streams.log.dead_letter_replay import Letter, letters
@@ -187,8 +187,8 @@ class Harness:
                 self.log,
                 declared,
                 publisher,
-                InProcess(ModelSpec.of(declared)),
-                updates=InProcess(ModelSpec.of(declared)) if declared.online else None,
+                InlineTrainer(ModelSpec.of(declared)),
+                updates=InlineTrainer(ModelSpec.of(declared)) if declared.online else None,
                 code_digest=code_digest(declared),
                 clock=self.clock,
             )

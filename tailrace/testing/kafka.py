@@ -68,8 +68,12 @@ class KafkaCluster:
     def start(self) -> KafkaCluster:
         """Start all brokers; returns when each of them answers and a controller is elected. Raises RuntimeError."""
         try:
-            formats = [self._format(node) for node in self._ports if not self._prepare(node).joinpath("data").exists()]
-            if max([process.wait() for process in formats], default=0):
+            for node in self._ports:
+                if not self._prepare(node).joinpath("data").exists():
+                    self._processes[node] = self._format(node)
+            failed = max([process.wait() for process in self._processes.values()], default=0)
+            self._processes.clear()
+            if failed:
                 raise RuntimeError(f"the storage tool of {self._home} failed; is KAFKA_HOME an unpacked Apache Kafka?")
             for node in self._ports:
                 self._launch(node)

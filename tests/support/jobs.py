@@ -7,7 +7,7 @@ from support import retrain_pipeline as tiny
 from tailrace.declaration.training import Training
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.retrain.selection.buffer import Row
-from tailrace.retrain.selection.examples import Intake
+from tailrace.retrain.selection.examples import ExampleDecoder
 from tailrace.retrain.worker.protocol import Job
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Record
@@ -16,7 +16,7 @@ from tailrace.streams.log.records import Record
 def rows(count: int, start: int = 0) -> list[Row]:
     made = tiny.examples(count, start)
     records = [Record("e", 0, n, 0, None, encode(example)) for n, example in enumerate(made)]
-    return Intake(ModelSpec.of(tiny.pipeline).features, tiny.pipeline.task).rows(records)[0]
+    return ExampleDecoder(ModelSpec.of(tiny.pipeline)).rows(records).rows
 
 
 def job(plan: Training = tiny.PLAN, champion: bytes | None = None, fresh: int = 300, seed: int = 1) -> Job:

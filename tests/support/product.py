@@ -19,7 +19,8 @@ WAIT = 60.0  # seconds; longer than any outage of a broker, which delays predict
 PIPELINE = f"""
 from torch import nn
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Pipeline, Training
+from tailrace.triggers import Labels
 
 class Line(nn.Module):  # faults hit the protocols: a larger model would only take time
     def __init__(self):

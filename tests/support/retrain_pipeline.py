@@ -12,14 +12,16 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace import Category, Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.streams.log.records import Example, Out, Source
+from tailrace.triggers import Labels, Schedule
 
 LOADER = "tailrace.app.pipeline_file:load_pipeline"
 START = 1_700_000_000.0
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number that decides the label, a colour that shifts it, and one that says nothing."""
 
     id: Key
@@ -29,7 +31,7 @@ class Reading(Event, kw_only=True):
     colour: Category
 
 
-class Stubborn(nn.Module):
+class Stubborn(OnlineModule):
     """A network that misbehaves when the environment says so."""
 
     def __init__(self) -> None:
@@ -68,6 +70,19 @@ class Idle(Stubborn):
     def __init__(self) -> None:
         super().__init__()
         self.idle = nn.Linear(3, 3)
+
+
+class Normalised(nn.Module):
+    """A network with BatchNorm, which cannot train on one row alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Logits from `x` alone."""
+        logits: Tensor = self.layers(numbers[:, :1])
+        return logits
 
 
 class Raising(nn.Module):
@@ -117,6 +132,9 @@ odd = Pipeline(
 )
 idle = Pipeline(
     "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Idle
+)
+normalised = Pipeline(
+    "tiny", event=Reading, label=Label("big", base_rate=0.5), retrain=[Labels(200)], training=PLAN, model=Normalised
 )
 swayed = Pipeline(
     "tiny",

@@ -18,7 +18,7 @@ from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.retrain.control.retrainer import Retrainer
 from tailrace.retrain.worker.client import Trainer
-from tailrace.retrain.worker.inline import InProcess
+from tailrace.retrain.worker.inline import InlineTrainer
 from tailrace.streams.log.records import Example, Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -73,10 +73,10 @@ class Running:
         self._thread.start()
 
     @staticmethod
-    def _trainer(declared: Pipeline, name: str, process: bool) -> Trainer | InProcess:
+    def _trainer(declared: Pipeline, name: str, process: bool) -> Trainer | InlineTrainer:
         if process:
             return Trainer(tiny.LOADER, f"support.retrain_pipeline:{name}")
-        return InProcess(ModelSpec.of(declared))
+        return InlineTrainer(ModelSpec.of(declared))
 
     def _work(self) -> None:
         try:

@@ -1,1 +1,1 @@
-"""The default tabular network: an ensemble of an online linear model and two MLPs. Its modules import torch."""
+"""The default model for tabular events: an ensemble of a linear model and two networks."""

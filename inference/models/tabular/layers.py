@@ -1,4 +1,4 @@
-"""The layers of the default network: those of several networks in one product. Importing this imports torch."""
+"""Layers of the default networks: one batched product computes the layer of several networks. Imports torch."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-EMBEDDED = 8  # numbers that a category value is described by
-_STARTS = 1 << 14  # of windows of masks
+EMBEDDED = 8  # dimensions of the embedding of a category value
+_OFFSETS = 1 << 14  # possible offsets of dropout masks in the table of random numbers
 
 
 def masks(rows: Sequence[int], widths: Sequence[int], dropped: float) -> list[Tensor]:
-    """Masks [*rows, width] for dropout, one for each width: a window at random of numbers drawn once, because to draw a
-    number for each value takes longer than the layer."""
+    """Draw dropout masks of shapes [*rows, width], one for each width.
+
+    Each is a window at a random offset of a fixed table: drawing a number per value takes longer than the layer.
+    """
     sizes = [math.prod(rows) * width for width in widths]
-    tape, start = _tape(sum(sizes), dropped), int(torch.randint(_STARTS, ()))
-    starts = accumulate(sizes[:-1], initial=start)
-    return [tape[at : at + size].view(*rows, width) for at, size, width in zip(starts, sizes, widths, strict=True)]
+    table, offset = _mask_table(sum(sizes), dropped), int(torch.randint(_OFFSETS, ()))
+    offsets = accumulate(sizes[:-1], initial=offset)
+    return [table[at : at + size].view(*rows, width) for at, size, width in zip(offsets, sizes, widths, strict=True)]
 
 
 @lru_cache(maxsize=16)
-def _tape(size: int, dropped: float) -> Tensor:
-    kept = torch.rand(size + _STARTS, generator=torch.Generator().manual_seed(size)) >= dropped
+def _mask_table(size: int, dropped: float) -> Tensor:
+    kept = torch.rand(size + _OFFSETS, generator=torch.Generator().manual_seed(size)) >= dropped
     return kept / (1.0 - dropped)
 
 
 class Layers(nn.Module):
-    """One linear layer of each of `many` networks: [many, b, inputs] -> [many, b, outputs]. `others`: how many inputs
-    come to the same outputs from elsewhere."""
+    """One linear layer of each of `many` networks: [many, b, inputs] -> [many, b, outputs].
+
+    `others`: number of further inputs that another module adds to the same outputs; they count for the initialisation.
+    """
 
     def __init__(self, many: int, inputs: int, outputs: int, others: int = 0) -> None:
         super().__init__()
@@ -44,8 +48,10 @@ class Layers(nn.Module):
 
 
 class Categories(nn.Module):
-    """All category columns in one table of embeddings, and their part of the first layer: apart from that of the
-    numbers, which needs no gradient of its inputs."""
+    """Embeddings of all category columns in one table, and their part of the first layer.
+
+    That part is separate from the part of the numbers, whose inputs need no gradient.
+    """
 
     starts: Tensor
 
@@ -58,12 +64,13 @@ class Categories(nn.Module):
         self.weight = _uniform(many, inputs, outputs, inputs + others)
 
     def rows(self, indices: Tensor) -> Tensor:
-        """The rows of the table that hold these bucket indices [..., C]."""
+        """Table rows of bucket indices [..., C]."""
         return indices + self.starts
 
-    def forward(self, rows: Tensor, said: Tensor) -> Tensor:
-        """Rows [many, b, C]; `said` [many, b, outputs] is what the layer makes of the other inputs."""
-        return torch.baddbmm(said, functional.embedding(rows, self.embedding).flatten(2), self.weight)
+    def forward(self, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Add the part of the categories, table rows [many, b, C], to the part `hidden` [many, b, outputs] of the
+        other inputs."""
+        return torch.baddbmm(hidden, functional.embedding(rows, self.embedding).flatten(2), self.weight)
 
 
 def _uniform(many: int, inputs: int, outputs: int, fan_in: int) -> nn.Parameter:
@@ -72,51 +79,53 @@ def _uniform(many: int, inputs: int, outputs: int, fan_in: int) -> nn.Parameter:
 
 
 @torch.no_grad()
-def descend(
+def set_gradients(
     encoded: Tensor,
     rows: Tensor,
-    hiding: Sequence[Tensor],
+    dropout: Sequence[Tensor],
     layers: Sequence[Layers],
     categories: Categories | None,
     dropped: float,
-    slope: Callable[[Tensor], Tensor],
+    loss_gradient: Callable[[Tensor], Tensor],
 ) -> None:
-    """Give each parameter of several networks of two hidden layers the gradient of their loss, with dropout.
+    """Set the gradient of each parameter of several networks of two hidden layers, with dropout.
 
-    Encoded numbers [many, b, encoded], rows of the table [many, b, C] and masks of the hidden layers
-    [many, b, outputs]; `slope` tells the gradient of the loss by what the networks say [many, b, outputs]. Written out,
-    because at these sizes what autograd does between the products costs as much as the products.
+    Encoded numbers [many, b, encoded], table rows [many, b, C] and masks of the hidden layers [many, b, outputs].
+    `loss_gradient` takes the outputs [many, b, outputs] and returns the gradient of the loss with respect to them.
+    Backpropagation is written out, because at these sizes autograd costs as much as the products themselves.
     """
-    # Looked up once, and the layers not called: in a step of a millisecond that is the twentieth part.
+    # Attributes are looked up once and the layers not called: in a step of a millisecond that saves a twentieth.
     (first, first_bias), (second, second_bias), (head, head_bias) = ((layer.weight, layer.bias) for layer in layers)
-    grown = 1.0 / (1.0 - dropped)
-    said = torch.baddbmm(first_bias, encoded, first)
+    scale = 1.0 / (1.0 - dropped)
+    hidden = torch.baddbmm(first_bias, encoded, first)
     if categories is not None:
         table, flat = categories.embedding, rows.flatten()
-        described = table.index_select(0, flat).view(*rows.shape[:2], -1)  # embedding() takes twice as long
-        said = said.baddbmm_(described, categories.weight)
-    one = said.relu_().mul_(hiding[0])
-    two = torch.baddbmm(second_bias, one, second).relu_().mul_(hiding[1])
-    outer = slope(torch.baddbmm(head_bias, two, head))
-    head.grad, head_bias.grad = _pull(two, outer)
-    middle = _through(outer, head, two, grown)
-    second.grad, second_bias.grad = _pull(one, middle)
-    inner = _through(middle, second, one, grown)
-    first.grad, first_bias.grad = _pull(encoded, inner)
+        embedded = table.index_select(0, flat).view(*rows.shape[:2], -1)  # embedding() takes twice as long
+        hidden = hidden.baddbmm_(embedded, categories.weight)
+    one = hidden.relu_().mul_(dropout[0])
+    two = torch.baddbmm(second_bias, one, second).relu_().mul_(dropout[1])
+    outer = loss_gradient(torch.baddbmm(head_bias, two, head))
+    head.grad, head_bias.grad = _parameter_gradients(two, outer)
+    middle = _input_gradient(outer, head, two, scale)
+    second.grad, second_bias.grad = _parameter_gradients(one, middle)
+    inner = _input_gradient(middle, second, one, scale)
+    first.grad, first_bias.grad = _parameter_gradients(encoded, inner)
     if categories is not None:
         moved = torch.bmm(inner, categories.weight.mT)
-        categories.weight.grad = torch.bmm(described.mT, inner)
+        categories.weight.grad = torch.bmm(embedded.mT, inner)
         categories.embedding.grad = torch.zeros_like(table).index_add_(0, flat, moved.view(-1, EMBEDDED))
 
 
-def _pull(inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of a layer's weight and bias, from that of what it gave."""
+def _parameter_gradients(inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of a layer's weight and bias, from the gradient of its outputs."""
     return torch.bmm(inputs.mT, gradient), gradient.sum(1, keepdim=True)
 
 
-def _through(gradient: Tensor, weight: Tensor, inputs: Tensor, grown: float) -> Tensor:
-    """The gradient of what came into a layer [many, b, inputs], back before dropout, which let the rest grow, and
-    rectifier: where they left nothing it is 0."""
-    back = torch.baddbmm(inputs, gradient, weight.mT, beta=0, alpha=grown)
+def _input_gradient(gradient: Tensor, weight: Tensor, inputs: Tensor, scale: float) -> Tensor:
+    """Gradient before the dropout (which scales by `scale`) and the ReLU that gave a layer's inputs [many, b, inputs].
+
+    It is 0 where those inputs are 0.
+    """
+    back = torch.baddbmm(inputs, gradient, weight.mT, beta=0, alpha=scale)
     through: Tensor = torch.ops.aten.threshold_backward(back, inputs, 0.0)
     return through

@@ -1,4 +1,4 @@
-"""How much each member of the default committee counts. Importing this imports torch."""
+"""Weights of the members of the default ensemble. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TRUSTED = 700.0  # rows of age after which a row counts half for the members' weights
-EAGER = 0.05  # how much a row's gradient of 1 counts
-SHARED = 0.1  # of the weights, shared out evenly
-TEMPER = 0.2  # of a member's weight is the base rate's at first, before a part is shared out
-STEEPEST = 8.0  # gradient of a row: more says no more
+HALF_LIFE = 700.0  # rows of age after which a row's gradient counts half
+RATE = 0.05  # step of exponentiated gradient: effect of a summed gradient of 1 on the log of a weight
+SHARED = 0.1  # part of the total weight that is shared out evenly
+TEMPER = 0.2  # initial weight of the base rate relative to one member, before the even part is shared out
+STEEPEST = 8.0  # bound of one row's gradient
 
 
 class Mixer(nn.Module):
-    """Weights of the members [members]: a part shared out evenly, the rest by what each adds. Once labels tell, what
-    they lack to one is that of the base rate (of classes, as it was among the first labels), so that members who are
-    too sure of themselves count for less.
+    """Weights of the members, shape [members]: an even part, and a part that follows how much each member adds.
 
-    They follow the gradient of what the mixture loses: Kivinen and Warmuth, "Exponentiated gradient versus gradient
-    descent for linear predictors", 1997. So a member counts for what the others lack, not for how good it is alone: the
-    mean of what errs differently is hard to beat. Gradients fade, so that whoever was lost can come back; the part that
-    is shared out goes to the members alone.
+    Once labels have come, the weights sum to less than one. The rest is the weight of the base rate, so that members
+    that are over-confident count for less.
+
+    Exponentiated gradient on the loss of the mixture: Kivinen and Warmuth, "Exponentiated gradient versus gradient
+    descent for linear predictors", 1997. A member is therefore weighted for its contribution to the mixture, not for
+    its own loss: a mean of members with different errors is hard to beat. Gradients fade with age, so that a member
+    that was down-weighted can recover.
+
+    The names of the buffers are keys of published weights.
     """
 
     summed: Tensor
@@ -31,13 +34,13 @@ class Mixer(nn.Module):
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        self.register_buffer("summed", torch.zeros(members))  # gradients, which fade with age
-        self.register_buffer("weights", torch.full((members,), 1 / members))  # tempered once labels tell
+        self.register_buffer("summed", torch.zeros(members))  # exponentially decayed sum of gradients
+        self.register_buffer("weights", torch.full((members,), 1 / members))  # without a base rate until labels come
 
-    def absorb(self, pulls: Tensor) -> None:
-        """The gradients of the newest rows' losses by the weights: [n, members]."""
-        now = pulls.clamp(-STEEPEST, STEEPEST).sum(0)
-        self.summed.mul_(0.5 ** (len(pulls) / TRUSTED)).add_(now)
+    def absorb(self, gradients: Tensor) -> None:
+        """Update the weights from the gradients of the newest rows' losses with respect to them, shape [n, members]."""
+        added = gradients.clamp(-STEEPEST, STEEPEST).sum(0)
+        self.summed.mul_(0.5 ** (len(gradients) / HALF_LIFE)).add_(added)
         members = len(self.summed)
-        said = functional.pad(-EAGER * self.summed, (0, 1), value=math.log(TEMPER))
-        self.weights.copy_(said.softmax(0)[:members] * (1 - SHARED) + SHARED / members)
+        logits = functional.pad(-RATE * self.summed, (0, 1), value=math.log(TEMPER))
+        self.weights.copy_(logits.softmax(0)[:members] * (1 - SHARED) + SHARED / members)

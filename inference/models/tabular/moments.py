@@ -1,4 +1,4 @@
-"""Running moments of columns: they travel with a module's state."""
+"""Running moments of columns, kept in a module's state."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-HORIZON = 5_000.0  # rows over which running moments forget
+HORIZON = 5_000.0  # rows: the largest weight that the past has in running moments
 
 
-class Found(NamedTuple):
-    """Of columns: how many values there are, their mean and their variance, each [columns] float64."""
+class ColumnMoments(NamedTuple):
+    """Number of values, mean and variance of columns, each of shape [columns], float64."""
 
-    seen: Tensor
+    counts: Tensor
     mean: Tensor
     variance: Tensor
 
 
 class Moments(nn.Module):
-    """Mean and variance of columns, over all rows at first and then with a horizon; NaN is left out."""
+    """Running mean and variance of columns: exact at first, exponentially forgetting once HORIZON rows are in.
+
+    NaN values are left out.
+    """
 
     count: Tensor
     mean: Tensor
@@ -33,39 +36,41 @@ class Moments(nn.Module):
             self.register_buffer(name, torch.zeros(columns, dtype=torch.float64))
 
     def add(self, values: Tensor) -> None:
-        """Rows [n, columns] more, on the CPU. Merging: Chan, Golub and LeVeque, "Updating formulae and a pairwise
-        algorithm for computing sample variances", 1979. In NumPy: these arrays are tiny, and a call costs a third of
-        torch's."""
+        """Add rows [n, columns], on the CPU.
+
+        Merging of moments: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+        variances", 1979. In NumPy, because these arrays are tiny and a NumPy call costs a third of a torch call.
+        """
         own_count, own_mean, own_variance = self.count.numpy(), self.mean.numpy(), self.variance.numpy()
         count, mean, variance = _moments(values.numpy())
         np.minimum(own_count + count, HORIZON, out=own_count)
         share = np.minimum(count / np.maximum(own_count, 1.0), 1.0)
-        apart = mean - own_mean
-        own_variance += share * ((1.0 - share) * apart * apart + variance - own_variance)
-        own_mean += share * apart
+        difference = mean - own_mean
+        own_variance += share * ((1.0 - share) * difference * difference + variance - own_variance)
+        own_mean += share * difference
 
-    def set(self, found: Found, which: Tensor) -> None:
-        """Forget the columns `which` and take what was found for them."""
-        for own, new in zip((self.count, self.mean, self.variance), found, strict=True):
-            own.copy_(torch.where(which, new, own))
+    def set(self, moments: ColumnMoments, columns: Tensor) -> None:
+        """Replace the moments of the columns selected by the mask `columns` [columns]."""
+        for own, new in zip((self.count, self.mean, self.variance), moments, strict=True):
+            own.copy_(torch.where(columns, new, own))
 
 
-def moments_of(values: Tensor) -> Found:
-    """Of rows [n, columns], on their device; NaN is left out."""
-    return Found(*(torch.from_numpy(found).to(values.device) for found in _moments(values.cpu().numpy())))
+def moments_of(values: Tensor) -> ColumnMoments:
+    """Compute the moments of rows [n, columns], on their device; NaN values are left out."""
+    return ColumnMoments(*(torch.from_numpy(each).to(values.device) for each in _moments(values.cpu().numpy())))
 
 
 def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
-    """How many values there are in each column, their mean and their variance."""
+    """Number of values in each column, their mean and their variance."""
     known = ~np.isnan(values)
     wide = np.where(known, values, 0.0).astype(np.float64, copy=False)
     count = known.sum(0, dtype=np.float64)
-    some = np.maximum(count, 1.0)
-    mean = wide.sum(0) / some
-    apart = np.where(known, wide - mean, 0.0)
-    return count, mean, (apart * apart).sum(0) / some
+    divisor = np.maximum(count, 1.0)
+    mean = wide.sum(0) / divisor
+    difference = np.where(known, wide - mean, 0.0)
+    return count, mean, (difference * difference).sum(0) / divisor
 
 
 def varies(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Whether a deviation is more than the rounding of float32."""
+    """Mask of the columns whose standard deviation is larger than the rounding of float32 explains."""
     return (deviation > 1e-6 * mean.abs()) & (deviation > 1e-30)

@@ -1,19 +1,18 @@
-"""The default tabular network: a committee in one module, of a linear part that adapts at once, two networks, and the
-base rate, which tempers them.
+"""Default tabular network: an ensemble of an online linear model and two MLPs, tempered by the base rate.
 
-The parts err differently, and their weighted mean is better than each. The linear part follows the newest labels row
-by row (plain SGD), and what labels came with each value of late; the networks learn by gradient from the newest rows
-and from replayed ones, of which one is given mostly recent rows and the other older ones too. Everything needed to
-serve and to go on learning is in the state dict.
+The members have different errors, and their weighted mean is better than each. The linear model follows the newest
+labels row by row (plain SGD) and uses online target encoding. The MLPs learn by gradient from the newest rows and from
+replayed ones; one replays mostly recent rows, the other older rows too. The state dict holds everything that serving
+and further learning need.
 
-Numbers are standardised, and for the networks also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
-embeddings for numerical features in tabular deep learning", 2022. All networks in one batched product: Gorishniy et
-al., "TabM", 2025. Dropout: Srivastava et al., 2014.
+Numbers are standardised, and for the MLPs also encoded piecewise-linearly in quantile bins: Gorishniy et al., "On
+embeddings for numerical features in tabular deep learning", 2022. Both MLPs are computed in one batched product:
+Gorishniy et al., "TabM", 2025. Dropout: Srivastava et al., 2014.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
 
@@ -21,33 +20,35 @@ import torch
 from torch import Tensor, nn
 
 from tailrace.declaration.task import Kind, Task
-from tailrace.inference.models.multilabel import unpacked_tensor
+from tailrace.inference.models.hooks import LossGradient, ManualGradientModule
 from tailrace.inference.models.spec import predicted
-from tailrace.inference.models.tabular.layers import EMBEDDED, Categories, Layers, descend, masks
-from tailrace.inference.models.tabular.linear import Linear, wanted
+from tailrace.inference.models.tabular.layers import EMBEDDED, Categories, Layers, masks, set_gradients
+from tailrace.inference.models.tabular.linear import Linear, output_targets
 from tailrace.inference.models.tabular.mixing import Mixer
 from tailrace.inference.models.tabular.moments import Moments, moments_of, varies
 
-HALF_LIVES = (1_000.0, 20_000.0)  # examples of age after which a network is given an example half as often
-MANY = len(HALF_LIVES)  # networks
+HALF_LIVES = (1_000.0, 20_000.0)  # replay half-life of each MLP, in examples of age
+MANY = len(HALF_LIVES)  # MLPs
 HIDDEN = (64, 64)
-DROPPED = 0.1  # of what a hidden layer says when learning online: replayed rows are not learned by heart
-MULTICLASS_PACE = 2.0  # longer steps: a label that is one of many says more than a yes or no
+DROPPED = 0.1  # dropout of hidden layers in online steps, so that replayed rows are not memorised
+MULTICLASS_PACE = 2.0  # longer steps for multi-class tasks: a label that is one of many carries more information
 BINS = 16  # of a number column at most
 BINNED = 160  # bins of all columns at most: with many columns each has fewer, with hundreds none
-CLIP = 8.0  # standardised values beyond this say no more than "extreme"
-LARGEST = 1e30  # of a number: its square still fits float64 with room to sum
+CLIP = 8.0  # bound of standardised values
+LARGEST = 1e30  # bound of numbers: sums of their squares still fit float64
 PIECE = 512  # rows that are scored at once
-TAKEN = 64  # rows whose gradients are taken at the same weights
+TAKEN = 64  # rows whose gradients for the mixer are taken at the same weights
 
 
-class TabularNetwork(nn.Module):
-    """Logits = the weighted mean of the base rate, a linear part and two networks, on standardised numbers, missing
-    flags and categories.
+class TabularNetwork(ManualGradientModule):
+    """Logits are the weighted mean of the base rate, a linear model and two MLPs.
 
-    `optional[i]` gives number column i a missing indicator; `buckets[i]` bounds category column i. A number column is
-    silent (always 0) until it is first seen to vary. `prepare` then sets its mean, scale and bins once, because trained
-    weights rely on them; `absorb` moves them slowly, with the weights following.
+    Inputs are standardised numbers, missing flags and categories. `optional[i]` gives number column i a missing flag;
+    `buckets[i]` bounds category column i. A number column is silent (always 0) until its values first vary. `prepare`
+    then sets its mean, scale and bins once, because trained weights rely on them; `absorb` moves them slowly enough for
+    the weights to follow.
+
+    The names of parameters, buffers and submodules are keys of published weights.
     """
 
     half_lives = HALF_LIVES
@@ -76,7 +77,7 @@ class TabularNetwork(nn.Module):
         self.register_buffer("edges", torch.zeros(numbers, self._bins + 1))
         self.register_buffer("lows", torch.zeros(numbers, self._bins))
         self.register_buffer("slopes", torch.zeros(numbers, self._bins))  # 1 / width; 0 for an empty bin
-        self.register_buffer("fits", torch.zeros(()))  # how often the edges were fitted
+        self.register_buffer("fits", torch.zeros(()))  # number of times that the edges were fitted
         self.register_buffer("shift", torch.zeros(task.outputs))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
@@ -87,25 +88,24 @@ class TabularNetwork(nn.Module):
         self.categories = Categories(MANY, buckets, encoded, HIDDEN[0]) if buckets else None
         sizes = [*buckets, *([self._bins + 2] * numbers if self._bins else [])]
         starts = torch.tensor([0, *accumulate(sizes)][len(buckets) : -1], dtype=torch.int64)
-        self.register_buffer("starts", starts, persistent=False)  # of number columns among the places
+        self.register_buffer("starts", starts, persistent=False)  # first table row of each binned number column
         self.linear = Linear(dense, len(buckets), sizes, task)
         self.hidden = nn.ModuleList((Layers(MANY, encoded, HIDDEN[0], EMBEDDED * len(buckets)), Layers(MANY, *HIDDEN)))
         self.head = Layers(MANY, HIDDEN[1], task.outputs)
         self.mixer = Mixer(1 + MANY)
-        # A fresh network says the base rate: the linear part is zero, the heads nearly so.
+        # A fresh network predicts the base rate: the linear model is zero, the heads nearly so.
         nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Numbers [n, F] float32 (NaN: missing), categories [n, C] int64 -> logits or values [n, outputs]."""
-        return self._mixed(self._said(numbers, categories))
+        return self._mixed(self._member_outputs(numbers, categories))
 
     def members(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """What the linear part and each network say by itself: [n, 1 + networks, outputs]. Each is trained on its own
-        loss."""
+        """Logits or values of the linear model and of each MLP, shape [n, 1 + MLPs, outputs]."""
         dense = self._dense(numbers)
         rows = None if self.categories is None else self.categories.rows(categories)
-        linear = self.linear(dense, self._places(numbers, rows))
+        linear = self.linear(dense, self._table_rows(numbers, rows))
         encoded = self._encoded(dense, numbers)
         networks = self._networks(
             encoded.expand(MANY, -1, -1),
@@ -114,36 +114,37 @@ class TabularNetwork(nn.Module):
         return torch.cat((linear[:, None], networks.transpose(0, 1)), 1) * self.scale + self.shift
 
     def encode(self, numbers: Tensor, categories: Tensor) -> tuple[Tensor, ...]:
-        """What `descend` takes of rows that each network has for itself, numbers [networks, b, F] and categories
-        [networks, b, C]; no gradient passes through it. What dropout hides is decided here."""
+        """Encode rows for `descend` and draw their dropout masks: numbers [MLPs, b, F], categories [MLPs, b, C]."""
         flat = numbers.flatten(0, 1)
         encoded = self._encoded(self._dense(flat), flat).view(*numbers.shape[:2], -1)
         rows = categories if self.categories is None else self.categories.rows(categories)
         return encoded, rows, *masks(numbers.shape[:2], HIDDEN, DROPPED)
 
-    def descend(
-        self, encoded: Tensor, rows: Tensor, one: Tensor, two: Tensor, slope: Callable[[Tensor], Tensor]
-    ) -> None:
-        """Give the networks the gradients of their loss, with dropout, on what was encoded. `slope` tells the gradient
-        of the loss by what they say [networks, b, outputs]."""
+    def descend(self, encoded: Sequence[Tensor], loss_gradient: LossGradient) -> None:
+        """Set the gradients of the MLPs, with dropout; the linear model gets none."""
+        numbers, rows, *dropout = encoded
         layers = (*self.hidden, self.head)
-        descend(encoded, rows, (one, two), layers, self.categories, DROPPED, partial(self._inner_slope, slope))
+        inner = partial(self._unscaled_gradient, loss_gradient)
+        set_gradients(numbers, rows, dropout, layers, self.categories, DROPPED, inner)
 
-    def _inner_slope(self, slope: Callable[[Tensor], Tensor], said: Tensor) -> Tensor:
+    def _unscaled_gradient(self, loss_gradient: LossGradient, outputs: Tensor) -> Tensor:
+        """Gradient with respect to the outputs of the heads, before shift and scale."""
         if self._task.kind is Kind.REGRESSION:
-            return slope(said * self.scale + self.shift).mul_(self.scale)
-        return slope(said + self.shift)
+            return loss_gradient(outputs * self.scale + self.shift).mul_(self.scale)
+        return loss_gradient(outputs + self.shift)
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
-        """Learn mean, scale and bins of the columns silent so far and, until settled, the base rate of `targets` [n].
-        In training the linear part counts them as learned."""
+        """Set mean, scale and bins of the columns that were silent so far and, until it is settled, the base rate.
+
+        In train mode the linear model counts the rows as learned.
+        """
         if self.training:
             self.linear.learned.clamp_(min=len(targets))
         numbers = numbers.clamp(-LARGEST, LARGEST)
-        found = moments_of(numbers)
-        joins = (self.rate == 0) & varies(found.mean, found.variance.sqrt())
-        self.columns.set(found, joins)
+        moments = moments_of(numbers)
+        joins = (self.rate == 0) & varies(moments.mean, moments.variance.sqrt())
+        self.columns.set(moments, joins)
         self._use_moments()
         if self._bins and bool(joins.any()):
             self._use_edges(torch.where(joins[:, None], self._quantiles(numbers), self.edges))
@@ -153,12 +154,11 @@ class TabularNetwork(nn.Module):
 
     @torch.no_grad()
     def absorb(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> Tensor:
-        """Learn from the newest rows what is not learned by gradient: whom to trust, moments, and the linear part.
-        Returns the logits [n, outputs] of before."""
-        members = self._said(numbers, categories)
+        """Update the mixer, the moments and the linear model; returns the logits [n, outputs] from before."""
+        members = self._member_outputs(numbers, categories)
         before = self._mixed(members)
-        for said, due in zip(torch.split(members, TAKEN), torch.split(targets, TAKEN), strict=True):
-            self.mixer.absorb(self._pulls(said, due))
+        for outputs, labels in zip(torch.split(members, TAKEN), torch.split(targets, TAKEN), strict=True):
+            self.mixer.absorb(self._weight_gradients(outputs, labels))
         self.columns.add(numbers.clamp(-LARGEST, LARGEST))
         self._use_moments()
         if not self.prepared:
@@ -169,12 +169,12 @@ class TabularNetwork(nn.Module):
         rows = None if self.categories is None else self.categories.rows(categories)
         if self._task.kind is Kind.REGRESSION:
             targets = ((targets - self.shift) / self.scale).clamp(-CLIP, CLIP)
-        self.linear.absorb(self._dense(numbers), self._places(numbers, rows), targets, self.shift)
+        self.linear.absorb(self._dense(numbers), self._table_rows(numbers, rows), targets, self.shift)
         return before
 
     @torch.no_grad()
     def track(self, numbers: Tensor) -> None:
-        """Move the bins towards the quantiles of these rows [n, F], drawn from what is remembered."""
+        """Move the bin edges towards the quantiles of `numbers` [n, F]."""
         if self._bins and len(numbers):
             self.fits += 1
             quantiles = self._quantiles(numbers.clamp(-LARGEST, LARGEST))
@@ -182,9 +182,8 @@ class TabularNetwork(nn.Module):
             unset = (self.slopes == 0).all(1, keepdim=True)
             self._use_edges(torch.where(unset, quantiles, moved))
 
-    def _said(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """What the members say, in pieces: where what the layers pass on falls out of the cache, a row takes twice as
-        long."""
+    def _member_outputs(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Outputs of `members`, computed in pieces: activations that do not fit the cache double the time per row."""
         if len(numbers) <= PIECE:
             return self.members(numbers, categories)
         pieces = zip(torch.split(numbers, PIECE), torch.split(categories, PIECE), strict=True)
@@ -194,27 +193,32 @@ class TabularNetwork(nn.Module):
         weights = self.mixer.weights
         return (members * weights[:, None]).sum(1) + self.shift * (1.0 - weights.sum())
 
-    def _pulls(self, members: Tensor, targets: Tensor) -> Tensor:
-        """By how much each row's loss grows with the weight of each member: [n, members], of what they say
-        [n, members, outputs]. Regression: half the squared error, in units of the variance; beyond CLIP
-        deviations the loss grows no faster."""
+    def _weight_gradients(self, members: Tensor, targets: Tensor) -> Tensor:
+        """Gradient of each row's loss with respect to the mixer's weights: [n, members], from outputs
+        [n, members, outputs].
+
+        The loss of regression is half the squared error in units of the variance, linear beyond CLIP deviations.
+        """
         kind, outputs = self._task.kind, self._task.outputs
-        error = predicted(kind, self._mixed(members)) - wanted(kind, targets, outputs)
+        error = predicted(kind, self._mixed(members)) - output_targets(kind, targets, outputs)
         added = members - self.shift
         if kind is Kind.REGRESSION:
             error, added = (error / self.scale).clamp(-CLIP, CLIP), added / self.scale
-        pulls = (error[:, None] * added).sum(2)
-        return pulls / outputs if kind is Kind.MULTILABEL else pulls
+        gradients = (error[:, None] * added).sum(2)
+        return gradients / outputs if kind is Kind.MULTILABEL else gradients
 
     def _dense(self, numbers: Tensor) -> Tensor:
+        """Standardised numbers and missing flags, shape [n, dense]."""
         dense = (numbers - self.mean).mul_(self.rate).clamp_(-CLIP, CLIP).nan_to_num_(0.0)
         if len(self.optional):
             dense = torch.cat((dense, numbers.index_select(1, self.optional).isnan().to(dense.dtype)), 1)
         return dense
 
-    def _places(self, numbers: Tensor, rows: Tensor | None) -> Tensor:
-        """The places [n, C + F] of category values and bins in the table of what labels of late say; a number that is
-        missing has the first of its column."""
+    def _table_rows(self, numbers: Tensor, rows: Tensor | None) -> Tensor:
+        """Rows [n, C + F] of category values and bins in the table of the target encoding.
+
+        A missing number has the first row of its column.
+        """
         if not self._bins:
             return numbers.new_empty((len(numbers), 0), dtype=torch.int64) if rows is None else rows
         bins = torch.searchsorted(self.lows, numbers.T.contiguous()).T + 1
@@ -222,20 +226,19 @@ class TabularNetwork(nn.Module):
         return bins if rows is None else torch.cat((rows, bins), 1)
 
     def _encoded(self, dense: Tensor, numbers: Tensor) -> Tensor:
-        """All that the networks see of numbers: [n, encoded]."""
+        """Inputs of the MLPs made of numbers: dense columns and piecewise-linear bins, shape [n, encoded]."""
         if not self._bins:
             return dense
         binned = (numbers[:, :, None] - self.lows).mul_(self.slopes).clamp_(0.0, 1.0).nan_to_num_(0.0).flatten(1)
         return torch.cat((dense, binned), 1)
 
     def _networks(self, encoded: Tensor, rows: Tensor | None) -> Tensor:
-        """Encoded numbers [networks, b, encoded] and rows of the table of categories [networks, b, C] ->
-        [networks, b, outputs]."""
+        """Encoded numbers [MLPs, b, encoded] and rows of the table of categories [MLPs, b, C] -> [MLPs, b, outputs]."""
         first, second = self.hidden
-        said = first(encoded)
+        hidden = first(encoded)
         if self.categories is not None and rows is not None:
-            said = self.categories(rows, said)
-        outputs: Tensor = self.head(second(said.relu_()).relu_())
+            hidden = self.categories(rows, hidden)
+        outputs: Tensor = self.head(second(hidden.relu_()).relu_())
         return outputs
 
     def _use_moments(self) -> None:
@@ -249,7 +252,7 @@ class TabularNetwork(nn.Module):
         self.scale.copy_(torch.where(varies(mean, deviation), deviation, 1.0)[0])
 
     def _quantiles(self, numbers: Tensor) -> Tensor:
-        """Of each column: [F, bins + 1]; 0 for one that is missing throughout."""
+        """Quantiles of each column, shape [F, bins + 1]; 0 for a column without values."""
         levels = torch.linspace(0.0, 1.0, self._bins + 1, device=numbers.device)
         return torch.nanquantile(numbers, levels, dim=0).T.nan_to_num(0.0)
 
@@ -261,7 +264,7 @@ class TabularNetwork(nn.Module):
         self.slopes.copy_(torch.where(filled, 1.0 / width, 0.0))
 
     def _set_base(self, targets: Tensor) -> None:
-        """Values that have not varied yet tell no scale: they settle nothing."""
+        """Set the base rate; regression targets that do not vary define no scale and leave it unsettled."""
         self.prepared.fill_(True)
         if self._task.kind is Kind.REGRESSION:
             self.targets.set(moments_of(targets[:, None]), torch.ones_like(self.targets.count, dtype=torch.bool))
@@ -270,8 +273,7 @@ class TabularNetwork(nn.Module):
         elif self._task.kind is Kind.BINARY:
             self.shift.fill_(((targets.double().sum() + 1) / (len(targets) + 2)).logit())
         elif self._task.kind is Kind.MULTILABEL:
-            applying = unpacked_tensor(targets, self._task.outputs).double().sum(0)
-            self.shift.copy_(((applying + 1) / (len(targets) + 2)).logit())
+            self.shift.copy_(((targets.double().sum(0) + 1) / (len(targets) + 2)).logit())
         else:
             counts = torch.bincount(targets.long(), minlength=self._task.outputs) + 1.0
             self.shift.copy_((counts / counts.sum()).log())

@@ -20,6 +20,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData, DeclarationError
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.inference.models.targets import targets_of
 
 
 class Delay(NamedTuple):
@@ -47,9 +48,10 @@ class Delay(NamedTuple):
 class Stream:
     """n events in the order in which they are scored, and the labels that came.
 
-    `times`: unix seconds (or row numbers) [n], never running back. `targets` [n]: NaN where no label ever came.
-    `arrivals`: in the order in which labels became known; position n: after the last event. `optional` and `buckets`
-    say of the columns of `inputs` what `models.encoding.Features` does. Plain data: it travels between processes.
+    `times`: unix seconds (or row numbers) [n], never running back. `targets` [n], or [n, labels]: NaN where no label
+    ever came. `arrivals`: in the order in which labels became known; position n: after the last event. `optional` and
+    `buckets` say of the columns of `inputs` what `models.encoding.Features` does. Plain data: it travels between
+    processes.
     """
 
     ids: list[str]
@@ -66,9 +68,9 @@ class Stream:
 
     def known(self) -> Growing:
         """The same as what has become known, to be replayed."""
-        targets = self.targets[[arrival.event for arrival in self.arrivals]].tolist()
+        targets = targets_of(self.targets[[arrival.event for arrival in self.arrivals]])
         part = Part(self.ids, self.times.tolist(), self.inputs, self.features, self.arrivals, targets)
-        return Growing([part], self.optional, self.buckets)
+        return Growing([part], self.optional, self.buckets, self.targets.shape[1:])
 
     def delayed(self, delay: Delay) -> Stream:
         """The same history, had its labels (those that silence stood for too) been late by `delay`."""
@@ -104,7 +106,7 @@ def history(
     `dicts` the features are there as arrays only."""
     features = ModelSpec.of(pipeline).features
     some = parts(moments, pipeline, policy or pipeline.policy, dicts=dicts)
-    return whole(Growing(some, features.optional, features.buckets))
+    return whole(Growing(some, features.optional, features.buckets, pipeline.task.target_shape))
 
 
 def whole(growing: Growing) -> Stream:

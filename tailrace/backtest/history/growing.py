@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.backtest.history.parts import Arrival, FeatureDict, Part
+from tailrace.declaration.task import Target
 from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.targets import targets_of
 
 _ROOM = 4_096  # events at first
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """An iterator of parts that holds a process or a file."""
+
+    def close(self) -> None:
+        """Free it."""
 
 
 class Growing:
@@ -21,14 +31,20 @@ class Growing:
     readers may follow `arrivals`.
     """
 
-    def __init__(self, parts: Iterable[Part], optional: Sequence[bool], buckets: Sequence[int]) -> None:
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        optional: Sequence[bool],
+        buckets: Sequence[int],
+        target_shape: tuple[int, ...] = (),
+    ) -> None:
         self.events = 0
         self.ids: list[str] = []
         self.features: list[FeatureDict] = []
         self.optional, self.buckets = tuple(optional), tuple(buckets)
         self._parts = iter(parts)
         self._arrivals: list[Arrival] = []
-        self._times, self._targets = np.empty(0), np.empty(0, np.float32)
+        self._times, self._targets = np.empty(0), np.empty((0, *target_shape), np.float32)
         self._numbers = np.empty((0, len(optional)), np.float32)
         self._categories = np.empty((0, len(buckets)), np.int64)
 
@@ -39,8 +55,13 @@ class Growing:
 
     @property
     def targets(self) -> NDArray[np.float32]:
-        """Of the known events: NaN where no label has become known."""
+        """Of the known events, as in `inference.models.targets`: NaN where no label has become known."""
         return self._targets[: self.events]
+
+    def target(self, event: int) -> Target:
+        """Target of one event."""
+        (target,) = targets_of(self._targets[event : event + 1])
+        return target
 
     @property
     def inputs(self) -> Inputs:
@@ -79,6 +100,11 @@ class Growing:
             pass
         return self.events
 
+    def close(self) -> None:
+        """Stop reading: end the process that reads the parts, if there is one."""
+        if isinstance(self._parts, Closeable):
+            self._parts.close()
+
     def _more(self) -> bool:
         part = next(self._parts, None)
         if part is None:
@@ -87,8 +113,11 @@ class Growing:
         self._times = extended(self._times, start, part.times)
         self._numbers = extended(self._numbers, start, part.inputs.numbers)
         self._categories = extended(self._categories, start, part.inputs.categories)
-        self._targets = extended(self._targets, start, np.full(len(part.ids), np.nan, np.float32))
-        self._targets[[arrival.event for arrival in part.arrivals]] = part.targets
+        self._targets = extended(
+            self._targets, start, np.full((len(part.ids), *self._targets.shape[1:]), np.nan, np.float32)
+        )
+        if part.targets:
+            self._targets[[arrival.event for arrival in part.arrivals]] = part.targets
         self.ids += part.ids
         self.features += part.features
         self._arrivals += part.arrivals

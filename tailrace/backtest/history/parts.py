@@ -17,7 +17,7 @@ from tailrace.datafiles.read import Moment
 from tailrace.declaration.event import Event, to_seconds
 from tailrace.declaration.label import JoinPolicy
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.declaration.task import LabelValue
+from tailrace.declaration.task import LabelValue, Target
 from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.streams.join.label_policy import Given
@@ -48,7 +48,7 @@ class Part(NamedTuple):
     inputs: Inputs
     features: list[FeatureDict]
     arrivals: list[Arrival]
-    targets: list[float]
+    targets: list[Target]
 
 
 class _Happened(NamedTuple):
@@ -155,7 +155,7 @@ class _Reader:
             number = record.offset
             time = moments[number].time if label.time is None else to_seconds(label.time)
             try:
-                given = Given(label.label, time, self._taken + number, self._pipeline.task.target(label.label))
+                given = Given(label.label, time, self._taken + number, self._pipeline.task.number(label.label))
             except (ValueError, OverflowError):  # a joiner would put it among the dead letters
                 continue
             found[number] = [(label.id, given)]

@@ -13,30 +13,49 @@ from tailrace.backtest.history.parts import Part, parts
 from tailrace.backtest.request import Asked, Subject, moments
 
 
-def parts_apart(subject: Subject, asked: Asked, settings: Settings) -> Iterator[Part]:
-    """The parts of a history whose labels are as late as they were, read from now on. The subject must be one that
-    another process finds. Raises what reading raises, once it is come to."""
-    context = get_context("spawn")  # a fork of a process with torch's threads may hang
-    receiving, sending = context.Pipe(duplex=False)
-    told = (sending, subject.text, subject.reference, asked, settings)
-    process = context.Process(target=_send, args=told, daemon=True)
-    process.start()
-    sending.close()
-    return _received(receiving)
+class PartsReader(Iterator[Part]):
+    """Parts of a history, read by another process from now on; `close` ends that process.
 
+    Labels are as late as they were. The subject must be importable or named, so that the other process can load it. An
+    error of reading is raised where its part would come.
+    """
 
-def _received(receiving: Connection) -> Iterator[Part]:
-    with receiving:
-        while True:
-            try:
-                said = receiving.recv()
-            except EOFError:
-                raise RuntimeError("the process that read the history has ended before its end") from None
-            if said is None:
-                return
-            if isinstance(said, Exception):
-                raise said
-            yield said
+    def __init__(self, subject: Subject, asked: Asked, settings: Settings) -> None:
+        context = get_context("spawn")  # a fork of a process with torch's threads may hang
+        self._receiving, sending = context.Pipe(duplex=False)
+        arguments = (sending, subject.text, subject.reference, asked, settings)
+        self._process = context.Process(target=_send, args=arguments, daemon=True)
+        try:
+            self._process.start()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            sending.close()
+
+    def __next__(self) -> Part:
+        if self._receiving.closed:
+            raise StopIteration
+        try:
+            message = self._receiving.recv()
+        except EOFError:
+            self.close()
+            raise RuntimeError("the process that read the history has ended before its end") from None
+        if isinstance(message, Exception):
+            self.close()
+            raise message
+        if message is None:
+            self.close()
+            raise StopIteration
+        part: Part = message
+        return part
+
+    def close(self) -> None:
+        """End the process, whatever it has read so far."""
+        self._receiving.close()
+        if self._process.pid is not None:
+            self._process.terminate()
+            self._process.join()
 
 
 def _send(sending: Connection, text: str | None, reference: str | None, asked: Asked, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,13 @@ def test_roles_without_log_files_tell_nothing(tmp_path: Path) -> None:
     """Asking roles that log to the terminal is a mistake, which is told."""
     with pytest.raises(ValueError, match="their ports are in the settings"):
         Roles("pipeline.py", {}).metrics_urls()
+
+
+def test_a_role_that_cannot_be_started_ends_the_others(tmp_path: Path) -> None:
+    """When starting the second role fails, the first, which runs already, has ended."""
+    (tmp_path / "joiner.log").mkdir()
+    roles = Roles("pipeline.py", {}, logs=tmp_path)
+    with pytest.raises(IsADirectoryError), roles:
+        pytest.fail("the roles are not entered")
+    with pytest.raises(ProcessLookupError):
+        os.kill(roles.pid("worker"), 0)

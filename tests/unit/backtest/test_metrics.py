@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import metrics
 
-from tailrace.backtest.metrics import Prequential, auc, calibration_error, figures
+from tailrace.backtest.metrics import Prequential, figures
 from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.metrics import auc
 
 BINARY, REGRESSION = Task(Kind.BINARY), Task(Kind.REGRESSION)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
@@ -98,21 +99,6 @@ def test_auc_counts_pairs(seed: int, rows: int) -> None:
     assert found == (pytest.approx(np.mean(each)) if each else None)
 
 
-@given(seeds, sizes)
-def test_calibration_error_by_hand(seed: int, rows: int) -> None:
-    """It is the weighted gap between what was said and what came true, bin by bin."""
-    random = np.random.default_rng(seed)
-    said, true = random.uniform(size=rows).astype(np.float32), random.integers(0, 2, rows).astype(bool)
-    said[0] = 1.0
-    expected = 0.0
-    for k in range(15):
-        inside = [i for i in range(rows) if min(int(float(said[i]) * 15), 14) == k]
-        if inside:
-            gap = abs(float(np.mean([float(said[i]) for i in inside])) - float(np.mean(true[inside])))
-            expected += len(inside) / rows * gap
-    assert calibration_error(said, true) == pytest.approx(expected, abs=1e-9)
-
-
 @given(seeds, st.integers(1, 200), st.integers(0, 220), st.integers(1, 60))
 def test_windows_divide_what_is_scored(seed: int, rows: int, score_from: int, windows: int) -> None:
     """Windows are as equal as can be, follow one another, and their weighted mean is the figure of the whole."""
@@ -161,7 +147,7 @@ def test_figures_of_several_labels_are_the_means_of_their_own() -> None:
     scores = random.uniform(0.1, 0.9, (80, 3)).astype(np.float32)
     flags = random.integers(0, 2, (80, 3)).astype(np.float32)
     flags[:, 2] = 1
-    found = figures(Task(Kind.MULTILABEL, ("a", "b", "c")), scores, flags @ np.array([1, 2, 4], np.float32))
+    found = figures(Task(Kind.MULTILABEL, ("a", "b", "c")), scores, flags)
     each = [figures(BINARY, scores[:, [k]], flags[:, k]) for k in range(3)]
     assert found.scored == 80
     assert found.accuracy == pytest.approx(np.mean([one.accuracy for one in each]))

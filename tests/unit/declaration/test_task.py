@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tailrace.declaration.task import Kind, LabelValue, Task
-from tailrace.inference.models.multilabel import MOST, packed, unpacked, unpacked_tensor
+from tailrace.declaration.task import Kind, LabelValue, Target, Task
 
 SEVERAL = Task(Kind.MULTILABEL, ("a", "b", 3))
 BINARY, VALUE = Task(Kind.BINARY), Task(Kind.REGRESSION)
@@ -27,12 +22,12 @@ VERSIONS = Task(Kind.MULTICLASS, ("1", "1.0", "1.5"))
         *((VERSIONS, label, index) for index, label in enumerate(("1", "1.0", "1.5"))),
         *((VALUE, label, 2.5) for label in (2.5, "2.5")),
         (VALUE, -1e15, -1e15),
-        (SEVERAL, [], 0.0),
-        (SEVERAL, ["a", "3.0", "a"], 5.0),
-        (SEVERAL, {"b": True, "3": False}, 2.0),
+        (SEVERAL, [], (0.0, 0.0, 0.0)),
+        (SEVERAL, ["a", "3.0", "a"], (1.0, 0.0, 1.0)),
+        (SEVERAL, {"b": True, "3": False}, (0.0, 1.0, 0.0)),
     ],
 )
-def test_a_label_has_a_target(task: Task, label: LabelValue, target: float) -> None:
+def test_a_label_has_a_target(task: Task, label: LabelValue, target: Target) -> None:
     """Whole numbers count the same with and without the ".0" that columns with gaps have; texts that differ stay
     apart."""
     assert task.target(label) == target
@@ -42,12 +37,12 @@ def test_a_label_has_a_target(task: Task, label: LabelValue, target: float) -> N
     ("task", "label", "said"),
     [
         (BINARY, 2.0, "neither true nor false"),
-        (NUMBERED, 1.5, "none of the 3 declared classes"),
-        (SEVERAL, ["a", "c"], "none of the 3 declared classes"),
-        (SEVERAL, {"c": False}, "none of the 3 declared classes"),
+        (NUMBERED, 1.5, "not one of the 3 declared classes"),
+        (SEVERAL, ["a", "c"], "not one of the 3 declared classes"),
+        (SEVERAL, {"c": False}, "not one of the 3 declared classes"),
         (SEVERAL, "a", "neither a list"),
-        *((task, label, "is several") for task in (BINARY, NUMBERED, VALUE) for label in ([1], {"1": True})),
-        *((VALUE, label, "no number from -1e\\+15 to 1e\\+15") for label in (1.1e15, -1.7e308, "nan", "inf")),
+        *((task, label, "has several values") for task in (BINARY, NUMBERED, VALUE) for label in ([1], {"1": True})),
+        *((VALUE, label, "not a number from -1e\\+15 to 1e\\+15") for label in (1.1e15, -1.7e308, "nan", "inf")),
     ],
 )
 def test_what_is_no_label_of_the_task_is_refused(task: Task, label: LabelValue, said: str) -> None:
@@ -56,10 +51,10 @@ def test_what_is_no_label_of_the_task_is_refused(task: Task, label: LabelValue, 
         task.target(label)
 
 
-@given(st.lists(st.sets(st.integers(0, MOST - 1)), max_size=5))
-def test_several_labels_fit_into_one_number(applying: list[set[int]]) -> None:
-    """What was packed comes out again, in NumPy and in torch, up to the most labels there may be."""
-    targets = np.array([packed(some) for some in applying], np.float32)
-    expected = [[float(label in some) for label in range(MOST)] for some in applying]
-    assert unpacked(targets, MOST).tolist() == expected
-    assert unpacked_tensor(torch.from_numpy(targets), MOST).tolist() == expected
+@pytest.mark.parametrize("labels", [1, 25, 40, 200])
+def test_a_multilabel_target_has_a_flag_per_label(labels: int) -> None:
+    """Any number of labels gives one flag each, in declared order, and no number that could be compared."""
+    task = Task(Kind.MULTILABEL, tuple(f"label {n}" for n in range(labels)))
+    target = task.target([f"label {n}" for n in range(0, labels, 3)])
+    assert target == tuple(float(n % 3 == 0) for n in range(labels))
+    assert (task.target_shape, task.outputs, task.number([])) == ((labels,), labels, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tailrace.backtest.history import parts as reading
 from tailrace.backtest.history.arrays import Delay, history, whole
 from tailrace.backtest.history.growing import Growing
 from tailrace.backtest.history.parts import Part, parts
-from tailrace.backtest.history.reader_process import parts_apart
+from tailrace.backtest.history.reader_process import PartsReader
 from tailrace.backtest.request import Asked, Subject, inferred
 from tailrace.datafiles.read import Columns, Moment, replay
 from tailrace.errors import BadData
@@ -26,7 +27,7 @@ from tailrace.inference.models.spec import ModelSpec
 COLUMNS = Columns(time="at", label="late", label_time="known")
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     speed: Number
@@ -102,7 +103,7 @@ def test_another_process_reads_the_same(asked: Asked) -> None:
     """Parts that come from another process are those that this one reads."""
     subject = inferred(asked)
     features = ModelSpec.of(subject.pipeline).features
-    apart = whole(Growing(parts_apart(subject, asked, Settings()), features.optional, features.buckets))
+    apart = whole(Growing(PartsReader(subject, asked, Settings()), features.optional, features.buckets))
     here = history(asking.moments(subject.pipeline, asked, Settings(), Delay()), subject.pipeline, dicts=False)
     assert (apart.ids, apart.arrivals) == (here.ids, here.arrivals)
     np.testing.assert_array_equal(apart.targets, here.targets)
@@ -112,10 +113,25 @@ def test_another_process_reads_the_same(asked: Asked) -> None:
 def test_what_reading_raises_is_raised_here(asked: Asked) -> None:
     """The parts before the bad row come; then the error, as it would be without the other process."""
     found: deque[Part] = deque()
-    coming = parts_apart(inferred(asked), asked._replace(limit=None), Settings())
+    coming = PartsReader(inferred(asked), asked._replace(limit=None), Settings())
     with pytest.raises(BadData, match="row 2001"):
         found.extend(coming)
     assert sum(len(part.ids) for part in found) > 1_500
+
+
+def test_closing_a_history_ends_its_reader(asked: Asked) -> None:
+    """The process that reads ends with the history, read or not; closing again does nothing."""
+    subject = inferred(asked)
+    reader = PartsReader(subject, asked, Settings())
+    growing = Growing(
+        reader, ModelSpec.of(subject.pipeline).features.optional, ModelSpec.of(subject.pipeline).features.buckets
+    )
+    assert growing.some()
+    (child,) = active_children()
+    growing.close()
+    growing.close()
+    assert not child.is_alive()
+    assert active_children() == []
 
 
 def test_a_reader_that_dies_is_told(asked: Asked, tmp_path: Path) -> None:
@@ -123,4 +139,4 @@ def test_a_reader_that_dies_is_told(asked: Asked, tmp_path: Path) -> None:
     file = tmp_path / "pipeline.py"
     file.write_text("import os\n\nos._exit(3)\n")
     with pytest.raises(RuntimeError, match="ended before"):
-        list(parts_apart(Subject(PIPELINE, reference=str(file)), asked, Settings()))
+        list(PartsReader(Subject(PIPELINE, reference=str(file)), asked, Settings()))

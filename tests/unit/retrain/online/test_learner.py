@@ -20,7 +20,7 @@ from tailrace.declaration.task import Kind, Task
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
-from tailrace.inference.models.tabular.linear import wanted
+from tailrace.inference.models.tabular.linear import output_targets
 from tailrace.retrain.online.learner import PARTS, Learner
 from tailrace.retrain.training.loop import Diverged, score
 from tailrace.retrain.training.optimizer import AdamW
@@ -32,7 +32,7 @@ TASKS = (BINARY, THREE, REGRESSION)
 Targets = NDArray[np.float32]
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     x: Number
     gust: Number | None = None
     carrier: Category
@@ -292,7 +292,7 @@ def test_looking_ahead_goes_part_of_the_way(share: float) -> None:
     """The parameters end between where they were and where the steps led; what did not move stays to the bit."""
     moved, still = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([0.1, 0.7]))
     optimizer = AdamW([moved, still], 0.0)
-    with optimizer.ahead(share), torch.no_grad():
+    with optimizer.lookahead(share), torch.no_grad():
         moved.add_(4.0)
     assert torch.allclose(moved, torch.tensor([1.0, 2.0]) + 4.0 * share)
     assert torch.equal(still, torch.tensor([0.1, 0.7]))
@@ -303,23 +303,24 @@ def test_the_slope_is_that_of_the_loss(task: Task) -> None:
     """The gradient that the committee's networks are given is what autograd makes of the loss of each set of rows."""
     subject = learner(task)
     logits = (3 * torch.randn(2, 7, task.outputs, generator=torch.Generator().manual_seed(0))).requires_grad_()
-    target = torch.randint(0, 2 if task.kind is Kind.BINARY else 3, (2, 7)).float()
+    high = 2 if task.kind in (Kind.BINARY, Kind.MULTILABEL) else 3
+    target = torch.randint(0, high, (2, 7, *task.target_shape)).float()
     loss = sum(subject._loss(said, due, 0.7) for said, due in zip(logits, target, strict=True))
     assert isinstance(loss, Tensor)
     (expected,) = torch.autograd.grad(loss, logits)
-    due = wanted(task.kind, target, task.outputs)
-    assert torch.allclose(subject._slope(due, 0.7, logits.detach()), expected, atol=1e-6)
+    due = output_targets(task.kind, target, task.outputs)
+    assert torch.allclose(subject._loss_gradient(due, 0.7, logits.detach()), expected, atol=1e-6)
 
 
 WAKING = """
 import sys
 import numpy as np
-from inference.features import Inputs
-from inference.network import TabularNetwork
-from inference.task import Kind, Task
-from retrain.online import Learner
-from retrain.rhythm import Online
-from retrain.training import warm_up
+from tailrace.declaration.online import Online
+from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.tabular.network import TabularNetwork
+from tailrace.retrain.online.learner import Learner
+from tailrace.retrain.training.loop import warm_up
 warm_up()
 task = Task(Kind.BINARY)
 rows = Inputs(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64))

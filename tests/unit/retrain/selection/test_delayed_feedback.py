@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from tailrace.retrain.selection.delayed_feedback import (
     MOST_LATE,
-    elapsed_time_weights,
-    fake_negative_weights,
+    late_positive_weights,
     late_share,
-    once_weights,
 )
 
 COUNT = 200_000
@@ -61,42 +59,18 @@ def test_examples_that_exist_once_are_corrected(wait: float, seed: int) -> None:
     seen = truth.positive & (truth.delay < wait)
     share = late_share(truth.delay[seen], wait)
     assert share == pytest.approx(np.exp(-wait), abs=0.03)
-    assert_nearer(truth, seen, once_weights(seen, ~seen, truth.chance, share), truth.chance)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_fake_negatives_are_weighted(seed: int) -> None:
-    """Where each event is a negative at once and a positive again later, the weights bring the rate back."""
-    truth = world(seed)
-    label = np.concatenate((np.zeros(COUNT, bool), np.ones(truth.positive.sum(), bool)))
-    chance = np.concatenate((truth.chance, truth.chance[truth.positive]))
-    assert_nearer(truth, label, fake_negative_weights(label, chance), chance)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("elapsed", [0.25, 1.0])
-def test_elapsed_time_sampling_is_weighted(elapsed: float, seed: int) -> None:
-    """Where each event comes when some time has elapsed and later positives again, the weights bring the rate back."""
-    truth = world(seed)
-    soon = truth.positive & (truth.delay < elapsed)
-    later = truth.positive & ~soon
-    label = np.concatenate((soon, np.ones(later.sum(), bool)))
-    chance = np.concatenate((truth.chance, truth.chance[later]))
-    delayed = chance * np.exp(-elapsed)
-    real = (1 - chance) / (1 - chance + delayed)
-    assert_nearer(truth, label, elapsed_time_weights(label, delayed, real), chance)
+    assert_nearer(truth, seen, late_positive_weights(seen, ~seen, truth.chance, share), truth.chance)
 
 
 def test_without_lateness_nothing_is_changed() -> None:
     """When no positive is late, every example counts 1."""
     positive, chance = np.array([True, False]), np.array([0.3, 0.3])
-    assert once_weights(positive, ~positive, chance, 0.0).tolist() == [1.0, 1.0]
-    assert elapsed_time_weights(positive, np.zeros(2), np.ones(2)).tolist() == [1.0, 1.0]
+    assert late_positive_weights(positive, ~positive, chance, 0.0).tolist() == [1.0, 1.0]
 
 
 def test_a_negative_that_was_told_counts_one() -> None:
     """Only what is negative for want of a label is in doubt."""
-    weights = once_weights(np.array([False, False]), np.array([True, False]), np.array([0.5, 0.5]), 0.5)
+    weights = late_positive_weights(np.array([False, False]), np.array([True, False]), np.array([0.5, 0.5]), 0.5)
     assert weights.tolist() == [pytest.approx(2 / 3), 1.0]
 
 

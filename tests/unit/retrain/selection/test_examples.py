@@ -11,18 +11,19 @@ from tailrace.declaration.event import Event, Key
 from tailrace.declaration.features import Number, Vector, feature
 from tailrace.declaration.task import Kind, LabelValue, Task
 from tailrace.inference.models.encoding import Features
-from tailrace.retrain.selection.examples import Intake
+from tailrace.inference.models.spec import ModelSpec
+from tailrace.retrain.selection.examples import ExampleDecoder
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Example, Record, Source
 
 
-class Before(Event, kw_only=True):
+class Before(Event):
     id: Key
     x: Number
     v: Annotated[list[float], Vector(2)]
 
 
-class Today(Before, kw_only=True):
+class Today(Before):
     """Since then: a field that must be there, and two functions."""
 
     y: Number
@@ -36,7 +37,7 @@ class Today(Before, kw_only=True):
         return self.x - self.y
 
 
-INTAKE = Intake(Features.of(Today), Task(Kind.BINARY))
+DECODER = ExampleDecoder(ModelSpec(Features.of(Today), Task(Kind.BINARY)))
 
 
 def record(n: int, event: Any, label: LabelValue = True, **fields: Any) -> Record:
@@ -51,7 +52,7 @@ def today(n: int, y: float = 2.0) -> Today:
 
 def test_an_example_becomes_a_row() -> None:
     """Where it lay, its times, its target, and the event's own bytes."""
-    (row,), _, malformed = INTAKE.rows([record(4, today(4))])
+    (row,), _, malformed = DECODER.rows([record(4, today(4))])
     assert malformed == []
     assert (row.partition, row.offset, row.time, row.label_time, row.target) == (1, 4, 14.0, 24.0, 1.0)
     assert (row.release, row.scores, row.derived) == (3, [0.5], [2.0, 2.0])
@@ -61,7 +62,7 @@ def test_an_example_becomes_a_row() -> None:
 @pytest.mark.parametrize("recorded", [None, [9.0], [9.0, 9.0], [9.0, 9.0, 9.0]])
 def test_values_of_functions_are_computed_anew(recorded: list[float] | None) -> None:
     """Those in the record are of whatever functions were declared then, fewer, others, or more."""
-    rows, _, malformed = INTAKE.rows([record(n, today(n), derived=recorded) for n in range(3)])
+    rows, _, malformed = DECODER.rows([record(n, today(n), derived=recorded) for n in range(3)])
     assert malformed == []
     assert [row.derived for row in rows] == [[0.0, -2.0], [0.5, -1.0], [1.0, 0.0]]
 
@@ -77,17 +78,17 @@ def test_what_does_not_fit_costs_only_itself() -> None:
         Record("examples", 1, 5, 0, None, b"{"),
         record(6, today(6)),
     ]
-    rows, _, malformed = INTAKE.rows(records)
+    rows, _, malformed = DECODER.rows(records)
     assert [row.offset for row in rows] == [0, 6]
     found = {bad.record.offset: (bad.reason, bad.detail) for bad in malformed}
     assert [found[offset][0] for offset in range(1, 6)] == ["unfit"] * 4 + ["invalid_json"]
-    said = ("required field `y`", "v: 2 numbers are due", "ZeroDivisionError", "neither true nor false")
+    said = ("required field `y`", "v: expected 2 numbers", "ZeroDivisionError", "neither true nor false")
     for offset, words in enumerate(said, 1):
         assert words in found[offset][1]
 
 
 def test_an_event_without_functions_has_no_derived_values() -> None:
     """And values that the functions of an earlier declaration left are not used."""
-    intake = Intake(Features.of(Before), Task(Kind.BINARY))
-    (row,), _, _ = intake.rows([record(0, Before(id="0", x=1.0, v=[0.0, 0.0]), derived=[9.0])])
+    decoder = ExampleDecoder(ModelSpec(Features.of(Before), Task(Kind.BINARY)))
+    (row,), _, _ = decoder.rows([record(0, Before(id="0", x=1.0, v=[0.0, 0.0]), derived=[9.0])])
     assert row.derived is None

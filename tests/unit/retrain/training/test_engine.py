@@ -25,6 +25,7 @@ from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import Training
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Inputs
+from tailrace.inference.models.hooks import OnlineModule
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state, serialise
@@ -38,7 +39,7 @@ BINARY = Task(Kind.BINARY)
 ROWS = 600
 
 
-class Deep(nn.Module):
+class Deep(OnlineModule):
     """A body and a head; dropout between them."""
 
     def __init__(self, hidden: int = 8, dropout: float = 0.0) -> None:
@@ -349,7 +350,7 @@ def test_several_labels_are_learned_online() -> None:
     """Chunk by chunk the default network learns each label of a multi-label task, as runs do."""
     task = Task(Kind.MULTILABEL, ("a", "b"))
     x = np.random.default_rng(2).normal(size=(2_000, 2)).astype(np.float32)
-    targets = ((x[:, 0] > 0) + 2.0 * (x[:, 1] > 0.5)).astype(np.float32)
+    targets = np.stack((x[:, 0] > 0, x[:, 1] > 0.5), 1).astype(np.float32)
     inputs = Inputs(x, np.zeros((2_000, 1), np.int64))
     learner = Learner(ModelSpec(ModelSpec.of(tiny.pipeline).features, task).build(), task, Online(), 0)
     for start in range(0, 2_000, 50):

@@ -200,7 +200,7 @@ def test_other_tasks_learn_too(kind: str, classes: tuple[str, ...]) -> None:
     task = Task(Kind(kind), classes)
     targets = {
         "multiclass": np.digitize(x[:, 0], [-0.5, 0.5]),
-        "multilabel": (x[:, 0] > 0) + 2.0 * (np.abs(x[:, 0]) > 0.5),
+        "multilabel": np.stack((x[:, 0] > 0, np.abs(x[:, 0]) > 0.5), 1),
         "regression": 1e5 + 2e4 * x[:, 0],
     }[kind].astype(np.float32)
     inputs = Inputs(np.hstack((x, x)), np.zeros((900, 1), np.int64))

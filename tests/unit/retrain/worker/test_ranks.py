@@ -98,6 +98,22 @@ def test_parameters_that_take_no_part_are_left_alone() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "batch_size",
+    [
+        149,  # last batch of two rows: one for each rank
+        299,  # last batch of one row: none for one rank
+    ],
+)
+def test_a_share_of_one_row_is_no_failure(batch_size: int) -> None:
+    """A network with BatchNorm takes all steps of two processes, although shares have one row."""
+    with trainer(2, "normalised") as one:
+        candidate = one.train(job(plan(batch_size=batch_size)))
+    assert candidate.steps == 5 * -(-300 // batch_size)
+    assert np.isfinite(np.frombuffer(candidate.scores, np.float32)).all()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("mood", "reason"), [("memory", "out_of_memory"), ("diverge", "diverged")])
 def test_what_goes_wrong_together_has_a_reason(mood: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is told whichever rank it befalls first, and the next run succeeds in new processes."""

@@ -17,8 +17,8 @@ from tailrace.declaration.task import Kind, Task, base_rate_scores
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Features
 from tailrace.inference.models.spec import ModelSpec, activate, predicted
-from tailrace.inference.models.tabular.layers import Layers, descend, masks
-from tailrace.inference.models.tabular.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, wanted
+from tailrace.inference.models.tabular.layers import Layers, masks, set_gradients
+from tailrace.inference.models.tabular.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, output_targets
 from tailrace.inference.models.tabular.mixing import SHARED, STEEPEST, TEMPER, Mixer
 from tailrace.inference.models.tabular.network import CLIP, HIDDEN, TAKEN, TabularNetwork
 
@@ -28,7 +28,7 @@ REGRESSION = Task(Kind.REGRESSION)
 SEVERAL = Task(Kind.MULTILABEL, ("a", "b"))
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     x: Number
     gust: Number | None = None
     carrier: Category
@@ -48,6 +48,17 @@ def rows(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(inputs.numbers), torch.from_numpy(inputs.categories)
 
 
+def ones(task: Task, n: int) -> Tensor:
+    """Targets of n rows: 1, or all labels."""
+    return torch.ones(n, *task.target_shape)
+
+
+def alternating(task: Task, n: int) -> Tensor:
+    """Targets of n rows: 0 and 1 in turns; in a multi-label task the first label in turns, the others never."""
+    targets = torch.arange(n) % 2 * 1.0
+    return torch.stack((targets, *[torch.zeros(n)] * (task.outputs - 1)), 1) if task.target_shape else targets
+
+
 def network(task: Task) -> TabularNetwork:
     module = ModelSpec(FEATURES, task).build()
     assert isinstance(module, TabularNetwork)
@@ -62,7 +73,7 @@ def test_a_fresh_network_says_nearly_the_base_rate(task: Task) -> None:
     targets = {
         Kind.BINARY: quarter,
         Kind.MULTICLASS: torch.arange(400) % 3,
-        Kind.MULTILABEL: quarter + 2 * (torch.arange(400) % 2),
+        Kind.MULTILABEL: torch.stack((quarter, torch.arange(400) % 2), 1),
         Kind.REGRESSION: 9 * quarter,
     }[task.kind]
     module = network(task)
@@ -146,7 +157,7 @@ def test_extreme_and_missing_inputs_give_finite_outputs() -> None:
 def test_members_that_err_are_trusted_less(task: Task) -> None:
     """A member that makes the committee err on the newest rows gets less weight, but never nothing."""
     numbers, categories = rows(200)
-    targets = torch.arange(200) % 2 * 1.0
+    targets = alternating(task, 200)
     module = network(task)
     module.prepare(numbers, categories, targets)
     with torch.no_grad():
@@ -161,7 +172,7 @@ def test_members_that_err_are_trusted_less(task: Task) -> None:
 def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
     """When all members say what is far from what comes, the base rate has nearly all the weight; they get it back."""
     numbers, categories = rows(600)
-    targets = torch.arange(600) % 2 * 1.0
+    targets = alternating(task, 600)
     module = network(task)
     module.prepare(numbers, categories, targets)
     far = torch.linspace(5.0, -5.0, task.outputs) if task.outputs > 1 else torch.tensor([5.0])
@@ -183,7 +194,7 @@ def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
 def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
     """Until labels tell, the committee says the mean of its members, and the base rate has no part in it."""
     module = network(task)
-    module.prepare(*rows(200), torch.arange(200) % 2 * 1.0)
+    module.prepare(*rows(200), alternating(task, 200))
     with torch.no_grad():
         module.linear.weight.add_(0.1)
         numbers, categories = rows(50, seed=1)
@@ -195,7 +206,7 @@ def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
 def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
     """What is summed up of rows is autograd's gradient of the mixture's loss by the members' weights."""
     numbers, categories = rows(TAKEN)
-    targets = (torch.arange(TAKEN) % 2).float()
+    targets = alternating(task, TAKEN)
     module = network(task)
     module.prepare(numbers, categories, targets)
     module.scale.fill_(2.0)
@@ -205,7 +216,7 @@ def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
     weights = module.mixer.weights.clone().requires_grad_()
     added = ((said - module.shift) * weights[:, None]).sum(1)
     mixed = added + module.shift
-    due = wanted(task.kind, targets, task.outputs).float()
+    due = output_targets(task.kind, targets, task.outputs).float()
     if task.kind is Kind.REGRESSION:
         loss = ((mixed - due) / module.scale).square().sum() / 2
     elif task.kind is Kind.MULTICLASS:
@@ -224,7 +235,7 @@ def test_one_outlier_pulls_with_limited_force() -> None:
     module = network(REGRESSION)
     module.prepare(numbers, categories, torch.linspace(0.0, 1.0, 200))
     said = torch.tensor([0.02, -0.04, 1e3]).view(1, 3, 1) * module.scale + module.shift
-    module._said = lambda *_: said  # type: ignore[method-assign]
+    module._member_outputs = lambda *_: said  # type: ignore[method-assign]
     module.absorb(numbers[:1], categories[:1], torch.tensor([1e6]))
     expected = torch.tensor([-CLIP * 0.02, CLIP * 0.04, -STEEPEST])
     assert torch.allclose(module.mixer.summed, expected, rtol=1e-3)
@@ -247,11 +258,11 @@ def test_many_rows_weigh_like_many_updates() -> None:
         module.prepare(numbers, categories, targets)
     said = whole.members(numbers, categories).detach()
     with torch.no_grad():
-        whole._said = lambda *_: said  # type: ignore[method-assign]
+        whole._member_outputs = lambda *_: said  # type: ignore[method-assign]
         whole.absorb(numbers, categories, targets)
         for start in range(0, len(targets), TAKEN):
             part = slice(start, start + TAKEN)
-            parted._said = lambda *_, part=part: said[part]  # type: ignore[method-assign]
+            parted._member_outputs = lambda *_, part=part: said[part]  # type: ignore[method-assign]
             parted.absorb(numbers[part], categories[part], targets[part])
     assert torch.allclose(whole.mixer.weights, parted.mixer.weights, atol=1e-6)
 
@@ -308,7 +319,7 @@ def test_scores_are_probabilities_or_values() -> None:
     assert activate(BINARY, torch.zeros(2)).tolist() == [[0.5], [0.5]]
     assert activate(THREE, torch.zeros(1, 3)).sum().item() == pytest.approx(1.0)
     assert activate(REGRESSION, torch.tensor([[7.0]])).tolist() == [[7.0]]
-    with pytest.raises(ValueError, match=r"gave \(2, 3\) for 2 rows: \(2, 1\) is due"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) for 2 rows, expected \(2, 1\)"):
         activate(BINARY, torch.zeros(2, 3))
 
 
@@ -357,7 +368,7 @@ def test_learning_has_autograds_gradients(
         said.append(outputs)
         return wanted.clone()
 
-    module.descend(*taken, slope)  # type: ignore[call-arg, arg-type]
+    module.descend(taken, slope)
     found = {name: parameter.grad for name, parameter in module.named_parameters()}
     module.zero_grad()
     again = module._networks(encoded, rows) * module.scale + module.shift
@@ -384,7 +395,7 @@ def test_what_is_dropped_moves_nothing() -> None:
         said.append(outputs)
         return torch.ones_like(outputs)
 
-    descend(encoded, rows, (one, two), (*module.hidden, module.head), None, 0.5, slope)
+    set_gradients(encoded, rows, (one, two), (*module.hidden, module.head), None, 0.5, slope)
     first, second = (layer for layer in module.hidden if isinstance(layer, Layers))
     inner = first(encoded).relu() * one
     again = module.head(second(inner).relu() * two)
@@ -414,7 +425,7 @@ def absorbed(task: Task, width: int, size: float, learned: int, rows: int = TOGE
     linear.learned.fill_(learned)
     places = torch.empty(rows, 0, dtype=torch.int64)
     with torch.no_grad():
-        linear.absorb(torch.full((rows, width), size), places, torch.ones(rows), torch.zeros(task.outputs))
+        linear.absorb(torch.full((rows, width), size), places, ones(task, rows), torch.zeros(task.outputs))
         said: Tensor = linear(torch.full((1, width), size), places[:1])[0]
     return said
 
@@ -426,7 +437,7 @@ def test_equal_rows_that_go_together_do_not_overshoot(task: Task, width: int, si
     """Whatever the width and however long the step, they take what is said no further than rows that go one after
     another, each as far as an error may."""
     said = absorbed(task, width, size, learned=0)
-    due, farthest = wanted(task.kind, torch.ones(1), task.outputs)[0], torch.zeros(1, task.outputs)
+    due, farthest = output_targets(task.kind, ones(task, 1), task.outputs)[0], torch.zeros(1, task.outputs)
     for _ in range(TOGETHER):
         farthest += REACH[task.kind] * (due - predicted(task.kind, farthest))
     assert 0.0 < said.abs().max() <= farthest.abs().max() * (1 + 1e-5)

@@ -11,7 +11,7 @@ import torch
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.columns import Indices
 from tailrace.inference.models.tabular.linear import Linear
-from tailrace.inference.models.tabular.target_encoding import DOUBT, Recent
+from tailrace.inference.models.tabular.target_encoding import SMOOTHING, TargetEncoding
 
 BINARY = Task(Kind.BINARY)
 TASKS = [BINARY, Task(Kind.MULTICLASS, ("a", "b")), Task(Kind.REGRESSION), Task(Kind.MULTILABEL, ("a", "b"))]
@@ -25,44 +25,44 @@ def places(place: int, rows: int = 100) -> Indices:
 @pytest.mark.parametrize("task", TASKS)
 def test_what_was_never_seen_says_nothing(task: Task) -> None:
     """Before any label, and for a value without one, the rate is that of all rows: no difference."""
-    recent = Recent([3], task)
-    assert np.allclose(recent.rates(slice(None)), 0.0, atol=1e-6)
-    recent.add(places(0), np.ones((100, task.outputs), np.float32))
-    assert np.allclose(recent.rates(places(2)), 0.0, atol=1e-6)
+    encoding = TargetEncoding([3], task)
+    assert np.allclose(encoding.rates(slice(None)), 0.0, atol=1e-6)
+    encoding.add(places(0), np.ones((100, task.outputs), np.float32))
+    assert np.allclose(encoding.rates(places(2)), 0.0, atol=1e-6)
 
 
 def test_a_rate_is_the_difference_of_smoothed_log_odds() -> None:
-    """A hundred rows with the label at one place and a hundred without it at another pull apart, as far as `DOUBT` rows
-    of even odds let them, and equally: rows fade only with what comes after them."""
-    recent = Recent([2], BINARY)
+    """A hundred rows with the label at one place and a hundred without it at another pull apart, as far as SMOOTHING
+    rows of even odds let them, and equally: rows fade only with later rows."""
+    encoding = TargetEncoding([2], BINARY)
     both = np.concatenate((places(0), places(1)))
-    recent.add(both, np.concatenate((ONE, 0 * ONE)))
-    applying, other = recent.rates(slice(None))[:, 0]
-    assert applying == pytest.approx(math.log((100 / 0.5 + DOUBT) / DOUBT), rel=1e-4)
+    encoding.add(both, np.concatenate((ONE, 0 * ONE)))
+    applying, other = encoding.rates(slice(None))[:, 0]
+    assert applying == pytest.approx(math.log((100 / 0.5 + SMOOTHING) / SMOOTHING), rel=1e-4)
     assert other == pytest.approx(-applying, rel=1e-4)
 
 
 def test_a_rate_fades() -> None:
     """After many rows elsewhere a value is again held to be like all."""
-    recent = Recent([2], BINARY)
-    recent.add(places(0), ONE)
-    recent.add(places(1), 0 * ONE)
-    assert recent.rates(places(0, 1)) > 1.0
+    encoding = TargetEncoding([2], BINARY)
+    encoding.add(places(0), ONE)
+    encoding.add(places(1), 0 * ONE)
+    assert encoding.rates(places(0, 1)) > 1.0
     for _ in range(100):
-        recent.add(places(1), 0 * ONE)
-    assert recent.rates(places(0, 1)) == pytest.approx(0.0, abs=0.1)
+        encoding.add(places(1), 0 * ONE)
+    assert encoding.rates(places(0, 1)) == pytest.approx(0.0, abs=0.1)
 
 
 def test_what_is_served_is_rate_times_weight() -> None:
     """What places add to the logits of a row is the sum over its columns, with their weights."""
-    recent = Recent([2, 3], BINARY)
-    recent.add(np.tile(np.array([[0, 2]]), (100, 1)), ONE)
-    recent.add(np.tile(np.array([[1, 3]]), (100, 1)), 0 * ONE)
-    recent.weights.copy_(torch.tensor([[0.5], [2.0]]))
-    recent.tell()
-    rates = recent.rates(slice(None))[:, 0]
+    encoding = TargetEncoding([2, 3], BINARY)
+    encoding.add(np.tile(np.array([[0, 2]]), (100, 1)), ONE)
+    encoding.add(np.tile(np.array([[1, 3]]), (100, 1)), 0 * ONE)
+    encoding.weights.copy_(torch.tensor([[0.5], [2.0]]))
+    encoding.refresh()
+    rates = encoding.rates(slice(None))[:, 0]
     row = torch.tensor([[0, 3]])
-    assert float(recent(row)) == pytest.approx(0.5 * rates[0] + 2.0 * rates[3], rel=1e-5)
+    assert float(encoding(row)) == pytest.approx(0.5 * rates[0] + 2.0 * rates[3], rel=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -75,6 +75,8 @@ def test_the_linear_part_learns_what_a_value_says_of_late(task: Task) -> None:
         for _ in range(40):
             found = torch.from_numpy(random.integers(0, 2, (50, 1)))
             targets = (found[:, 0] ^ turned).float()
+            if task.kind is Kind.MULTILABEL:
+                targets = torch.stack((targets, torch.zeros(50)), 1)
             with torch.no_grad():
                 linear.absorb(torch.empty(50, 0), found, targets, torch.zeros(task.outputs))
         said = linear(torch.empty(2, 0), torch.tensor([[0], [1]])).detach()
