@@ -1,4 +1,4 @@
-"""A backtest tells what the live pipeline does: the same flights through both, release by release."""
+"""A backtest predicts the behaviour of the live pipeline: both get the same flights, release by release."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ EVENTS = 700
 
 
 def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> None:
-    """700 flights, labels as late as they were, real processes on the embedded log. Labels wait for the predictions
-    before them, and what follows a label that completes an update for its release: so both learn the same labels, in
-    the same order, together. Then releases are the same bytes, and whichever of them served an event gave it the scores
-    that the backtest's gives."""
+    """Backtest and live pipeline publish the same bytes as releases and give the same scores, release by release.
+
+    700 flights with their real label delays go to real processes on the embedded log. Labels wait for the predictions
+    before them, and the next record waits for the release if a label completes an update. So both learn the same
+    labels in the same order and groups.
+    """
     file = tmp_path / "pipeline.py"
     file.write_text(DECLARATION)
     pipeline = load_pipeline(str(file))
@@ -85,14 +87,14 @@ def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> 
 
 
 class Live:
-    """Sends moments to roles at work, and waits for them where a backtest would."""
+    """A sender of moments to live roles that waits for them where the backtest would."""
 
     def __init__(self, log: Log, roles: Roles) -> None:
         self._log, self._roles = log, roles
 
     def send(self, moments: list[Moment]) -> None:
-        """Each in its order: a label when all events before it were scored, and what comes after a label that completes
-        fifty when the release is there."""
+        """Send them in order: a label after the predictions of all events before it, and the record after each 50th
+        label after the release of that update."""
         writer, events, labels = self._log.writer(), 0, 0
         for moment in moments:
             if moment.kind == "event":
@@ -108,18 +110,18 @@ class Live:
         writer.close()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it; a role that has died fails the test."""
+        """Wait for the condition; fail if a role has died."""
         until(condition, check=self._roles.check)
 
     def predicted(self) -> int:
-        """How many predictions there are."""
+        """Return the number of predictions."""
         return sum(self._log.end_positions("flights.predictions").values())
 
     def published(self) -> int:
-        """The champion."""
+        """Return the version of the champion."""
         return Models(self._log, "flights.models").champion
 
     def predictions(self) -> list[Prediction]:
-        """All of them, in the order of the events."""
+        """Return all predictions in the order of the events."""
         batches = self._log.scan(TopicPartition("flights.predictions", 0), 0, EVENTS)
         return [msgspec.json.decode(record.value or b"", type=Prediction) for batch in batches for record in batch]

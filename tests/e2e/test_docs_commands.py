@@ -44,6 +44,7 @@ LASTING = {
     r"tailrace console\b": r"http://",
     r"tailrace tail\b.* (-f|--follow)\b": r"\S",
 }
+LIMIT_S = 600.0  # for a command
 BROKERS = re.compile(r"kafka://[\w.:,]+")
 
 
@@ -112,7 +113,7 @@ class Terminal:
             return
         done = subprocess.run(
             ["bash", "-c", text],
-            cwd=self._directory, env=self._environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            cwd=self._directory, env=self._environment, capture_output=True, text=True, timeout=LIMIT_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout[-2_000:]}\n{done.stderr[-2_000:]}"
 
@@ -183,6 +184,7 @@ RUNNING = {str(page.relative_to(ROOT)): [c for c in commands(page) if reason(c) 
 
 @pytest.mark.long
 @pytest.mark.kafka
+@pytest.mark.timeout(2 * LIMIT_S)
 @pytest.mark.parametrize("page", [page for page, some in RUNNING.items() if some])
 def test_the_commands_of_a_page_run_as_written(page: str, terminal: Terminal) -> None:
     """From top to bottom each command succeeds, or gets ready and goes on until it is stopped."""

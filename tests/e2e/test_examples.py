@@ -1,4 +1,4 @@
-"""Every file in examples/ does what it says: those for Kafka run as processes against a real broker."""
+"""Every file in examples/ works; those for Kafka run as processes against a real broker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATIENCE_S = 120.0
 
 
 class Place:
-    """The examples in a directory of their own, under a pipeline name of their own, and an untrained release."""
+    """A copy of the examples under a unique pipeline name, with an untrained release and some payments on the log."""
 
     def __init__(self, directory: Path, url: str | None) -> None:
         shutil.copytree(EXAMPLES, directory, dirs_exist_ok=True)
@@ -59,18 +59,18 @@ class Place:
         self.kit.__exit__(None, None, None)
 
     def expected(self) -> list[float]:
-        """What the release says of the payments."""
+        """Return the scores that the release gives the payments."""
         with self.kit.follow() as live:
             scores: list[float] = live.predict(PAYMENTS).scores[:, 0].tolist()
         return scores
 
     def values(self, topic: str) -> list[dict[str, Any]]:
-        """The values of a topic that may not be there yet."""
+        """Return the values of a topic; none if it does not exist yet."""
         return [json.loads(r.value or b"") for r in scan(self.kit.log, topic)] if self.kit.log.partitions(topic) else []
 
     @contextmanager
     def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process in the directory; ended at the end."""
+        """Start a process in the directory; end it with the block."""
         log = self.directory / "process.log"
         with log.open("ab") as out:
             process = subprocess.Popen(command, cwd=self.directory, env=self.environment, stdout=out, stderr=out)
@@ -101,7 +101,7 @@ def on_kafka(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Place]:
 
 
 def peer(name: str) -> str:
-    """The interpreter with this package."""
+    """Return the interpreter of an environment that has this package."""
     try:
         return str(python_with(name))
     except NotInstallable as why:
@@ -109,12 +109,12 @@ def peer(name: str) -> str:
 
 
 def test_fastapi(embedded: Place) -> None:
-    """The service scores payments by the current release, then by the next; what is no payment is answered with 422."""
+    """The service scores payments by the current release, then by the next; an invalid payment is answered by 422."""
     port = free_port()
     command = (sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port))
 
     def score(payments: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-        """The status, 0 when nobody answers, and the answer."""
+        """Return the status (0 if the service does not answer) and the answer."""
         body, headers = json.dumps(payments).encode(), {"Content-Type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{port}/score", body, headers)
         try:
@@ -137,7 +137,7 @@ def test_fastapi(embedded: Place) -> None:
 
 
 def test_notebook(embedded: Place) -> None:
-    """The notebook is valid, and its cells, run one after the other, print the release and its scores."""
+    """The notebook is valid, and its cells print the release and its scores."""
     notebook = nbformat.read(embedded.directory / "notebook.ipynb", as_version=4)
     nbformat.validate(notebook)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
@@ -170,7 +170,7 @@ def test_faust(on_kafka: Place) -> None:
     [("quixstreams", ["quix_job.py"]), ("bytewax", ["-m", "bytewax.run", "bytewax_job"])],
 )
 def test_other_stream_processors(on_kafka: Place, package: str, command: list[str]) -> None:
-    """Their jobs score all payments by the current release."""
+    """A job of Quix Streams and one of Bytewax score all payments by the current release."""
     topic = f"{on_kafka.name}.{command[-1].partition('_')[0]}-scores"
     on_kafka.kit.log.create([Topic(topic, 2)])
     with on_kafka.running(peer(package), *command) as process:

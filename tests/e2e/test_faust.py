@@ -64,7 +64,7 @@ pipeline = Pipeline("{name}", event=Row, label=Label("y", base_rate=0.25))
 
 
 class Row(Event):
-    """As the application declares it."""
+    """An event, as the application declares it."""
 
     id: Key
     at: EventTime
@@ -72,7 +72,7 @@ class Row(Event):
 
 
 class Worker:
-    """`faust -A app worker` in a directory of its own."""
+    """A process `faust -A app worker` in a directory of its own."""
 
     def __init__(self, directory: Path, kit: Harness, bootstrap: str, more: str = "") -> None:
         name = kit.pipeline.name
@@ -84,7 +84,7 @@ class Worker:
         self._environment = {
             **os.environ,
             "TAILRACE_KEYS__DIRECTORY": str(kit.settings.keys.directory),
-            "TAILRACE_LOG__PARTITIONS": "7",  # the topics are there, with PARTITIONS
+            "TAILRACE_LOG__PARTITIONS": "7",  # ignored: the topics exist, with PARTITIONS
             "PYTHONPATH": str(directory),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,19 +97,19 @@ class Worker:
             )
 
     def check(self) -> None:
-        """It lives."""
+        """Fail if the process has ended."""
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-4_000:]
 
     def end(self, how: signal.Signals) -> int:
-        """Signal it and wait; its exit code."""
+        """Send a signal and wait; return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(how)
         return self._process.wait(60)
 
     def get(self, path: str) -> Any:
-        """What its web view answers; None when there is nothing."""
+        """Return the answer of the web view; None if it is 404."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
                 return json.load(answer)
@@ -137,14 +137,14 @@ def rows(kit: Harness, first: int, end: int) -> list[Row]:
 
 
 class Predicted:
-    """The predictions so far, as (release, partition) by event."""
+    """The predictions read so far, as (release, partition) by event."""
 
     def __init__(self, kit: Harness) -> None:
         self._reader = kit.log.reader([kit.pipeline.topics.predictions])
         self.of: dict[str, list[tuple[int, int]]] = {}
 
     def all(self, count: int) -> bool:
-        """Whether the events r0, r1, ... are all among them, so many; reads on."""
+        """Read on; return True when there are predictions for `count` events."""
         for record in self._reader.read(1_000, 0.2).records:
             said = json.loads(record.value or b"")
             self.of.setdefault(said["id"], []).append((said["release"], record.partition))
@@ -163,8 +163,8 @@ def predicted(kit: Harness) -> Iterator[Predicted]:
 
 @pytest.mark.kafka
 def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker: Worker, predicted: Predicted) -> None:
-    """At least once: with a release swapped in under way and a kill -9 in the middle, each event is predicted, where
-    its label would lie, and what is no event is a dead letter. The view shows the newest. SIGTERM ends it well."""
+    """Each event is predicted at least once, in the partition of its label, through a swap of releases and a kill -9;
+    an invalid event is a dead letter, the web view shows the newest predictions, and SIGTERM drains the worker."""
     worker.start()
     kit.send(*rows(kit, 0, 500), b"no JSON")
     until(lambda: predicted.all(500), PATIENCE_S, worker.check)
@@ -205,7 +205,7 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
 def test_an_agent_of_the_applications_own_may_read_the_events_too(
     kit: Harness, predicted: Predicted, tmp_path: Path, kafka_bootstrap: str
 ) -> None:
-    """Both get every event: the pipeline's agent then takes messages, and not whole fetches."""
+    """An agent of the application and the pipeline both get every event of the topic that they share."""
     worker = Worker(tmp_path, kit, kafka_bootstrap, OWN_AGENT)
     worker.start()
     try:

@@ -1,4 +1,4 @@
-"""What a declaration may say, end to end on the embedded log, with all roles in threads of this process."""
+"""Declarations of all kinds, end to end on the embedded log, with all roles in threads of this process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from support.world import ALL, EVENTS, JOINING, World, x
 from tailrace.app.settings import WorkerSettings
 from tailrace.streams.log.base import Topic
 
-CLOSED = 170  # of those events, a minute apart: so many windows of ten minutes have closed, in three partitions
+CLOSED = 170  # events whose label window of ten minutes has closed when all events, a minute apart, were read
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes worlds that end with the test."""
+    """Create worlds that end with the test."""
     with ExitStack() as stack:
 
         def make(name: str, **options: Any) -> World:
@@ -31,8 +31,8 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
 
 def test_functions_of_the_event_are_scored_carried_and_trained_on(world: Callable[..., World]) -> None:
-    """Of a @feature, prediction, example and the network's own columns hold the same value. The events
-    topic has other partitions than the rest, the worker delivers at least once, and nothing minds."""
+    """Prediction, example and the network's input hold the same value of a @feature, also if the events topic has
+    another number of partitions than the others and the worker delivers at least once."""
     rows = world("plain", worker=WorkerSettings(delivery="at_least_once"))
     rows.log.create([Topic(rows.pipeline.topics.events, 5)])
     rows.start(ALL)
@@ -46,8 +46,8 @@ def test_functions_of_the_event_are_scored_carried_and_trained_on(world: Callabl
 
 
 def test_labels_keyed_and_named_otherwise_teach_a_users_own_network(world: Callable[..., World]) -> None:
-    """The labels topic came first, with two partitions and foreign keys; the joiner keys it anew, the network is the
-    user's, and learns from the function that it alone looks at."""
+    """A labels topic with foreign keys and another number of partitions is rekeyed by the joiner, and a user's own
+    network learns from the derived feature that it alone reads."""
     rows = world("rekeyed")
     rows.log.create([Topic(rows.pipeline.topics.labels, 2)])
     rows.start(ALL)
@@ -71,7 +71,7 @@ def test_labels_keyed_and_named_otherwise_teach_a_users_own_network(world: Calla
     ],
 )
 def test_which_of_several_labels_wins(world: Callable[..., World], name: str, says: tuple[Any, ...], won: Any) -> None:
-    """The declared one, when the window has closed."""
+    """The declared policy chooses among several labels when the window has closed."""
     rows = world(name)
     rows.start(JOINING)
     rows.send(*((n, value, 60.0 + i) for n in range(EVENTS) for i, value in enumerate(says)))
@@ -80,10 +80,10 @@ def test_which_of_several_labels_wins(world: Callable[..., World], name: str, sa
 
 
 def test_no_label_may_mean_no(world: Callable[..., World]) -> None:
-    """With missing=0 the events that got no label in time are examples too, and say so."""
+    """With missing=0 an event without a label in time becomes an example that is marked as implicit."""
     rows = world("implicit")
     rows.start(JOINING)
-    rows.send(*((n, 1, 60.0) for n in range(0, EVENTS, 4)), (1, 1, 3_600.0))  # the last one comes too late
+    rows.send(*((n, 1, 60.0) for n in range(0, EVENTS, 4)), (1, 1, 3_600.0))  # the last label comes too late
     examples = rows.read("rows.examples", CLOSED)
     shown = {n: (example["label"], example.get("implicit", False)) for n, example in examples.items()}
     assert {n: (1, False) if n % 4 == 0 else (0, True) for n in shown} == shown
@@ -94,7 +94,7 @@ def level(n: int) -> str:
 
 
 def test_classes_are_learned(world: Callable[..., World]) -> None:
-    """A release comes of them, and what it then says of an event is one probability a class, the right one largest."""
+    """A release of a multi-class pipeline predicts one probability a class, and the right class has the largest."""
     rows = world("classes")
     rows.start(ALL)
     rows.send(*((n, level(n), 60.0) for n in range(EVENTS)))
@@ -104,8 +104,8 @@ def test_classes_are_learned(world: Callable[..., World]) -> None:
 
 
 def test_several_labels_of_an_event_are_learned(world: Callable[..., World]) -> None:
-    """Each says for itself whether it applies, as a list or by name; a release gives the probability of each. A label
-    that was not declared is a dead letter."""
+    """Labels of a multi-label pipeline come as lists or as flags by name; a release predicts the probability of each
+    label. A label that was not declared is a dead letter."""
     rows = world("several")
     rows.start(ALL)
 
@@ -124,7 +124,7 @@ def test_several_labels_of_an_event_are_learned(world: Callable[..., World]) -> 
 
 
 def test_values_are_learned(world: Callable[..., World]) -> None:
-    """A regression's release says the value, in the label's own unit."""
+    """A release of a regression predicts values in the unit of the label."""
     rows = world("mean")
     rows.start(ALL)
     rows.send(*((n, 1_000 + 100 * x(n), 60.0) for n in range(EVENTS)))

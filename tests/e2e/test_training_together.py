@@ -1,4 +1,4 @@
-"""A run by two training processes, through the commands that an operator types: a release is published."""
+"""Training by two processes, through the commands that an operator types, publishes a release."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pipeline = Pipeline("readings", event=Reading, label=label, retrain=[Labels(200)
 
 @contextmanager
 def running(directory: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command in the directory, which ends when the test does."""
+    """Start a command in the directory; end it with the block."""
     environment = os.environ | {"TAILRACE_MONITORING__ENABLED": "false", "OMP_NUM_THREADS": "1"}
     with (directory / "err.log").open("wb") as log:
         process = subprocess.Popen(
@@ -57,14 +57,14 @@ def running(directory: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A pipeline with keys, whose log holds enough examples for a run."""
+    """A directory with a pipeline and keys."""
     (tmp_path / "pipeline.py").write_text(DECLARATION)
     create_keys(tmp_path / ".tailrace" / "keys")
     return tmp_path
 
 
 def first_report(directory: Path, process: subprocess.Popen[bytes]) -> RunReport:
-    """What the first run came to; the examples are written as soon as the retrainer has made the topics."""
+    """Write the examples as soon as the retrainer has created the topics; return the report of its first run."""
     log = SqliteLog(directory / ".tailrace" / "log.db")
     try:
         _await(process, directory, lambda: b'"started"' in (directory / "err.log").read_bytes())
@@ -86,7 +86,7 @@ def first_report(directory: Path, process: subprocess.Popen[bytes]) -> RunReport
 
 
 def example(n: int) -> Out:
-    """The label is x > 0; the x of 400 go from -1 to 1 and are mixed."""
+    """Return example `n` of 400. Its label is x > 0; the values of x cover -1 to 1 in mixed order."""
     x = (n * 147 % 400) / 200 - 1
     raw = msgspec.Raw(msgspec.json.encode({"id": f"r{n}", "x": x}))
     made = Example(f"r{n}", float(n), float(n + 1), x > 0, 0, [0.5], raw, Source(0, n))
@@ -94,7 +94,7 @@ def example(n: int) -> Out:
 
 
 def test_two_processes_publish_a_release(directory: Path) -> None:
-    """`tailrace retrainer --nproc 2` trains in two processes, publishes what they learned, and leaves none behind."""
+    """`tailrace retrainer --nproc 2` trains in two processes, publishes their release, and leaves no process behind."""
     with running(directory, "-m", "tailrace", "retrainer", "--nproc", "2", "--until-eof") as retrainer:
         report = first_report(directory, retrainer)
         ranks = _descendants(retrainer.pid, "tailrace.retrain.worker.rank")
@@ -107,7 +107,7 @@ def test_two_processes_publish_a_release(directory: Path) -> None:
 
 
 def test_torchrun_starts_the_ranks(directory: Path) -> None:
-    """Under torchrun rank 0 is the retrainer and the others train with it. (On one machine: not tried on several.)"""
+    """Under torchrun rank 0 is the retrainer and the other ranks train with it. Shown on one machine only."""
     launcher = (
         "-m",
         "torch.distributed.run",
@@ -125,7 +125,7 @@ def test_torchrun_starts_the_ranks(directory: Path) -> None:
 
 
 def _descendants(pid: int, name: str) -> list[int]:
-    """The processes below one whose command line has this word."""
+    """Return the descendants of a process that have this word in their command line."""
     parents: dict[int, int] = {}
     named: list[int] = []
     for entry in Path("/proc").iterdir():

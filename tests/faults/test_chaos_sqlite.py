@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.chaos import Chaos, Complete, Names, Role, Sender, audit, committed, records
+from support.chaos import RATE, Chaos, Complete, Names, Role, Sender, audit, committed, records
 
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -18,8 +18,8 @@ SECONDS = 12.0
 
 @pytest.mark.long
 def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """5,000 events a second with labels early, late, twice or never; each role is killed five times: each event has one
-    prediction, and each labelled one one example, with the right label."""
+    """Each role is killed five times while events come, with labels early, late, twice or never: each event has one
+    prediction, and each labelled event one example, with the right label."""
     path, names = tmp_path / "log.db", Names.of("chaos")
     log = SqliteLog(path)
     names.create(log, partitions=4)
@@ -38,5 +38,5 @@ def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -
         sender.finish(SECONDS)
         chaos.await_(Complete(log, names, sender.sent))
     audit(partial(records, log), names, sender.sent)
-    assert len(sender.sent.events) > 10_000
+    assert len(sender.sent.events) >= RATE * SECONDS
     log.close()

@@ -1,4 +1,4 @@
-"""A process is killed between any two of the runner's numbered steps and restarted: the output is unaffected."""
+"""A process killed between any two of the runner's numbered steps and restarted gives the output of an unbroken run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 PARTITIONS = 2
 EVENTS = 120
 CHILD = Path(__file__).parents[1] / "support/crash_child.py"
-Output = Counter[tuple[bytes | None, object]]  # (key, what it says) -> how often it is there
+Output = Counter[tuple[bytes | None, object]]  # (key, value) -> number of records
 
 
 @pytest.fixture
@@ -42,7 +42,10 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 
 
 def event(number: int) -> list[Out]:
-    """A record to copy, a prediction, and its labels: none for every third, two for every fifth, one early."""
+    """Return a record to copy, a prediction and its labels: none for every third event, two for every fifth.
+
+    Every seventh event has its labels before its prediction.
+    """
     id, time, partition = f"e{number}", 10.0 * number, number % PARTITIONS
     labels = [] if number % 3 == 0 else [time + 5.0] if number % 5 else [time + 5.0, time + 20.0]
     prediction = {"id": id, "time": time, "release": 1, "scores": [0.5], "features": {"n": number}, "source": [0, 0]}
@@ -66,7 +69,7 @@ def copied(log: SqliteLog) -> Output:
 
 
 def to_copy(log: SqliteLog) -> Output:
-    """Expected content of `sink`: all records below the committed positions."""
+    """Return the required content of `sink`: all records below the committed positions."""
     return Counter((r.key, r.value) for r in records(log, "source", log.committed("copy", ["source"])))
 
 
@@ -75,7 +78,7 @@ def joined(log: SqliteLog) -> Output:
 
 
 def to_join(log: SqliteLog) -> Output:
-    """Expected examples: predictions whose window the committed watermark has closed, with their last label."""
+    """Return the required content of `examples`: last labels of predictions whose window is closed at the commit."""
     committed = log.committed("join", ["predictions", "labels"])
     last = {r.key: json.loads(r.value or b"")["label"] for r in records(log, "labels", committed)}
     watermarks = {at.partition: _watermark(found) for at, found in committed.items() if at.topic == "predictions"}
@@ -100,7 +103,7 @@ def lag(log: SqliteLog, group: str, topics: list[str]) -> int:
 
 
 def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
-    """Run a child until it kills itself at the chosen place."""
+    """Run a child that must die at the given step."""
     environment = os.environ | {"CRASH_AT": crash_at, "PYTHONPATH": str(CHILD.parents[1])}
     child = subprocess.Popen([sys.executable, str(CHILD), str(path), kind], env=environment)
     try:
@@ -111,7 +114,7 @@ def run_until_killed(path: Path, kind: str, crash_at: str) -> None:
 
 
 def run_to_the_end(log: SqliteLog, kind: str, done: Callable[[], bool]) -> None:
-    """Restart the runner under its name."""
+    """Run the same runner in this process until the condition holds."""
     stop = threading.Event()
     thread = threading.Thread(target=runner(log, kind).run, args=(stop,))
     thread.start()
@@ -128,7 +131,7 @@ def run_to_the_end(log: SqliteLog, kind: str, done: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_copy_is_exact_wherever_it_was_killed(log: SqliteLog, tmp_path: Path, place: str, times: int) -> None:
-    """After the crash the output equals the input below the committed positions; after the restart, all of it, once."""
+    """After a kill the output is the input below the committed positions; after a restart it is the whole input."""
     run_until_killed(tmp_path / "log.db", "copy", f"{place}:{times}")
     assert to_copy(log) == copied(log)
     assert lag(log, "copy", ["source"]) > 0
@@ -139,8 +142,8 @@ def test_a_copy_is_exact_wherever_it_was_killed(log: SqliteLog, tmp_path: Path, 
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_join_is_exact_wherever_it_was_killed(log: SqliteLog, tmp_path: Path, place: str, times: int) -> None:
-    """Killed, the examples are those of the windows closed by the last commit; restarted, it misses and doubles none,
-    though what was held in memory is gone."""
+    """After a kill the examples are those of the windows closed by the last commit; after a restart none is missing and
+    none is there twice, although the state in memory is lost."""
     run_until_killed(tmp_path / "log.db", "join", f"{place}:{times}")
     assert to_join(log) == joined(log)
     topics = ["predictions", "labels"]

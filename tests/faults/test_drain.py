@@ -1,4 +1,4 @@
-"""Workers that come and go politely, as when a deployment rolls."""
+"""Workers that start and drain during a rolling deployment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEED = 20_240_503
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[SqliteLog]:
-    """An embedded log with the pipeline's topics."""
+    """An embedded log with the topics of the pipeline."""
     log = SqliteLog(tmp_path / "log.db")
     NAMES.create(log, partitions=4)
     yield log
@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 
 @contextmanager
 def worker(log: SqliteLog, directory: Path, instance: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of that name, for the length of the block at most."""
+    """Start a worker of that name; kill it at the end of the block if it still runs."""
     settings = os.environ | {"PYTHONPATH": PYTHONPATH} | environment(directory, f"sqlite:///{directory / 'log.db'}")
     process = subprocess.Popen(role(log, "worker", instance).command, env=settings, stderr=subprocess.DEVNULL)
     try:
@@ -54,15 +54,15 @@ def drained(process: subprocess.Popen[bytes]) -> bool:
 
 
 def leases(directory: Path) -> Counter[str]:
-    """How many partitions each instance of the worker holds."""
+    """Return the number of partitions that each instance of the worker holds."""
     query = "SELECT instance FROM lease JOIN member ON member = member.id WHERE lease.consumers = 'chaos.worker'"
     with closing(sqlite3.connect(directory / "log.db")) as db:
         return Counter(instance for (instance,) in db.execute(query))
 
 
 def test_two_workers_share_the_events_and_one_drains_under_load(log: SqliteLog, tmp_path: Path) -> None:
-    """Two instances hold two partitions each and score all four; SIGTERM ends one with exit code 0, the other goes on
-    alone at once: no event is lost, none is scored twice."""
+    """Two instances hold two partitions each and score all four. After SIGTERM one ends with exit code 0 and the other
+    takes over its partitions: no event is lost, none is scored twice."""
     with (
         Sender(log, NAMES, SEED, wait=WAIT) as sender,
         worker(log, tmp_path, "a") as first,

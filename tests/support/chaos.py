@@ -1,7 +1,7 @@
 """Chaos: roles as real processes, killed (SIGKILL) by a seeded schedule while events and labels arrive; then an audit.
 
-Nothing here knows which log it is, or what the roles run: a `Role` is a command and a way to see that it makes
-progress. So the same schedule serves the embedded log and Kafka, small stand-ins and the real commands.
+Nothing here depends on the kind of log or on the code of the roles: a `Role` is a command and a measure of progress.
+So the same schedule serves the embedded log and Kafka, small stand-ins and the real commands.
 
     sender = Sender(log, names, seed)
     with Chaos(roles, directory) as chaos, sender:
@@ -36,14 +36,15 @@ from tailrace.streams.log.dead_letters import dead_letter_topic
 from tailrace.streams.log.records import Label, Out, Record
 
 PYTHONPATH = str(Path(__file__).parents[1])
-QUIET = 20.0  # seconds of silence after which nothing more is expected
+QUIET = 20.0  # seconds without a new record after which no more are expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
 TICK = 0.02  # seconds between two writes of the sender
+RATE = 500  # events in a second
 
 
 class Names(NamedTuple):
-    """The topics of a pipeline, as they are called by default."""
+    """The default names of a pipeline's topics."""
 
     events: str
     predictions: str
@@ -55,13 +56,13 @@ class Names(NamedTuple):
         return cls(*(f"{pipeline}.{topic}" for topic in cls._fields))
 
     def create(self, log: Log, partitions: int) -> None:
-        """The topics and their dead-letter topics."""
+        """Create the topics and their dead-letter topics."""
         log.create([Topic(name, partitions) for name in self])
         log.create([Topic(dead_letter_topic(name)) for name in self])
 
 
 class Role(NamedTuple):
-    """A process to be killed: how it is started, and a number that grows while it works."""
+    """A process to kill: its command, and a number that grows while it makes progress."""
 
     name: str
     command: Sequence[str]
@@ -71,7 +72,7 @@ class Role(NamedTuple):
 class Chaos:
     """The processes of all roles; a context manager that starts them, and drains them (SIGTERM) at the end.
 
-    What they print goes to `<directory>/<role>.log`.
+    Their output goes to `<directory>/<role>.log`.
     """
 
     def __init__(self, roles: Sequence[Role], directory: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -79,8 +80,8 @@ class Chaos:
         self._environment = os.environ | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
-        self._marks = {role.name: role.progress() for role in roles}  # the progress when the process was started
-        self._begins: dict[str, int] = {}  # where in its log the process's own words begin
+        self._marks = {role.name: role.progress() for role in roles}  # progress at the start of the process
+        self._begins: dict[str, int] = {}  # offset in its log at the start of the process
 
     def __enter__(self) -> Chaos:
         for role in self._roles:
@@ -90,7 +91,7 @@ class Chaos:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:  # before that SIGTERM would not drain it but end it
+            if kind is None:  # before that SIGTERM would end it without a drain
                 self.await_(lambda: all(map(self._has_started, self._running)))
             for process in self._running.values():
                 process.terminate()
@@ -102,12 +103,12 @@ class Chaos:
             for log in self._logs.values():
                 log.close()
         if kind is None:
-            assert set(codes.values()) == {0}, f"drained with exit codes {codes}{self.said()}"
+            assert set(codes.values()) == {0}, f"drained with exit codes {codes}{self.logs()}"
 
     def strike(self, times: int, seed: int, besides: Sequence[Callable[[], None]] = ()) -> None:
-        """Kill each role `times` times, each time a random moment after it has made progress; start it anew at once.
+        """Kill each role `times` times, each time a random moment after it has made progress; restart it at once.
 
-        What shall happen `besides` happens in that order, at random places between the kills.
+        The calls of `besides` come in their order, at random places between the kills.
         """
         dice = random.Random(seed)
         plan: list[Callable[[], None]] = [partial(self._kill, role, dice) for role in self._roles for _ in range(times)]
@@ -119,16 +120,16 @@ class Chaos:
             deed()
 
     def await_(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; fails at once when a role ends by itself."""
+        """Wait until the condition holds; fail at once if a role ends by itself."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
-            assert not ended, f"{ended} ended by themselves{self.said()}"
-            assert time.monotonic() < deadline, f"it did not come true within {PATIENCE_S:.0f} s{self.said()}"
+            assert not ended, f"{ended} ended by themselves{self.logs()}"
+            assert time.monotonic() < deadline, f"the condition did not hold within {PATIENCE_S:.0f} s{self.logs()}"
             time.sleep(0.05)
 
-    def said(self) -> str:
-        """The last words of each role."""
+    def logs(self) -> str:
+        """Return the end of each role's log."""
         texts = {role.name: (self._directory / f"{role.name}.log").read_text() for role in self._roles}
         return "".join(f"\n--- {name}\n{text[-2_000:]}" for name, text in texts.items())
 
@@ -137,12 +138,12 @@ class Chaos:
         time.sleep(dice.uniform(0.0, 0.5))  # the moment is part of the schedule
         process = self._running[role.name]
         process.kill()
-        assert process.wait(PATIENCE_S) == -signal.SIGKILL, f"{role.name} had ended by itself{self.said()}"
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, f"{role.name} had ended by itself{self.logs()}"
         self._marks[role.name] = role.progress()
         self._start(role)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        """The exit code. A process that hangs has to say where."""
+        """Return the exit code. A process that hangs gets SIGABRT, so that faulthandler prints its stacks."""
         try:
             return process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -150,7 +151,7 @@ class Chaos:
             return process.wait(PATIENCE_S)
 
     def _has_started(self, name: str) -> bool:
-        """Whether the role has said so, which it does once it listens to signals."""
+        """Return True if the role has logged its start, which it does once it handles signals."""
         with (self._directory / f"{name}.log").open("rb") as log:
             log.seek(self._begins[name])
             return b"started" in log.read()
@@ -163,24 +164,24 @@ class Chaos:
 
 @dataclass
 class Sent:
-    """What was sent, and so what must come out."""
+    """The events and labels that were sent, and so the expected output."""
 
     events: list[str] = field(default_factory=list)
-    labels: dict[str, LabelValue] = field(default_factory=dict)  # the one that must win, of ids that have one in time
+    labels: dict[str, LabelValue] = field(default_factory=dict)  # by id: the label that must win, if one comes in time
 
 
 class Sender:
-    """Appends events and their labels at a rate, on a thread of its own; a context manager.
+    """A thread that appends events and their labels at a rate; a context manager.
 
     Of the labels a tenth is missing, a tenth comes twice (the second one conflicting), some come before their event,
     some come too late to count, and some belong to no event at all.
     """
 
-    def __init__(self, log: Log, names: Names, seed: int, *, wait: float = WAIT, rate: int = 5_000) -> None:
+    def __init__(self, log: Log, names: Names, seed: int, *, wait: float = WAIT, rate: int = RATE) -> None:
         self.sent = Sent()
         self._log, self._names, self._wait, self._rate = log, names, wait, rate
         self._dice = random.Random(seed)
-        self._due: dict[int, list[Out]] = {}  # by tick
+        self._agenda: dict[int, list[Out]] = {}  # by tick
         self._began = time.time()
         self._finished = threading.Event()
         self._error: BaseException | None = None
@@ -195,8 +196,7 @@ class Sender:
         self._thread.join()
 
     def finish(self, seconds: float) -> None:
-        """Go on until that many seconds have passed since the start; then send the labels that are due later, and
-        end."""
+        """Continue until `seconds` after the start; then send the remaining labels and end."""
         self._finished.wait(max(0.0, self._began + seconds - time.time()))
         self._finished.set()
         self._thread.join()
@@ -207,9 +207,9 @@ class Sender:
         writer = self._log.writer()
         try:
             for tick in self._ticks():
-                writer.write([*self._events(tick), *self._due.pop(tick, ())])
+                writer.write([*self._events(tick), *self._agenda.pop(tick, ())])
                 writer.commit()
-            writer.write([out for tick in sorted(self._due) for out in self._due[tick]])
+            writer.write([out for tick in sorted(self._agenda) for out in self._agenda[tick]])
             writer.commit()
             writer.flush()
         except BaseException as error:
@@ -225,14 +225,14 @@ class Sender:
             time.sleep(max(0.0, self._began + tick * TICK - time.time()))
 
     def _events(self, tick: int) -> list[Out]:
-        """The events of a tick; puts their labels onto the agenda."""
+        """Return the events of a tick; schedule their labels."""
         outs: list[Out] = []
         for number in range(int(self._rate * TICK)):
             id, time = f"{tick}-{number}", self._began + tick * TICK
             event = Out(self._names.events, None, encode({"id": id, "at": time, "x": number}))
             early = self._dice.random() < 0.1
             if early:
-                self._due.setdefault(tick + 1 + int(0.5 / TICK), []).append(event)
+                self._agenda.setdefault(tick + 1 + int(0.5 / TICK), []).append(event)
             else:
                 outs.append(event)
             self.sent.events.append(id)
@@ -247,7 +247,7 @@ class Sender:
         if kind == "late":
             delay += int(1.1 * self._wait / TICK)
         known = time + delay * TICK
-        agenda = self._due.setdefault(tick + delay, [])
+        agenda = self._agenda.setdefault(tick + delay, [])
         agenda.append(self._out(Label("no-" + id if kind == "orphan" else id, value, known)))
         if kind in ("once", "twice"):
             self.sent.labels[id] = value
@@ -259,7 +259,7 @@ class Sender:
 
 
 class Outcome(NamedTuple):
-    """How often each id has a prediction, how often it has an example with this label, and the dead letters."""
+    """Counts of predictions by id, of examples by id and label, and of dead letters."""
 
     predictions: Counter[str]
     examples: Counter[tuple[str, LabelValue]]
@@ -267,20 +267,20 @@ class Outcome(NamedTuple):
 
 
 class Read(Protocol):
-    """Gives every committed record of a topic."""
+    """A function that reads every committed record of a topic."""
 
     def __call__(self, topic: str) -> Iterable[Record]: ...
 
 
-class _Said(msgspec.Struct):
+class _ExampleValue(msgspec.Struct):
     id: str
     label: LabelValue = ""
 
 
 class Complete:
-    """Are as many predictions and examples there as there must be, or has nothing more come for QUIET seconds?
+    """A condition: all predictions and examples are there, or no record has come for QUIET seconds.
 
-    Reads each record only once, as there are many.
+    It reads each record only once, as there are many.
     """
 
     def __init__(self, log: Log, names: Names, sent: Sent) -> None:
@@ -297,7 +297,7 @@ class Complete:
         if self._counted.total() > before:
             self._grew = time.monotonic()
         there = all(self._counted[topic] >= count for topic, count in self._wanted.items())
-        return there or time.monotonic() > self._grew + QUIET  # then the audit tells what is missing
+        return there or time.monotonic() > self._grew + QUIET  # then the audit names the missing ones
 
     def _count(self, topic: str) -> None:
         for at, end in self._log.end_positions(topic).items():
@@ -307,16 +307,19 @@ class Complete:
 
 
 def outcome(read: Read, names: Names) -> Outcome:
-    """What is in the log."""
-    decode = msgspec.json.Decoder(_Said).decode
+    """Count the records in the log."""
+    decode = msgspec.json.Decoder(_ExampleValue).decode
     predictions = Counter(decode(record.value or b"").id for record in read(names.predictions))
-    said = map(decode, (record.value or b"" for record in read(names.examples)))
-    examples = Counter((example.id, example.label) for example in said)
+    values = map(decode, (record.value or b"" for record in read(names.examples)))
+    examples = Counter((example.id, example.label) for example in values)
     return Outcome(predictions, examples, sum(1 for name in names for _ in read(dead_letter_topic(name))))
 
 
 def audit(read: Read, names: Names, sent: Sent) -> None:
-    """Each event has one prediction; each id with a label in time one example, with its first label; no dead letter."""
+    """Check that each event has one prediction, each id with a label in time one example with its first label.
+
+    There must be no dead letter.
+    """
     found = outcome(read, names)
     assert not (doubled := [id for id, count in found.predictions.items() if count > 1]), f"doubled: {doubled[:5]}"
     assert not (lost := set(sent.events) - set(found.predictions)), f"{len(lost)} lost: {sorted(lost)[:5]}"
@@ -329,7 +332,7 @@ def audit(read: Read, names: Names, sent: Sent) -> None:
 
 
 def records(log: Log, topic: str) -> Iterator[Record]:
-    """Every committed record of a topic."""
+    """Read every committed record of a topic."""
     begin = log.begin_positions(topic)
     for at, end in log.end_positions(topic).items():
         for batch in log.scan(at, begin[at], end):
@@ -337,5 +340,5 @@ def records(log: Log, topic: str) -> Iterator[Record]:
 
 
 def committed(log: Log, group: str, topic: str) -> int:
-    """How many records of a topic a group has dealt with: a measure of progress."""
+    """Return the number of records of a topic that a group has committed: a measure of progress."""
     return sum(found.offset for found in log.committed(group, [topic]).values())

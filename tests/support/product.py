@@ -1,4 +1,4 @@
-"""The real roles under chaos: a small pipeline, `tailrace worker|joiner|retrainer` as processes, and what they left."""
+"""The real roles under chaos: a small pipeline, `tailrace worker|joiner|retrainer` as processes, and their output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tailrace.inference.releases.signing import create_keys
 from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Record
 
-WAIT = 60.0  # seconds; longer than any outage: events whose broker was away are predicted that much after the others
+WAIT = 60.0  # seconds; longer than any outage of a broker, which delays predictions by as much
 PIPELINE = f"""
 from torch import nn
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline, Training
 from tailrace.triggers import Labels
 
-class Line(nn.Module):  # the faults are in the protocols: arithmetic would only take their time
+class Line(nn.Module):  # faults hit the protocols: a larger model would only take time
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(1, 1)
@@ -39,14 +39,14 @@ pipeline = Pipeline(
     "chaos",
     event=Thing,
     label=Label("y", wait={WAIT}),
-    retrain=[Labels(20_000)],
+    retrain=[Labels(2_000)],
     model=Line,
     training=Training(window=1_000, min_examples=500, epochs=1, batch_size=200, nice=0),
 )
 """
 NAMES = Names.of("chaos")
 MODELS = "chaos.models"
-LABELS = 50  # that make an update due
+LABELS = 50  # labels that start an update
 
 
 class _Scored(msgspec.Struct):
@@ -54,7 +54,7 @@ class _Scored(msgspec.Struct):
 
 
 def environment(directory: Path, url: str) -> dict[str, str]:
-    """Writes the pipeline's file and keys; the settings with which its roles run."""
+    """Write the pipeline's file and keys; return the environment of its roles."""
     create_keys(directory / "keys")
     (directory / "pipeline.py").write_text(PIPELINE)
     return {
@@ -66,33 +66,33 @@ def environment(directory: Path, url: str) -> dict[str, str]:
 
 
 def role(log: Log, name: str, instance: str = "0") -> Role:
-    """A role, which has worked when its group has committed more."""
+    """Return a role whose progress is the committed position of its group."""
     read = {"worker": NAMES.events, "joiner": NAMES.predictions, "retrainer": NAMES.examples}[name]
     command = [sys.executable, "-m", "tailrace", name, *([] if name == "retrainer" else ["--instance", instance])]
     return Role(name, command, lambda: committed(log, f"chaos.{name}", read))
 
 
 def unlearned(log: Log) -> int:
-    """How many labels no update has learned."""
+    """Return the number of labels that no update has learned."""
     return sum(log.end_positions(NAMES.examples).values()) - committed(log, "chaos.retrainer", NAMES.examples)
 
 
 def releases_named(predictions: Iterable[bytes]) -> Counter[int]:
-    """How many predictions each release has made."""
+    """Count the predictions of each release."""
     decode = msgspec.json.Decoder(_Scored).decode
     return Counter(decode(value).release for value in predictions)
 
 
 def manifests(models: Iterable[Record]) -> list[Manifest]:
-    """Every manifest that was published and is still there."""
+    """Return every manifest that was published and is still in the topic."""
     keyed = ((record.key or b"", record.value) for record in models)
     return [parse(value)[1] for key, value in keyed if value is not None and key.endswith(b"/manifest")]
 
 
 def gaps(published: Iterable[Manifest], examples: Iterable[Record]) -> list[str]:
-    """Where an update did not go on with the labels at which its parent had ended: some were learned twice or never.
+    """Describe each update that did not start where its parent ended: its labels were learned twice or never.
 
-    Offsets at which no example lies do not count: Kafka has marks of its own there.
+    Offsets without an example do not count: Kafka has control records there.
     """
     places = {(record.partition, record.offset) for record in examples}
     ends = {made.version: {part.partition: part.end for part in made.ranges} for made in published}

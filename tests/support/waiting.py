@@ -1,20 +1,22 @@
-"""Waiting for what another thread or process will do."""
+"""Waiting for a condition that another thread or process makes true."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 180.0  # until a wait is given up: what hangs, not what is slow, shall fail
+PATIENCE_S = 180.0  # the longest wait: a hang fails, a slow machine does not
 
 
 def until(
     condition: Callable[[], object], patience: float = PATIENCE_S, check: Callable[[], object] = lambda: None
 ) -> None:
-    """Wait until the condition holds, for so many seconds at most. `check`, called in between, raises what makes
-    waiting pointless."""
+    """Wait until the condition holds, at most `patience` seconds.
+
+    `check` is called in between; it raises if the condition can never hold.
+    """
     deadline = time.monotonic() + patience
     while not condition():
         check()
-        assert time.monotonic() < deadline, f"it did not come true within {patience:.0f} s"
+        assert time.monotonic() < deadline, f"the condition did not hold within {patience:.0f} s"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Shared by end-to-end tests: a whole pipeline, its events and labels, on a log of its own."""
+"""A whole pipeline with its roles, events and labels on a log of its own, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL: tuple[Role, ...] = (*JOINING, run_retrainer)
 
 
 def x(n: int) -> float:
-    """What event n measures: spread evenly between -1 and 1."""
+    """Return the value of event n, spread evenly between -1 and 1."""
     return (n * 37 % 100 - 49.5) / 50
 
 
@@ -49,7 +49,7 @@ class World:
         self._failures: list[BaseException] = []
 
     def start(self, roles: Iterable[Role]) -> None:
-        """Start roles; `close` ends them."""
+        """Start roles in threads; `close` ends them."""
         create_topics(self.log, self.pipeline, self.settings)
         signing_key(self.settings)
         self._threads = [threading.Thread(target=self._run, args=(role,)) for role in roles]
@@ -64,8 +64,11 @@ class World:
         self.log.close()
 
     def send(self, *answers: tuple[int, Any, float], events: range = range(EVENTS), key: str | None = None) -> None:
-        """Events a minute apart, and labels: (event, what it says, how many seconds later). They lie in the log before
-        the events, so that no window closes before they are read. Labels have the event for key, or `key`."""
+        """Send events a minute apart, and labels as (event, value, seconds after the event).
+
+        Labels are written before the events, so that no window closes before they are read. Their key is the event's
+        id, or `key`.
+        """
         topics, fields = self.pipeline.topics, self.pipeline.label.fields
         names = [fields.get(name, name) for name in ("id", "label", "time")]
         labels = [dict(zip(names, (str(n), says, START + 60 * n + after), strict=True)) for n, says, after in answers]
@@ -78,12 +81,12 @@ class World:
         writer.close()
 
     def records(self, topic: str) -> list[Record]:
-        """All records of a topic."""
+        """Return all records of a topic."""
         ends = self.log.end_positions(topic)
         return [record for at, end in ends.items() for batch in self.log.scan(at, 0, end) for record in batch]
 
     def read(self, topic: str, least: int) -> dict[int, dict[str, Any]]:
-        """The values of a topic by their event, each there once, as soon as there are `least`."""
+        """Wait for `least` records of a topic; return their values by event. Fail if an event has two."""
         self._until(lambda: len(self.records(topic)) >= least)
         values = [json.loads(record.value or b"") for record in self.records(topic)]
         found = {int(value["id"]): value for value in values}
@@ -91,7 +94,7 @@ class World:
         return found
 
     def release(self) -> Manifest:
-        """The release of a run, verified; before and after it come those of online updates."""
+        """Wait for the first release of a training run, and verify it. Releases of online updates do not count."""
         models, found = Models(self.log, self.pipeline.topics.models), list[int]()
 
         def published() -> bool:
@@ -103,7 +106,7 @@ class World:
         return models.verified(found[0], trusted_keys(self.settings))[0]
 
     def said_since(self, version: int) -> tuple[int, list[float]]:
-        """A new event and its scores: events are sent one by one until that release, or a newer one, scores one."""
+        """Send events one by one until this release, or a newer one, scores one; return the event and its scores."""
         n, release, scores = EVENTS - 1, 0, list[float]()
         while release < version:
             n += 1
