@@ -109,12 +109,11 @@ def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Se
         watch.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
         facts = watch.facts(float(end))
         due = first_due(triggers, facts)
-        reason = None if due is None else due.reason
         if due is not None:
             watch.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
             watch.published(float(end), {})
-        yield Served(end, facts, reason, module)
+        yield Served(end, facts, due and due.reason, module)
 
 
 def _since(facts: Facts, end: int) -> int:

@@ -193,7 +193,8 @@ def main() -> int:
 
 def compare(chosen: list[Case], seeds: int) -> int:
     """Measure these and print what came out; 1 when a bar was missed."""
-    results, checked = [], []
+    results: list[tuple[Case, list[Entry], list[Entry]]] = []
+    checked: list[Row] = []
     console = Console(width=None if sys.stdout.isatty() else 140)
     for case in chosen:
         own, baselines = measure(case, seeds, Settings())

@@ -184,14 +184,14 @@ def run(job: Job, stop: threading.Event) -> Report:
     log = open_log(job.url)
     timed: Any = Timed(log)
     declared = pipeline(job.name)
-    features, task, topics = ModelSpec.of(declared).features, declared.task, job.topics
+    spec, topics = ModelSpec.of(declared), job.topics
     trusted = TrustedKeys([job.key.encode()])
     with LiveModel(
-        log, topics.models, features, task, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
+        log, topics.models, spec, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
     ) as live:
         live.wait_for(1, _LOADED_S)
         live.current()
-        step = ScoreStep(declared.schema, features, live, topics.predictions, on_batch=recorder.scored)
+        step = ScoreStep(declared.schema, spec.features, live, topics.predictions, on_batch=recorder.scored)
         config = RunnerConfig(
             topics=(topics.events,),
             group=f"{topics.predictions}-worker",  # each output begins at the beginning

@@ -18,7 +18,7 @@ tailrace.contrib.faust.attach(app, pipeline)
 
 
 @app.agent(app.topic(pipeline.topics.predictions, value_serializer="raw"))
-async def alarm(predictions):
+async def alarm(predictions: faust.StreamT[bytes]) -> None:
     """Whatever else the application does with what was predicted."""
     async for value in predictions:
         prediction = json.loads(value)

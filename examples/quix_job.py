@@ -6,6 +6,7 @@ Quix hands on one event after another; `tailrace worker` scores the same in batc
 """
 
 import os
+from typing import Any
 
 from pipeline import pipeline
 from quixstreams import Application
@@ -26,7 +27,7 @@ def main() -> None:
     scores = app.topic(f"{pipeline.name}.quix-scores", value_serializer="json")
     with LiveModel.follow(LOG, pipeline) as live:
 
-        def score(event: dict) -> dict:
+        def score(event: dict[str, Any]) -> dict[str, Any]:
             release, ((probability,),) = live.predict([event])
             return {"id": event["id"], "release": release, "fraud": float(probability)}
 

@@ -30,7 +30,7 @@ HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOT
 NONE = "no Apache Kafka"
 LEFT_OUT = {"long": "make test-all", "nightly": "make nightly"}  # marker -> the command that runs these tests
 RUNNING = pytest.StashKey[ExitStack]()
-DESELECTED = pytest.StashKey[Counter[str]]()
+DESELECTED = pytest.StashKey["Counter[str]"]()
 
 # A slow example on a busy machine is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -90,7 +90,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the counts of a worker of pytest-xdist to its controller, which collects nothing itself."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["deselected"] = dict(session.config.stash[DESELECTED])
+        counts = session.config.stash[DESELECTED]
+        output["deselected"] = dict(counts)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,7 +19,8 @@ YAML = [ROOT / "docker-compose.yml", *(ROOT / "monitoring").rglob("*.yml")]
 
 
 def project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
 
 
 def constraints() -> dict[str, str]:

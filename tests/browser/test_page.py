@@ -40,7 +40,7 @@ def page(browser: Browser, watched: WatchedPipeline) -> Iterator[Page]:
 
 def learn(page: Page, watched: WatchedPipeline) -> int:
     """Send the labels of one more run; return the version that serves after it."""
-    version = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
+    version: int = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
     watched.send(RUN + 10)
     expect(page.locator(".panel.timeline li.run").first).to_contain_text(f"Retrained: release {version}")
     watched.send(5)

@@ -27,7 +27,7 @@ from tailrace.streams.log.browse import scan
 from tailrace.testing import Harness
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PAYMENTS = [
+PAYMENTS: list[dict[str, Any]] = [
     {"id": f"p{n}", "at": 1_767_225_600 + n, "country": country, "amount": 10.0 * n}
     for n, country in enumerate(("NL", "PT", "US") * 20)
 ]

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_every_event_is_predicted_through_a_swap_and_a_kill(kit: Harness, worker
     while version not in {release for said in predicted.of.values() for release, _ in said}:
         kit.send(*rows(kit, sent, sent + 10))
         sent += 10
-        until(lambda count=sent: predicted.all(count), PATIENCE_S, worker.check)
+        until(partial(predicted.all, sent), PATIENCE_S, worker.check)
 
     kit.send(*rows(kit, sent, sent + 1_000))
     until(lambda: predicted.all(sent + 1), PATIENCE_S, worker.check)

@@ -20,6 +20,8 @@ from tailrace.retrain.control.reports import RunReport, read_report
 from tailrace.streams.log.records import Example, Out, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
 
+pytestmark = pytest.mark.long
+
 DECLARATION = """
 from tailrace import Event, Key, Label, Labels, Number, Pipeline, Training
 

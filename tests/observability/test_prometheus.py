@@ -8,7 +8,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 from support.ports import free_port
@@ -89,7 +90,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         trickle = _Trickle(log, declared)
         until(lambda: prometheus.query(f"sum(tailrace_examples_total) >= {EVENTS - 2}"), 120.0, roles.check)
         until(lambda: prometheus.query('sum(tailrace_retrain_runs_total{outcome="published"}) > 0'), 120.0, roles.check)
-        until(lambda: trickle.send() or prometheus.query("tailrace_swap_pause_seconds_count > 0"), check=roles.check)
+        until(lambda: trickle.sent() and prometheus.query("tailrace_swap_pause_seconds_count > 0"), check=roles.check)
         logs = {role: (directory / f"{role}.log").read_text() for role in ROLES}
         yield Live(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)), logs)
 
@@ -97,7 +98,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def _send(log: Log, declared: Pipeline) -> None:
     """Labels first, so that no window closes before they are read; two events that are none, one late label."""
     start, topics, writer = time.time() - 0.2 * EVENTS, declared.topics, log.writer()
-    events = [{"id": str(n), "at": start + 0.2 * n, "x": (n * 37 % 100 - 49.5) / 50} for n in range(EVENTS)]
+    events: list[dict[str, Any]] = [
+        {"id": str(n), "at": start + 0.2 * n, "x": (n * 37 % 100 - 49.5) / 50} for n in range(EVENTS)
+    ]
     labels = [{"id": event["id"], "label": event["x"] > 0.2, "time": event["at"] + 5} for event in events]
     labels[1]["time"] += 3_600
     outs = [Out(topics.labels, str(label["id"]).encode(), json.dumps(label).encode()) for label in labels]
@@ -115,14 +118,15 @@ class _Trickle:
     def __init__(self, log: Log, declared: Pipeline) -> None:
         self._log, self._topic, self._sent = log, declared.topics.events, 0
 
-    def send(self) -> None:
-        """One more."""
+    def sent(self) -> bool:
+        """Send one event more."""
         writer = self._log.writer()
         event = {"id": f"more{self._sent}", "at": time.time(), "x": 0.5}
         writer.write([Out(self._topic, None, json.dumps(event).encode())])
         writer.commit()
         writer.close()
         self._sent += 1
+        return True
 
 
 def _text(url: str) -> str:
@@ -163,7 +167,7 @@ def test_rules_evaluate_and_record(live: Live) -> None:
     assert (len(recorded), len(alerts)) == (9, 10)
     until(lambda: all(rule["health"] == "ok" for rule in live.prometheus.rules()))
     for name in recorded:
-        until(lambda name=name: live.prometheus.query(name))
+        until(partial(live.prometheus.query, name))
     assert not [rule["lastError"] for rule in live.prometheus.rules() if rule.get("lastError")]
     until(lambda: live.prometheus.query('ALERTS{alertname="TailraceDeadLetters",alertstate="firing"}'))
     assert not live.prometheus.query('ALERTS{alertname="TailraceTargetDown",alertstate="firing"}')

@@ -120,7 +120,7 @@ def runner(log: Log, kind: str, crash_at: str = "") -> Runner:
     topics = ("source",) if kind == "copy" else ("predictions", "labels")
     config = RunnerConfig(topics, kind, f"{kind}-writer", "a", Sharing.TOGETHER, commit_interval=0.0)
     step = MortalStep(Stateless(_copied) if kind == "copy" else _join(log), fate)
-    return Runner(MortalLog(log, fate), step, config, batch=BatchSize(smallest=8, largest=8))  # type: ignore[arg-type]
+    return Runner(MortalLog(log, fate), step, config, batch=BatchSize(smallest=8, largest=8))
 
 
 def _copied(batch: Batch) -> list[Out]:

@@ -18,7 +18,7 @@ from tailrace.app.roles import run_joiner, run_retrainer, run_worker
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.releases.manifest import Manifest
-from tailrace.retrain.control.publisher import Models
+from tailrace.retrain.control.model_topic import Models
 from tailrace.streams.log.records import Out, Record
 
 START, EVENTS = 1_700_000_000.0, 200

@@ -8,7 +8,8 @@ import pytest
 import torch
 from support import retrain_pipeline as tiny
 
-from tailrace.backtest.history.arrays import Arrival, Stream
+from tailrace.backtest.history.arrays import Stream
+from tailrace.backtest.history.parts import Arrival
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy, changed
 from tailrace.backtest.simulation import Rates, Result, Simulation
@@ -54,7 +55,7 @@ def test_it_learns_and_repeats_exactly() -> None:
     assert first.scores.tobytes() == second.scores.tobytes()
     assert first.releases.tolist() == second.releases.tolist()
     assert simulate(ONLINE.seeded(1), some).scores.tobytes() != first.scores.tobytes()
-    figures = Prequential(ONLINE.task, 500).figures(first.scores, some.targets)
+    figures = Prequential(ONLINE.pipeline.task, 500).figures(first.scores, some.targets)
     assert figures.accuracy is not None
     assert figures.accuracy > 0.85
     assert first.updates == first.published == (1_500 - 60) // 50
@@ -109,14 +110,14 @@ def test_runs_and_updates_go_together() -> None:
 def test_an_abrupt_change_is_seen_and_learned() -> None:
     """The label turns round: the drift trigger says so, the run learns from what came since, and accuracy is back."""
     plan = msgspec.structs.replace(tiny.PLAN, min_examples=100)
-    base = msgspec.structs.replace(ONLINE, online=None, training=plan)
+    base = ONLINE.pipeline.replace(online=False, training=plan)
     some = stream(4_000, flip_at=2_000)
-    alone = simulate(msgspec.structs.replace(base, retrain=(Labels(1_500),)), some)
-    helped = simulate(msgspec.structs.replace(base, retrain=(Labels(1_500), Drift())), some)
+    alone = simulate(Policy.of(base.replace(retrain=[Labels(1_500)])), some)
+    helped = simulate(Policy.of(base.replace(retrain=[Labels(1_500), Drift()])), some)
     assert helped.drifts
     assert any("loss rose" in run.reason for run in helped.retrainings)
     after = slice(2_000, 3_000)
-    task = ONLINE.task
+    task = ONLINE.pipeline.task
     before, now = (
         Prequential(task).figures(result.scores[after], some.targets[after]).accuracy for result in (alone, helped)
     )
@@ -130,7 +131,7 @@ def test_labels_that_never_come_teach_nothing_and_count_nothing() -> None:
     some = stream(400, late=100)
     result = simulate(ONLINE, some)
     assert np.isfinite(result.scores).all()
-    assert Prequential(ONLINE.task).figures(result.scores, some.targets).scored == 300
+    assert Prequential(ONLINE.pipeline.task).figures(result.scores, some.targets).scored == 300
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -51,7 +51,19 @@ def test_a_declared_pipeline_is_replayed(shell: Shell, csv: Path) -> None:
 def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
     """Without a PIPELINE: the declaration as `init --from` writes it on standard error, a table on standard output, a
     report; a delay in events; the same command gives the same figures."""
-    command = ["backtest", "--data", csv, "--label", "y", "--time", "at", "--drop", "known", "--label-delay", "30"]
+    command: list[str | Path] = [
+        "backtest",
+        "--data",
+        csv,
+        "--label",
+        "y",
+        "--time",
+        "at",
+        "--drop",
+        "known",
+        "--label-delay",
+        "30",
+    ]
     done = shell(*command, "--report", "out")
     assert done.code == 0, done.error
     assert "class Row(Event, kw_only=True):" in done.error

@@ -19,7 +19,7 @@ from tailrace.errors import BadData
 Row = Mapping[str, Any]
 
 
-def table(n: int = 200, **columns: Any) -> list[Row]:
+def table(n: int = 200, /, **columns: Any) -> list[Row]:
     """Rows whose columns are functions of the row number; None is a missing value."""
     made = ({name: column(i) for name, column in columns.items()} for i in range(n))
     return [{name: str(value) for name, value in row.items() if value is not None} for row in made]

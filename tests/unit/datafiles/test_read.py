@@ -218,7 +218,7 @@ def test_a_row_that_does_not_fit_is_named(row: dict[str, Any]) -> None:
 
 def test_a_file_of_labels_alone() -> None:
     """Labels of their own file keep their order; their time is optional."""
-    table = [{"id": "b", "label": "3", "time": "50"}, {"id": "a", "label": 1}]
+    table: list[dict[str, Any]] = [{"id": "b", "label": "3", "time": "50"}, {"id": "a", "label": 1}]
     moments = list(replay_labels(table, PLAIN, Columns()))
     assert [value(m) for m in moments] == [{"id": "b", "label": 3, "time": 50.0}, {"id": "a", "label": 1}]
     with pytest.raises(BadData, match="row 1 has no 'label'"):

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tailrace.declaration.facts import Change, DriftSignals, Due, Live
+from tailrace.declaration.facts import Change, DriftSignals, Due, Facts, Live
 from tailrace.declaration.triggers import (
     Age,
     Below,
     Drift,
-    Facts,
     Labels,
     Schedule,
     Trigger,

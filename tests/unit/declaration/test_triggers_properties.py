@@ -7,13 +7,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.declaration.facts import Change, DriftSignals, Live
+from tailrace.declaration.facts import Change, DriftSignals, Facts, Live
 from tailrace.declaration.triggers import (
     METRICS,
     Age,
     Below,
     Drift,
-    Facts,
     Labels,
     Schedule,
     Trigger,

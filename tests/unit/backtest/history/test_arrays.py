@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline, feature
-from tailrace.backtest.history.arrays import Arrival, Delay, Stream, history
+from tailrace.backtest.history.arrays import Delay, Stream, history
+from tailrace.backtest.history.parts import Arrival
 from tailrace.datafiles.read import Columns, Moment, replay
 from tailrace.declaration.label import JoinPolicy
 from tailrace.errors import BadData

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import contains
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.waiting import until
@@ -34,7 +37,7 @@ def kit() -> Iterator[Harness]:
         yield kit
 
 
-def follow(kit: Harness, **options: float) -> LiveModel:
+def follow(kit: Harness, **options: Any) -> LiveModel:
     """By URL and key directory, as a user would."""
     return LiveModel.follow(kit.settings.log.url, pipeline, keys=kit.settings.keys.directory, **options)
 
@@ -97,7 +100,7 @@ def test_many_threads_may_ask(kit: Harness) -> None:
         asking = [pool.submit(ask, live) for _ in range(4)]
         for seed in range(1, 4):
             version = kit.publish_untrained(seed)
-            until(lambda version=version: version in answers)
+            until(partial(contains, answers, version))
         stop.set()
         for asked in asking:
             asked.result()

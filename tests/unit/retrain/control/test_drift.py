@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -58,15 +59,15 @@ def test_chance_is_no_drift(kind: str, seed: int) -> None:
     """In 100,000 labels that do not change nothing is signalled: balanced or rare classes, infinite variance, losses
     that are all the same, losses that are alike among neighbours."""
     random = np.random.default_rng(seed)
-    losses = {
+    cases: dict[str, Callable[[], np.ndarray]] = {
         "common": lambda: errors(0.2, 100_000, seed),
         "rare": lambda: np.where(random.random(100_000) < 0.01, 4.6, 0.01),
         "very rare": lambda: np.where(random.random(100_000) < 0.001, 6.9, 0.001),
         "heavy tails": lambda: random.pareto(1.5, 100_000),
         "constant": lambda: np.full(100_000, 0.3),
         "rush hours": lambda: np.repeat(random.exponential(0.3, 12_500), 8),
-    }[kind]()
-    assert fed(monitor(inputs=False), losses) == DriftSignals()
+    }
+    assert fed(monitor(inputs=False), cases[kind]()) == DriftSignals()
 
 
 def test_a_trifle_is_no_drift_however_certain() -> None:

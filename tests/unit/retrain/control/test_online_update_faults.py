@@ -64,11 +64,11 @@ def test_a_lost_answer_costs_and_doubles_no_label(
 
 def test_a_second_retrainer_goes_on_where_it_fences_the_first(log: SqliteLog, start: Start) -> None:
     """The first one ends with its next update; that one's labels are learned by the second one, and by nobody else."""
-    first = start(tiny.online, "online")
+    first = start(tiny.online, "online", process=True)
     append(log, tiny.examples(100))
     first.until(lambda: learned(first) == 100)
     before = newest(log).version
-    second = start(tiny.online, "online")
+    second = start(tiny.online, "online", process=True)
     append(log, tiny.examples(100, start=100))
     first.ended()
     second.until(lambda: learned(second) == 100)
@@ -135,7 +135,8 @@ def test_a_module_that_raises_stops_nothing(log: SqliteLog, start: Start, monkey
     running.until(lambda: len(running.updates) == 1)
     assert running.updates[0].outcome == "failed"
     assert "bad mood" in running.updates[0].detail
-    assert (Models(log, MODELS).champion, committed(log)) == (0, 0)
+    running.until(lambda: committed(log) == 60)  # positions move past labels that are skipped
+    assert Models(log, MODELS).champion == 0
     monkeypatch.setenv("MOOD", "fine")
     place = 60
     while not learned(running):

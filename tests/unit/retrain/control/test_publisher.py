@@ -10,7 +10,8 @@ from support.publishing import EXAMPLES, KEY, PAYLOAD, TRUSTED, publish
 
 from tailrace.inference.releases.manifest import Refused
 from tailrace.inference.releases.storage import Store, StoreUnreachable
-from tailrace.retrain.control.publisher import Models, Publisher, UnknownRelease
+from tailrace.retrain.control.model_topic import Models
+from tailrace.retrain.control.publisher import Publisher, UnknownRelease
 from tailrace.streams.log.base import Committed, Fenced, Reader, Topic
 from tailrace.streams.log.sqlite.log import SqliteLog
 

@@ -13,7 +13,7 @@ from support.publishing import EXAMPLES, KEY, PAYLOAD, TRUSTED, manifest, publis
 
 from tailrace.inference.releases.manifest import Golden, Manifest, Refused, Signed, alias_record, pack, release_records
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
-from tailrace.inference.releases.storage import Store
+from tailrace.inference.releases.storage import Store, store_payload
 from tailrace.retrain.control import publisher as publishing
 from tailrace.retrain.control.model_topic import Models
 from tailrace.retrain.control.publisher import Overtaken, Publisher
@@ -118,7 +118,7 @@ def test_an_operator_who_acts_during_an_upload_wins(
     files = tmp_path / "store"
     slow = Publisher(log, "models", "retrainer", TRUSTED, KEY, store=Store(f"file://{files}", 0))
     publish(slow, reader)
-    store = publishing.store_payload
+    store = store_payload
 
     def store_while_the_operator_acts(*arguments: Any) -> str:
         operator = Publisher(log, "models", "operator", TRUSTED)

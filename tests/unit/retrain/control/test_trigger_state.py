@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailrace.declaration.facts import DriftSignals
+from tailrace.declaration.facts import DriftSignals, Facts
 from tailrace.declaration.task import Kind
-from tailrace.declaration.triggers import Age, Below, Drift, Facts, Labels, Worthwhile, first_due
+from tailrace.declaration.triggers import Age, Below, Drift, Labels, Worthwhile, first_due
 from tailrace.retrain.control.trigger_state import TriggerState, live_losses
 
 

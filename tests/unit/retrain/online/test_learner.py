@@ -261,7 +261,7 @@ def test_the_optimiser_is_torchs() -> None:
     ours, reference = AdamW(own, 0.1), torch.optim.AdamW(theirs, weight_decay=0.1, fused=True)
     for rate in (0.1, 0.01, 0.02):
         for parameters in (own, theirs):
-            (parameters[0] ** 3).sum().backward()  # type: ignore[no-untyped-call]
+            (parameters[0] ** 3).sum().backward()
         reference.param_groups[0]["lr"] = rate
         reference.step()
         reference.zero_grad()

@@ -152,7 +152,7 @@ def test_a_network_that_has_grown_keeps_what_fits() -> None:
     old.head = nn.Linear(8, 3)
     fresh = deep(1, hidden=8).state_dict()
     assert transfer(module, old.state_dict()) == 2
-    assert torch.equal(module.body[0].weight, old.body[0].weight)
+    assert torch.equal(module.body.get_parameter("0.weight"), old.body.get_parameter("0.weight"))
     assert torch.equal(module.head.weight, fresh["head.weight"])
 
 

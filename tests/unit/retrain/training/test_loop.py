@@ -19,9 +19,10 @@ from support.jobs import job, rows
 from support.waiting import PATIENCE_S
 from torch import Tensor
 
+from tailrace.declaration.facts import Due, Facts
+from tailrace.declaration.gate import Metric
 from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import Training
-from tailrace.declaration.triggers import Facts
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.spec import ModelSpec
@@ -206,7 +207,7 @@ def test_other_tasks_learn_too(kind: str, classes: tuple[str, ...]) -> None:
     module = ModelSpec(ModelSpec.of(tiny.pipeline).features, task).build()
     plan = Training(epochs=12, learning_rate=5e-3)
     train(module, inputs, targets, plan, task, fresh=None, seed=0, report=lambda *_: None)
-    metric = "squared_error" if kind == "regression" else "accuracy"
+    metric: Metric = "squared_error" if kind == "regression" else "accuracy"
     loss = losses(metric, task.kind, score(module, inputs, task), targets).mean()
     assert loss < (0.1 * targets.var() if kind == "regression" else 0.15)
 
@@ -235,7 +236,7 @@ def test_scores_that_are_not_one_a_row_are_not_judged(trainer: Trainer) -> None:
     """A candidate whose scores do not fit its holdout is an error that says what is due."""
     made = rows(400)
     selection = Selection(made[:300], 300, made[300:], {})
-    run = Run("by hand", Facts(0.0, 0.0, 0), Champion(0), selection, seed=1)
+    run = Run(Due("labels", "by hand"), Facts(0.0, 0.0, 0), Champion(0), selection, seed=1)
     candidate = trainer.train(job())
     assert judge(run, candidate, tiny.pipeline).examples == 100
     with pytest.raises(ValueError, match="gave 200 scores: 100 rows of 1 are due"):
@@ -249,7 +250,13 @@ def test_scores_of_other_classes_are_not_compared(trainer: Trainer) -> None:
     candidate = trainer.train(job())
 
     def judged(version: int, holdout: list[Row]) -> GateResult:
-        run = Run("by hand", Facts(0.0, 0.0, 0), Champion(version), Selection(made[:300], 300, holdout, {}), seed=1)
+        run = Run(
+            Due("labels", "by hand"),
+            Facts(0.0, 0.0, 0),
+            Champion(version),
+            Selection(made[:300], 300, holdout, {}),
+            seed=1,
+        )
         return judge(run, candidate, tiny.pipeline)
 
     mixed = judged(1, other + made[340:])

@@ -55,10 +55,11 @@ def assert_same(one: Candidate, other: Candidate) -> None:
     """Losses and scores agree to 1e-4."""
     assert [step for step, _ in one.losses] == [step for step, _ in other.losses]
     np.testing.assert_allclose([loss for _, loss in one.losses], [loss for _, loss in other.losses], rtol=0, atol=1e-4)
-    scores = [np.frombuffer(candidate.scores, np.float32) for candidate in (one, other)]
-    np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+    scores, others = (np.frombuffer(candidate.scores, np.float32) for candidate in (one, other))
+    np.testing.assert_allclose(scores, others, rtol=0, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -73,17 +74,20 @@ def test_two_processes_come_to_what_one_comes_to(alone: Trainer, together: Train
     assert_same(alone.train(job(plan(**changes))), together.train(job(plan(**changes))))
 
 
+@pytest.mark.long
 def test_a_warm_run_is_shared_too(alone: Trainer, together: Trainer) -> None:
     """Both start from the champion, and agree on what is replayed."""
     warm = job(champion=alone.train(job(plan())).state, fresh=100)
     assert_same(alone.train(warm), together.train(warm))
 
 
+@pytest.mark.long
 def test_two_processes_repeat(together: Trainer) -> None:
     """The same run by two processes gives the same bytes again."""
     assert together.train(job(plan())).state == together.train(job(plan())).state
 
 
+@pytest.mark.long
 def test_parameters_that_take_no_part_are_left_alone() -> None:
     """A network with an idle layer trains together as it does alone."""
     candidates: list[Candidate] = []
@@ -93,6 +97,7 @@ def test_parameters_that_take_no_part_are_left_alone() -> None:
     assert_same(*candidates)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "batch_size",
     [
@@ -108,6 +113,7 @@ def test_a_share_of_one_row_is_no_failure(batch_size: int) -> None:
     assert np.isfinite(np.frombuffer(candidate.scores, np.float32)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("mood", "reason"), [("memory", "out_of_memory"), ("diverge", "diverged")])
 def test_what_goes_wrong_together_has_a_reason(mood: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is told whichever rank it befalls first, and the next run succeeds in new processes."""
@@ -142,6 +148,7 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainer, int, list
         assert len(failures) == 1
 
 
+@pytest.mark.long
 def test_a_killed_rank_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The death of another rank ends the run at once, though rank 0 is busy."""
     with asleep(monkeypatch) as (_, rank, failures):
@@ -150,6 +157,7 @@ def test_a_killed_rank_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rank 1 of the training processes ended with code -9" in failures[0].detail
 
 
+@pytest.mark.long
 def test_ranks_end_with_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """However rank 0 dies, it leaves no other rank behind."""
     with asleep(monkeypatch) as (one, rank, _):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ class World:
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     """Events in loose order, each predicted after a lag; labels 0-3 an event, from early to too late; orphans."""
-    appended: list[tuple[float, str, tuple]] = []
+    appended: list[tuple[float, str, tuple[Any, ...]]] = []
     time = 0.0
     for number in range(draw(st.integers(2, 25))):
         time += draw(st.sampled_from([0.0, 1.5, 20.0, 60.0, 140.0]))
@@ -112,7 +113,8 @@ class Reader:
         self.pending += self.join.advance()
         self.emitted += self.pending
         self.pending = []
-        self.committed = (*self.at, *self.join.bookmarks(*self.at))
+        predictions, labels = self.at
+        self.committed = (predictions, labels, *self.join.bookmarks(predictions, labels))
 
 
 actions = st.lists(
@@ -133,7 +135,7 @@ policies = st.builds(
 @settings(max_examples=400)
 @given(worlds(), actions, policies)
 def test_every_example_comes_out_once_whatever_the_interleaving_and_the_crashes(
-    world: World, plan: list[tuple], policy: JoinPolicy
+    world: World, plan: list[tuple[Any, ...]], policy: JoinPolicy
 ) -> None:
     """The committed output equals the oracle's, for each policy, however reads interleave and whenever it is killed."""
     reader = Reader(world, policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from tailrace.declaration.label import JoinPolicy, Winner
 from tailrace.declaration.task import LabelValue
 from tailrace.errors import DeclarationError
 from tailrace.streams.join.step import JoinStep
-from tailrace.streams.log.base import Batch, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
+from tailrace.streams.log.base import Batch, Committed, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
 from tailrace.streams.log.codec import Codec, encode
 from tailrace.streams.log.dead_letters import DETAIL, MAX_RECORD_BYTES, REASON, SOURCE, header
 from tailrace.streams.log.records import Example, Out, Prediction, Record, Source
@@ -44,7 +44,7 @@ def partition_of(id: str) -> int:
     return int(id.strip("abcdefgh") or 0) % PARTITIONS
 
 
-def put(log: SqliteLog, topic: str, *records: tuple[str, bytes]) -> None:
+def put(log: SqliteLog, topic: str, *records: tuple[str, bytes | None]) -> None:
     """Append (id, value) records, each in the partition of its id."""
     writer = log.writer()
     writer.write([Out(topic, id.encode(), value, (), 9_000, partition_of(id)) for id, value in records])
@@ -87,7 +87,7 @@ class Joining:
             ["predictions", "labels"], group="joiner", instance="a", sharing=Sharing.TOGETHER, listener=self
         )
 
-    def assigned(self, committed: dict) -> None:
+    def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         self.step.restore(committed)
 
     def revoking(self, partitions: frozenset[TopicPartition]) -> None:
@@ -204,7 +204,7 @@ def test_labels_that_cannot_be_used_become_dead_letters(log: SqliteLog) -> None:
         "wrong_shape": b'{"id":"a1","label":1,"time":-1e308}',
         "too_large": b'{"id":"a1","label":1,"more":"%b"}' % (b"x" * 1_048_500),
     }
-    put(log, "labels", *(("a1", value) for value in bad.values()))  # type: ignore[misc]
+    put(log, "labels", *(("a1", value) for value in bad.values()))
     label(log, ("a1", 1, 5.0))
     (found,) = join(log, target=known)
     assert found.label == 1

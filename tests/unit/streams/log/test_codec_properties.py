@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from hypothesis import example, given, settings
@@ -97,12 +98,12 @@ def records_of(values: Sequence[bytes | None]) -> list[Record]:
     return [Record("t", 0, offset, 0, None, value) for offset, value in enumerate(values)]
 
 
-def one_by_one(codec: Codec, records: Sequence[Record]) -> list[Decoded]:
+def one_by_one(codec: Codec[Any], records: Sequence[Record]) -> list[Decoded[Any]]:
     return [codec.decode([record]) for record in records]
 
 
 def assert_same(kind: type, values: Sequence[bytes | None]) -> None:
-    codec = Codec(kind, max_bytes=300_000)
+    codec: Codec[Any] = Codec(kind, max_bytes=300_000)
     records = records_of(values)
     whole, singly = codec.decode(records), one_by_one(codec, records)
     assert [item for one in singly for item in one.items] == whole.items

@@ -17,7 +17,7 @@ from tailrace.declaration.task import Kind, Task, base_rate_scores
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Features
 from tailrace.inference.models.spec import ModelSpec, activate, predicted
-from tailrace.inference.models.tabular.layers import masks, set_gradients
+from tailrace.inference.models.tabular.layers import Layers, masks, set_gradients
 from tailrace.inference.models.tabular.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, output_targets
 from tailrace.inference.models.tabular.mixing import SHARED, STEEPEST, TEMPER, Mixer
 from tailrace.inference.models.tabular.network import CLIP, HIDDEN, TAKEN, TabularNetwork
@@ -196,7 +196,7 @@ def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
     module = network(task)
     module.prepare(*rows(200), alternating(task, 200))
     with torch.no_grad():
-        module.linear.weight += 0.1
+        module.linear.weight.add_(0.1)
         numbers, categories = rows(50, seed=1)
         expected = module.members(numbers, categories).mean(1)
         assert torch.allclose(module(numbers, categories), expected, rtol=1e-4, atol=1e-4)
@@ -211,7 +211,7 @@ def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
     module.prepare(numbers, categories, targets)
     module.scale.fill_(2.0)
     with torch.no_grad():
-        module.linear.weight += 0.1
+        module.linear.weight.add_(0.1)
         said = module.members(numbers, categories)
     weights = module.mixer.weights.clone().requires_grad_()
     added = ((said - module.shift) * weights[:, None]).sum(1)
@@ -262,7 +262,7 @@ def test_many_rows_weigh_like_many_updates() -> None:
         whole.absorb(numbers, categories, targets)
         for start in range(0, len(targets), TAKEN):
             part = slice(start, start + TAKEN)
-            parted._member_outputs = lambda *_, part=part: said[part]  # type: ignore[method-assign, misc]
+            parted._member_outputs = lambda *_, part=part: said[part]  # type: ignore[method-assign]
             parted.absorb(numbers[part], categories[part], targets[part])
     assert torch.allclose(whole.mixer.weights, parted.mixer.weights, atol=1e-6)
 
@@ -396,7 +396,7 @@ def test_what_is_dropped_moves_nothing() -> None:
         return torch.ones_like(outputs)
 
     set_gradients(encoded, rows, (one, two), (*module.hidden, module.head), None, 0.5, slope)
-    first, second = module.hidden
+    first, second = (layer for layer in module.hidden if isinstance(layer, Layers))
     inner = first(encoded).relu() * one
     again = module.head(second(inner).relu() * two)
     gradient = torch.autograd.grad(again.sum(), first.weight)[0]
