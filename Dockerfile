@@ -6,7 +6,8 @@ WORKDIR /src
 RUN python -m venv /opt/tailrace
 COPY constraints.txt ./
 RUN /opt/tailrace/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
+# tailrace/ holds symbolic links to the other four folders, which COPY keeps.
 COPY streams ./streams
 COPY inference ./inference
 COPY retrain ./retrain

@@ -1,1 +1,1 @@
-"""Measurements of Tailrace on the machine at hand: `python -m benchmarks`."""
+"""Benchmarks of Tailrace on the current machine: `python -m benchmarks`."""

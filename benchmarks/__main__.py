@@ -1,4 +1,4 @@
-"""All measurements, in one run: a table, and benchmarks/results/<date>.json."""
+"""Run all benchmarks; print a table and write benchmarks/results/<date>.json."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def main() -> int:
-    """Measure; 1 when a bar was missed."""
+    """Run the benchmarks and return the exit status: 1 if a figure misses its bar."""
     options = _options()
     measurements: dict[str, Measurement] = {
         "throughput": lambda place, at: throughput.measure(place, at, options.events, options.rounds),
@@ -52,28 +52,28 @@ def main() -> int:
 
 
 def _join(directory: Path, count: int) -> list[Row]:
-    found = join.measure(count, directory)
-    note = f"{found.examples:,} examples; {found.held:,} held"
+    result = join.measure(count, directory)
+    note = f"{result.examples:,} examples; {result.held:,} held"
     return [
         Row(
-            "join", "embedded log, exactly once", found.records_per_s, "records/s", f">= {join.BAR:,}",
-            found.records_per_s >= join.BAR, note,
+            "join", "embedded log, exactly once", result.records_per_s, "records/s", f">= {join.BAR:,}",
+            result.records_per_s >= join.BAR, note,
         ),
-        Row("join", "until another joiner has rebuilt the state", found.restore_s, "s"),
+        Row("join", "time for a new joiner to rebuild the state", result.restore_s, "s"),
     ]  # fmt: skip
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="*", help="measurements to make (all)")
-    parser.add_argument("--events", type=int, default=300_000, help="events of a throughput run")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of throughput and latency")
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of a latency run, after its warm-up")
+    parser.add_argument("--only", nargs="*", help="benchmarks to run (default: all)")
+    parser.add_argument("--events", type=int, default=300_000, help="events in a throughput run")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each comparison")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of a latency run after its warm-up")
     return parser.parse_args()
 
 
 def table(rows: list[Row]) -> Table:
-    """The rows for people."""
+    """Format the rows as a table for a terminal."""
     table = Table("", "what", "value", "unit", "bar", "", "note", title=_machine())
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         value = "-" if row.value is None else f"{row.value:,.0f}" if row.value >= 1_000 else f"{row.value:,.3g}"
@@ -85,12 +85,12 @@ def table(rows: list[Row]) -> Table:
 
 
 def save(rows: list[Row], name: str = "") -> Path:
-    """Write the rows as JSON; returns where."""
+    """Write the rows as JSON and return the path. `name` is appended to the date in the file name."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     path = RESULTS / f"{now:%Y-%m-%d}{'-' if name else ''}{name}.json"
-    found = {"when": now.isoformat(timespec="seconds"), "machine": _machine(), "rows": rows}
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    document = {"when": now.isoformat(timespec="seconds"), "machine": _machine(), "rows": rows}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     return path
 
 

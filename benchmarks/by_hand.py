@@ -1,8 +1,8 @@
-"""A child process: the same job as our worker's, written by hand over librdkafka with nothing in between.
+"""Hand-written baseline: the worker's job as a plain loop over librdkafka, in a child process.
 
-At least once: the predictions of a span are delivered before its positions are committed. One file, no dead letters, no
-swaps, no rebalances, no retries: what a framework is measured against. With `frozen` its garbage collector leaves alone
-what start-up made, as the worker's does; few who write such a loop would think of it.
+Delivery is at least once: predictions are delivered before the positions of their events are committed. The loop has no
+dead letters, swaps, rebalances or retries. With `frozen` the garbage collector ignores the objects made at start-up, as
+the worker's does; few hand-written loops do that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BATCH = 4_096
 
 
 class Scored(msgspec.Struct, gc=False):
-    """The same bytes as `tailrace.streams.log.records.Prediction`."""
+    """A prediction with the same JSON form as `tailrace.streams.log.records.Prediction`."""
 
     id: str
     time: Instant
@@ -43,14 +43,14 @@ class Scored(msgspec.Struct, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`seconds`: from the first batch read to the last commit."""
+    """Result of a run. `seconds` count from the first batch read to the last commit."""
 
     events: int
     seconds: float
 
 
 def load(job: Job) -> torch.nn.Module:
-    """The published module."""
+    """Build the module of release 1 from the models topic."""
     log, topic, registry = open_log(job.url), TopicPartition(job.topics.models, 0), Registry()
     for records in log.scan(topic, 0, log.end_positions(topic.topic)[topic]):
         registry.apply(records)
@@ -64,7 +64,7 @@ def load(job: Job) -> torch.nn.Module:
 
 
 def run(job: Job, stop: threading.Event) -> Report:
-    """Read, score, write and commit until all events are done, or until told to stop."""
+    """Read, score, write and commit until `job.events` are done, or until `stop` is set."""
     module = load(job)
     servers = {"bootstrap.servers": job.url.removeprefix("kafka://")}
     consumer = Consumer(
@@ -113,7 +113,7 @@ def run(job: Job, stop: threading.Event) -> Report:
 
 
 def main() -> None:
-    """Run the job given on the command line and tell what happened."""
+    """Run the job given on the command line and report the result to the parent."""
     torch.set_num_threads(1)
     say(run(job(Job), when_stopped()))
 

@@ -1,11 +1,12 @@
-"""Drift triggers against a schedule alone: labels until a retrained model has recovered, and false alarms.
+"""Drift triggers compared with a schedule alone: labels until recovery after a change, and false alarms.
 
-    python -m benchmarks --only drift          by itself: python -m benchmarks.drift [--seeds N] [--labels N]
+    python -m benchmarks --only drift          alone: python -m benchmarks.drift [--seeds N] [--labels N]
 
-Streams are River's generators. A concept gives way to another within some 100 labels; a small model is trained anew, on
-the newest 5,000 examples, every 5,000 labels, and in the other arm also when `Drift()` says so, then on what came after
-the change alone. Recovered: on 4,000 other examples of the new concept the served model is within one point of what the
-model before the change was worth on the old one. Where the schedule stands when the change comes differs by seed.
+Streams come from River's generators. One concept replaces another within about 100 labels. Both arms retrain a small
+model on the newest 5,000 examples every 5,000 labels. The second arm also retrains when `Drift()` fires, on the
+examples after the change alone. A model has recovered when its accuracy on 4,000 held-out examples of the new concept
+is within 0.01 of the accuracy that the model before the change had on the old concept. The time from the last scheduled
+run to the change differs by seed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from river.datasets import synth
 
 from benchmarks.harness import Row, at_most
-from tailrace.declaration.facts import Facts
+from tailrace.declaration.facts import Due, Facts
 from tailrace.declaration.task import Kind, Task
 from tailrace.declaration.training import Training
 from tailrace.declaration.triggers import Drift, Labels, Trigger, first_due
@@ -33,16 +34,16 @@ from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.training.loop import score, train
 
 WINDOW, EVERY, CHUNK = 5_000, 5_000, 50
-BEFORE, AFTER = 10_000, 12_000  # labels before the change, at least, and after it
-WIDTH = 100  # labels that a change takes; River cannot count with much less
-LEAST = 200  # labels after a change that a run learns from alone
-HELD = 4_000
-POINT = 0.01
+BEFORE, AFTER = 10_000, 12_000  # labels before the change (at least) and after it
+WIDTH = 100  # labels over which a change takes place; River overflows with far fewer
+LEAST = 200  # with at least this many labels after a change, a run trains on those alone
+HELD_OUT = 4_000  # examples on which accuracy is measured
+POINT = 0.01  # accuracy below the old one at which a model counts as recovered
 TASK = Task(Kind.BINARY)
 PLAN = Training(epochs=15, learning_rate=1e-2, batch_size=256, weight_decay=0.01)
 
 Make = Callable[[int, int], Any]
-"""(concept 0 or 1, seed) -> a River stream."""
+"""Factory of a River stream: (concept 0 or 1, seed) -> stream."""
 
 STREAMS: dict[str, Make] = {
     "SEA": lambda concept, seed: synth.SEA(variant=(2, 3)[concept], noise=0.05, seed=seed),
@@ -57,7 +58,7 @@ STREAMS: dict[str, Make] = {
 
 
 class Stream(NamedTuple):
-    """Examples in label order; `names` of the numbers and categories."""
+    """Examples in label order. `names` are those of the number columns, then of the category columns."""
 
     inputs: Inputs
     targets: NDArray[np.float32]
@@ -65,7 +66,7 @@ class Stream(NamedTuple):
 
 
 def arrays(stream: Any, count: int) -> Stream:
-    """The next `count` examples: small whole numbers are categories."""
+    """Read the next `count` examples. Columns of integers below 100 become categories."""
     rows: list[tuple[dict[Any, float], Any]] = list(islice(iter(stream.take(count)), count))
     names = list(rows[0][0])
     whole = [name for name in names if all(isinstance(x[name], int | np.integer) and x[name] < 100 for x, _ in rows)]
@@ -78,42 +79,42 @@ def arrays(stream: Any, count: int) -> Stream:
 
 
 def changing(kind: str, seed: int, at: int, count: int) -> Stream:
-    """`count` examples; within some WIDTH around `at` the concept changes."""
+    """Make `count` examples whose concept changes around example `at`, over about WIDTH examples."""
     make = STREAMS[kind]
     return arrays(synth.ConceptDriftStream(make(0, seed), make(1, seed), position=at, width=WIDTH, seed=seed), count)
 
 
 def model(stream: Stream) -> TabularNetwork:
-    """A fresh small network for the stream's columns."""
+    """Build an untrained small network for the stream's columns."""
     width, categories = stream.inputs.numbers.shape[1], stream.inputs.categories.shape[1]
     return TabularNetwork(width, [False] * width, [128] * categories, TASK)
 
 
 class Served(NamedTuple):
-    """What happened at a look, after `labels`: the run's reason, if one was due, and the model served from then on."""
+    """State after `labels` labels: the trigger that fired, if any, and the model that serves from then on."""
 
     labels: int
     facts: Facts
-    reason: str | None
+    trigger: Due | None
     module: TabularNetwork
 
 
 def serve(stream: Stream, triggers: Sequence[Trigger], seed: int) -> Iterator[Served]:
-    """Predict, learn the labels, retrain when a trigger says so; one label a second."""
-    watch = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
+    """Score a stream chunk by chunk and retrain when a trigger fires. Labels come one a second."""
+    state = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     module = _trained(stream, 0, WINDOW, seed)
     for start in range(WINDOW, len(stream.targets), CHUNK):
         now = slice(start, start + CHUNK)
         inputs, targets = stream.inputs.take(now), stream.targets[now]
         end = start + len(targets)
-        watch.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
-        facts = watch.facts(float(end))
-        due = first_due(triggers, facts)
-        if due is not None:
-            watch.run_started(facts)
+        state.take(losses("log_loss", TASK.kind, score(module, inputs, TASK), targets), inputs, float(end))
+        facts = state.facts(float(end))
+        trigger = first_due(triggers, facts)
+        if trigger is not None:
+            state.run_started(facts)
             module = _trained(stream, max(end - WINDOW, _since(facts, end)), end, seed)
-            watch.published(float(end), {})
-        yield Served(end, facts, due and due.reason, module)
+            state.published(float(end), {})
+        yield Served(end, facts, trigger, module)
 
 
 def _since(facts: Facts, end: int) -> int:
@@ -132,13 +133,17 @@ def _trained(stream: Stream, start: int, end: int, seed: int) -> TabularNetwork:
 
 
 def accuracy(module: TabularNetwork, test: Stream) -> float:
-    """Of the model, on all of these."""
+    """Compute the accuracy of the model on these examples, 0 to 1."""
     return 1 - float(losses("accuracy", TASK.kind, score(module, test.inputs, TASK), test.targets).mean())
 
 
 class Recovery(NamedTuple):
-    """`labels` from the change until the model had recovered (None: it did not), after how many `runs`; accuracy
-    before, just after the change, and at the end; `seen`: labels until drift was the reason."""
+    """Recovery from one change.
+
+    `labels`: labels from the change to the recovery (None: no recovery); `runs`: runs until then; `seen`: labels from
+    the change to the first run that a rise of the loss started. Accuracy: `before` the change, just after it (`broken`)
+    and at the `end`.
+    """
 
     labels: int | None
     runs: int
@@ -149,11 +154,11 @@ class Recovery(NamedTuple):
 
 
 def recovery(kind: str, seed: int, triggers: Sequence[Trigger], after: int = AFTER) -> Recovery:
-    """How one change is survived."""
+    """Simulate one change and measure the recovery from it."""
     at = BEFORE + (seed * 1_700) % EVERY
     stream = changing(kind, seed, at, at + after)
 
-    olds, news = _held(kind, seed, 0), _held(kind, seed, 1)
+    old, new = _held_out(kind, seed, 0), _held_out(kind, seed, 1)
     before = broken = value = 0.0
     labels = seen = None
     runs, module = 0, None
@@ -163,34 +168,34 @@ def recovery(kind: str, seed: int, triggers: Sequence[Trigger], after: int = AFT
             continue
         if not before:
             assert module is not None
-            before, broken = accuracy(module, olds), accuracy(module, news)
+            before, broken = accuracy(module, old), accuracy(module, new)
             value = broken
-        if served.reason is None:
+        if served.trigger is None:
             continue
-        value = accuracy(served.module, news)
+        value = accuracy(served.module, new)
         if labels is None:
             runs += 1
             labels = served.labels - at if value >= before - POINT else None
-        if seen is None and "loss rose" in served.reason:
+        if seen is None and served.facts.drift is not None and served.facts.drift.loss is not None:
             seen = served.labels - at
     return Recovery(labels, runs, seen, before, broken, value)
 
 
-def _held(kind: str, seed: int, concept: int) -> Stream:
-    """Examples of one concept that are not in the stream: generated behind a prefix of its length."""
-    stream = arrays(STREAMS[kind](concept, seed), BEFORE + AFTER + EVERY + HELD)
-    rows = slice(-HELD, None)
+def _held_out(kind: str, seed: int, concept: int) -> Stream:
+    """Make examples of one concept that are not in the stream: those generated after a prefix of its length."""
+    stream = arrays(STREAMS[kind](concept, seed), BEFORE + AFTER + EVERY + HELD_OUT)
+    rows = slice(-HELD_OUT, None)
     return Stream(stream.inputs.take(rows), stream.targets[rows], stream.names)
 
 
 class Rare:
-    """Six normal numbers; about one example in a hundred is positive."""
+    """A stationary stream of six normal numbers; about one example in a hundred is positive."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
     def arrays(self, count: int) -> Stream:
-        """The next examples."""
+        """Make the next `count` examples."""
         numbers = self._random.normal(size=(count, 6)).astype(np.float32)
         chance = 1 / (1 + np.exp(6.5 - 2 * numbers[:, 0] - numbers[:, 1]))
         targets = (self._random.random(count) < chance).astype(np.float32)
@@ -199,22 +204,24 @@ class Rare:
 
 
 def alarms(kind: str, seed: int, labels: int, *, learning: bool) -> tuple[int, int]:
-    """(runs, labels) that `Drift()` alone asks for on a stream that never changes. `learning`: the served model is
-    still getting better, through five trainings that the watch is not told of."""
+    """Count false alarms: return (runs that `Drift()` starts, labels) on a stream that never changes.
+
+    With `learning` the serving model keeps improving, through five trainings that the trigger state is not given.
+    """
     stream = Rare(seed).arrays(WINDOW + labels) if kind == "rare" else arrays(STREAMS[kind](0, seed), WINDOW + labels)
     trained = (300, 600, 1_200, 2_500, WINDOW) if learning else (WINDOW,)
     models = [_trained(stream, 0, count, seed) for count in trained]
     triggers, runs = (Drift(),), 0
-    watch = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
+    state = TriggerState(triggers, since=0.0, created=0.0, names=stream.names)
     for n, start in enumerate(range(WINDOW, WINDOW + labels, 1_000)):
         rows = slice(start, start + 1_000)
         inputs, targets = stream.inputs.take(rows), stream.targets[rows]
-        given = score(models[min(n // 5, len(models) - 1)], inputs, TASK)
-        watch.take(losses("log_loss", TASK.kind, given, targets), inputs, float(start))
-        facts = watch.facts(float(start))
+        scores = score(models[min(n // 5, len(models) - 1)], inputs, TASK)
+        state.take(losses("log_loss", TASK.kind, scores, targets), inputs, float(start))
+        facts = state.facts(float(start))
         if first_due(triggers, facts) is not None:
             runs += 1
-            watch.run_started(facts)
+            state.run_started(facts)
     return runs, labels
 
 
@@ -223,8 +230,8 @@ WATCHED: tuple[Trigger, ...] = (Drift(), Labels(EVERY))
 
 
 def measure(seeds: int, labels: int) -> list[Row]:
-    """All streams: recoveries of both arms, then false alarms."""
-    torch.set_num_threads(1)  # a small network's steps are shorter than what threads need to meet
+    """Measure recoveries of both arms on all streams, then false alarms."""
+    torch.set_num_threads(1)  # steps of a small network take less time than synchronising threads
     rows: list[Row] = []
     for kind in STREAMS:
         pairs = [(recovery(kind, seed, SCHEDULED), recovery(kind, seed, WATCHED)) for seed in range(seeds)]
@@ -232,13 +239,13 @@ def measure(seeds: int, labels: int) -> list[Row]:
     total = runs = 0
     for kind in (*STREAMS, "rare"):
         for learning in (False, True):
-            found = [alarms(kind, 100 + seed, labels, learning=learning) for seed in range(seeds)]
-            false, seen = sum(run for run, _ in found), sum(count for _, count in found)
+            counts = [alarms(kind, 100 + seed, labels, learning=learning) for seed in range(seeds)]
+            false, seen = sum(run for run, _ in counts), sum(count for _, count in counts)
             total, runs = total + seen, runs + false
             what = f"{kind}, model {'still learning' if learning else 'trained'}: false runs"
             rows.append(at_most("drift", what, false * 100_000 / seen, 1, "/100,000 labels"))
     rows.append(
-        Row("drift", f"all of them: {runs} runs in {total:,} labels", runs * 100_000 / total, "/100,000 labels")
+        Row("drift", f"all streams: {runs} false runs in {total:,} labels", runs * 100_000 / total, "/100,000 labels")
     )
     return rows
 
@@ -264,10 +271,10 @@ def _words(values: Sequence[float | None]) -> str:
 
 
 def main() -> int:
-    """Measure; 1 when a bar was missed."""
+    """Run this benchmark and return the exit status: 1 if a figure misses its bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--labels", type=int, default=100_000, help="of each stationary stream")
+    parser.add_argument("--labels", type=int, default=100_000, help="labels of each stationary stream")
     options = parser.parse_args()
     rows = measure(options.seeds, options.labels)
     for row in rows:

@@ -1,7 +1,8 @@
-"""From a label to the first prediction by what it taught: real roles on the embedded log, updates and runs.
+"""Freshness: seconds from a label to the first prediction by the release that learned it.
 
-Events flow all the while; their labels are held back and then sent at once: as many as an online update is due for, or
-as make a run due. A run's own training time is told by its report, and is left out.
+Real roles run on the embedded log, once with online updates and once with retraining runs. Events flow all the time.
+Their labels are held back and then sent together: as many as start an update, or a run. The training time of a run, as
+its report states it, is subtracted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import msgspec
 
 from benchmarks.harness import Row, at_most, embedded
 from benchmarks.workload import PARTITIONS, Reading, Source, pipeline
-from tailrace import Labels
 from tailrace.app.factory import create_topics, signing_key
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings, as_environment
 from tailrace.app.supervisor import Roles
@@ -24,19 +24,23 @@ from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Label as LabelRecord
 from tailrace.streams.log.records import Out, Prediction, Record
 from tailrace.streams.log.url import open_log
+from tailrace.triggers import Labels
 
 GROUP = "freshness"
-LABELS = 500  # a run each time so many have come
-FEW = 50  # so many make an update due
-GAP = 700  # events between two rounds, at least: more than the second that lies between two updates
+LABELS = 500  # labels that start a run
+FEW = 50  # labels that start an update
+GAP = 700  # events between two rounds, at least: longer than the second between two updates
 BURST, EVERY_S = 5, 0.01  # 500 events/s
-LIMIT_S = 60.0  # for one round
+LIMIT_S = 60.0  # of one round
 RUNS = pipeline("runs", retrain=[Labels(LABELS)], online=False)
 UPDATES = pipeline("updates")
 
 
 class Round:
-    """From some labels to their effect. Fed with records as they appear in the log. `trained`: by a run."""
+    """Measurement from a group of labels to their effect, fed with records as they appear in the log.
+
+    `trained`: a retraining run learns the labels, not an update. `serving`: the release before.
+    """
 
     def __init__(self, serving: int, *, trained: bool) -> None:
         self._serving, self._trained = serving, trained
@@ -45,34 +49,35 @@ class Round:
         self.report: RunReport | None = None
 
     def take(self, record: Record, prediction: Prediction | None) -> None:
-        """Learn from a prediction, or from a record of the models topic."""
+        """Note a prediction, or a record of the models topic."""
         if prediction is not None and prediction.release > self._serving:
             self.seen = self.seen or time.monotonic()
         self.report = read_report(record) or self.report
 
     @property
     def done(self) -> bool:
-        """Its release serves, or there will be none."""
+        """True if the new release serves, or if none will be published."""
         if self._trained:
             return self.report is not None and (self.report.version is None or self.seen is not None)
         return self.seen is not None
 
     @property
     def waited(self) -> float | None:
-        """Seconds, without a run's training; None when nothing was published."""
+        """Seconds from the labels to the first new prediction, without the training of a run; None if nothing was
+        published."""
         if self.labelled is None or self.seen is None:
             return None
         return self.seen - self.labelled - (self.report.seconds if self.report else 0.0)
 
 
 def measure(directory: Path, rounds: int) -> list[Row]:
-    """What updates take, and runs besides training, and the training itself."""
+    """Measure updates, then runs besides their training, then the training itself."""
     updates = _measured(directory, "UPDATES", UPDATES, FEW, rounds)
     runs = _measured(directory, "RUNS", RUNS, LABELS, rounds)
     trained = [one.report.seconds for one in runs if one.report]
     return [
         _row(f"{FEW} labels appended to first prediction by the updated release, p50", updates),
-        _row("label appended to first prediction by the new release, besides training, p50", runs),
+        _row("label appended to first prediction by the new release, without training, p50", runs),
         Row(GROUP, f"training on {LABELS} new labels, p50", median(trained), "s"),
     ]
 
@@ -80,7 +85,7 @@ def measure(directory: Path, rounds: int) -> list[Row]:
 def _row(what: str, rounds: list[Round]) -> Row:
     waits = [wait for one in rounds if (wait := one.waited) is not None]
     if not waits:
-        raise RuntimeError(f"none of {len(rounds)} was published: {[one.report for one in rounds]}")
+        raise RuntimeError(f"no release in {len(rounds)} rounds: {[one.report for one in rounds]}")
     note = f"{len(waits)} of {len(rounds)} published; " + ", ".join(f"{wait:.2f}" for wait in waits)
     return msgspec.structs.replace(at_most(GROUP, what, median(waits), 2.0, "s"), note=note)
 
@@ -96,9 +101,9 @@ def _measured(directory: Path, name: str, declared: Pipeline, labels: int, round
     create_topics(log, declared, settings)
     signing_key(settings)
     with Roles(f"benchmarks.freshness:{name}", as_environment(settings), logs=directory):
-        found = _rounds(log, declared, labels, rounds)
+        results = _rounds(log, declared, labels, rounds)
     log.close()
-    return found
+    return results
 
 
 def _rounds(log: Log, declared: Pipeline, labels: int, rounds: int) -> list[Round]:

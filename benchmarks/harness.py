@@ -1,4 +1,4 @@
-"""What measurements share: places (logs) to measure on, child processes, rows of the table."""
+"""Shared parts of benchmarks: logs to measure on, child processes, rows of the result table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A log to measure on, and how often one commits to it (seconds)."""
+    """A log to measure on, and its commit intervals in seconds."""
 
     name: str
     url: str
@@ -34,7 +34,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One figure. `bar`: what it must reach, as text; `met`: whether it does."""
+    """One figure of the result. `bar`: the required value as text; `met`: True if it is reached, None without a bar."""
 
     group: str
     what: str
@@ -46,23 +46,23 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def at_most(group: str, what: str, value: float, bar: float, unit: str = "ms") -> Row:
-    """A figure that must not exceed its bar."""
+    """Make a row whose value must not exceed `bar`."""
     return Row(group, what, value, unit, f"<= {bar:g}", value <= bar)
 
 
 def at_least(group: str, what: str, value: float, bar: float, unit: str = "") -> Row:
-    """A figure that must reach its bar."""
+    """Make a row whose value must reach `bar`."""
     return Row(group, what, value, unit, f">= {bar:g}", value >= bar)
 
 
 def percentiles(values: Sequence[float], *wanted: float) -> list[float]:
-    """Of at least one value."""
-    return [float(found) for found in np.percentile(np.asarray(values), wanted)]
+    """Compute percentiles (0 to 100) of at least one value."""
+    return [float(value) for value in np.percentile(np.asarray(values), wanted)]
 
 
 @contextmanager
 def kafka(directory: Path) -> Iterator[Place | None]:
-    """A Kafka to measure on: the one that is given, else one broker of our own, else None."""
+    """Provide a Kafka: that of KAFKA_BOOTSTRAP_SERVERS, else a broker started from KAFKA_HOME, else None."""
     given, home = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("KAFKA_HOME")
     if given:
         yield Place("Kafka", f"kafka://{given}", COMMIT_KAFKA_S)
@@ -74,12 +74,12 @@ def kafka(directory: Path) -> Iterator[Place | None]:
 
 
 def embedded(directory: Path, name: str) -> Place:
-    """A fresh embedded log."""
+    """Name a new embedded log."""
     return Place("embedded", f"sqlite:///{directory / name}.db", COMMIT_EMBEDDED_S)
 
 
 class Child:
-    """A process `python -m benchmarks.<module> <job as JSON>` that says things in lines of JSON on standard output."""
+    """Child process `python -m benchmarks.<module> <job as JSON>` that sends lines of JSON on its standard output."""
 
     def __init__(self, module: str, job: msgspec.Struct) -> None:
         command = [sys.executable, "-m", f"benchmarks.{module}", msgspec.json.encode(job).decode()]
@@ -91,18 +91,18 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # no news to one that has ended
+        self._process.kill()  # has no effect on a process that has ended
         with self._process:  # closes its pipes and waits
             pass
 
     @property
     def speaks(self) -> bool:
-        """It is saying something, or has ended: `hear` will not wait."""
+        """True if a line can be read or the process has ended: `hear` then returns at once."""
         assert self._process.stdout
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def hear(self, kind: type[T]) -> T:
-        """The next thing of this kind that it says. Raises RuntimeError when it has ended instead."""
+        """Wait for the next line of this type and return it. Raise RuntimeError if the process ends first."""
         assert self._process.stdout
         for line in self._process.stdout:
             with suppress(msgspec.ValidationError):
@@ -110,28 +110,28 @@ class Child:
         raise RuntimeError(f"{self._process.args!r} ended with exit code {self._process.wait()}")
 
     def stop(self) -> None:
-        """Close its standard input, which ends it (see `when_stopped`)."""
+        """Close the standard input of the process, which ends it (see `when_stopped`)."""
         assert self._process.stdin
         self._process.stdin.close()
 
 
 def job(kind: type[T]) -> T:
-    """In a child: what to do."""
+    """Read the job of this child process from its command line."""
     return msgspec.json.decode(sys.argv[1], type=kind)
 
 
-def say(what: Any) -> None:
-    """In a child: tell the parent."""
-    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+def say(message: Any) -> None:
+    """Send a message from a child process to its parent."""
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def when_stopped() -> threading.Event:
-    """In a child: an event that is set when the parent says stop, or has died."""
+    """Make, in a child process, an event that is set when the parent closes the pipe or dies."""
     stopped = threading.Event()
 
     def wait() -> None:
-        os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+        os.read(0, 1)  # not sys.stdin: the interpreter would end while its lock is held
         stopped.set()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -1,8 +1,8 @@
-"""The join's throughput: records (predictions and labels) read per second, from topics filled beforehand.
+"""Throughput of the label join: predictions and labels read per second from topics filled beforehand.
 
     python -m benchmarks.join [N] [--profile]        prints one JSON object
 
-The whole of a joiner but for its process: the real JoinStep in the real Runner on the embedded log, exactly once.
+Measures a joiner without its process: the real JoinStep in the real Runner on the embedded log, exactly once.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
 BAR = 100_000  # records a second
 PARTITIONS = 4
 WAIT = 3_600.0
-PER_SECOND = 50.0  # events a second of event time: 180,000 are held at any time
+PER_SECOND = 50.0  # events a second of event time: 180,000 windows are open at any time
 DELAY = 600.0  # seconds of event time between an event and its label
 FEATURES = {"carrier": "UA", "origin": "EWR", "text": "x" * 120} | {f"number_{n}": n / 7 for n in range(6)}
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What is printed. `cpu_s` tells how busy the machine was with other things; `restore_s`: until a second joiner had
-    rebuilt the state of the first, `held` predictions."""
+    """Printed result.
+
+    `cpu_s` far below `seconds` shows that the machine was busy with other work. `restore_s`: seconds in which a second
+    joiner rebuilt the state of the first, `held` predictions and early labels.
+    """
 
     records: int
     seconds: float
@@ -49,7 +52,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def fill(log: Log, count: int) -> None:
-    """`count` predictions with 300 bytes of features, and their labels."""
+    """Write `count` predictions with 300 bytes of features, and their labels."""
     log.create([Topic(name, PARTITIONS) for name in ("predictions", "labels", "examples")])
     writer, start = log.writer(), 1.7e9
     features = msgspec.Raw(msgspec.json.encode(FEATURES))
@@ -68,7 +71,7 @@ def _pair(number: int, start: float, features: msgspec.Raw) -> Iterator[Out]:
 
 
 class Until(Observer):
-    """Stops the runner when it has read so many records."""
+    """Observer that stops the runner after `records` records."""
 
     def __init__(self, records: int) -> None:
         self.stop = threading.Event()
@@ -82,7 +85,7 @@ class Until(Observer):
 
 
 def join(log: Log, records: int) -> tuple[JoinStep, float]:
-    """Join until that many records have been read; the step, and the seconds it took."""
+    """Join until `records` records have been read; return the step and the seconds."""
     step = JoinStep(log, JoinPolicy(WAIT), predictions="predictions", labels="labels", examples="examples")
     config = RunnerConfig(("predictions", "labels"), "joiner", "joiner", "a", Sharing.TOGETHER)
     until = Until(records)
@@ -92,7 +95,7 @@ def join(log: Log, records: int) -> tuple[JoinStep, float]:
 
 
 def measure(count: int, directory: Path) -> Result:
-    """Fill, join, and restore once more."""
+    """Fill the topics, join, and rebuild the state in a second joiner."""
     log = SqliteLog(directory / "join.db")
     fill(log, count)
     cpu = time.process_time()
@@ -106,10 +109,10 @@ def measure(count: int, directory: Path) -> Result:
 
 
 def main() -> int:
-    """Measure; 1 when the bar was missed."""
+    """Run this benchmark and return the exit status: 1 if the rate is below the bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.join", description=__doc__)
-    parser.add_argument("count", nargs="?", type=int, default=200_000, help="predictions, and as many labels")
-    parser.add_argument("--profile", action="store_true", help="show where time goes, on standard error")
+    parser.add_argument("count", nargs="?", type=int, default=200_000, help="number of predictions, and of labels")
+    parser.add_argument("--profile", action="store_true", help="print a profile to standard error")
     options = parser.parse_args()
     profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(prefix="tailrace-join-") as directory:

@@ -1,6 +1,7 @@
-"""From an event sent to its prediction read by another process, at a steady rate: sender, worker and reader.
+"""Latency from an event sent to its prediction read by another process, at a steady rate of events.
 
-The event's own time is when it was handed to the sender's client, so its way to the log counts. The warm-up does not.
+Sender, worker and reader are processes of their own. The event time is the time at which the event was passed to the
+client of the sender, so the way to the log is included. The warm-up is not.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from tailrace.streams.log.url import open_log
 
 GROUP = "latency"
 WARM_UP_S = 3.0
-BROKER_WARM_UP_S = 20.0  # the broker's compiler is busy with this load for so long, on one of our cores
-MOST_BEHIND_S = 0.5
-SILENCE_S = 5.0  # nothing comes any more
+BROKER_WARM_UP_S = 20.0  # for this long the broker's JIT compiler takes one of the cores under this load
+MOST_BEHIND_S = 0.5  # delay of the sender above which a run does not count
+SILENCE_S = 5.0  # time without a prediction after which a run ends
 FAST, SLOW = 20_000, 2_000
-LINGER_MS = 2  # of the loop written by hand
+LINGER_MS = 2  # of the hand-written loop
 
 
 class Head(msgspec.Struct, gc=False):
-    """Of a prediction, the time of its event."""
+    """The event time of a prediction, in unix seconds."""
 
     time: float
 
 
 class Contender(NamedTuple):
-    """Who predicts, and with which promise."""
+    """A predictor and its delivery mode."""
 
     module: str
     delivery: Delivery
@@ -45,8 +46,8 @@ class Contender(NamedTuple):
 
     @property
     def name(self) -> str:
-        """In words."""
-        return ("by hand, " if self.module == "by_hand" else "") + self.delivery.replace("_", " ")
+        """Name in the result table."""
+        return ("hand-written, " if self.module == "by_hand" else "") + self.delivery.replace("_", " ")
 
 
 ON_KAFKA = (
@@ -58,7 +59,7 @@ EMBEDDED = (Contender("worker", Delivery.EXACTLY_ONCE),)
 
 
 def measure(kafka: Place | None, directory: Path, seconds: float, rounds: int) -> list[Row]:
-    """p50 and p99 for both rates, logs and promises: each the median of its rounds, which take turns."""
+    """Measure p50 and p99 for both rates, logs and delivery modes: medians of alternating rounds."""
     rows: list[Row] = []
     if kafka is None:
         rows.append(Row(GROUP, "Kafka", None, note=NO_KAFKA))
@@ -72,12 +73,12 @@ def measure(kafka: Place | None, directory: Path, seconds: float, rounds: int) -
 
 
 def _measure(place: Place, contenders: Sequence[Contender], rate: int, seconds: float, rounds: int) -> list[Row]:
-    found: dict[Contender, list[list[float]]] = {contender: [] for contender in contenders}
+    results: dict[Contender, list[list[float]]] = {contender: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
             ages = _latencies(place, contender, rate, seconds)
-            found[contender].append(percentiles([age * 1000 for age in ages], 50, 99))
-    return [row for contender in contenders for row in _rows(place, contender, rate, found[contender])]
+            results[contender].append(percentiles([age * 1000 for age in ages], 50, 99))
+    return [row for contender in contenders for row in _rows(place, contender, rate, results[contender])]
 
 
 def _rows(place: Place, contender: Contender, rate: int, rounds: list[list[float]]) -> Iterator[Row]:
@@ -103,23 +104,23 @@ def _latencies(place: Place, contender: Contender, rate: int, seconds: float) ->
         place.url, declared.name, topics, contender.delivery, interval, publisher.trusted, linger_ms=LINGER_MS
     )
     with Child(contender.module, job) as work:
-        work.hear(str)  # it has its partitions
+        work.hear(str)  # the worker has its partitions
         with Child("sender", sender.Job(place.url, topics.events, rate, WARM_UP_S + seconds)) as send:
-            found = _read(log, topics.predictions, int(rate * (WARM_UP_S + seconds)))
+            ages = _read(log, topics.predictions, int(rate * (WARM_UP_S + seconds)))
             behind = send.hear(sender.Report).behind
     log.close()
     if behind > MOST_BEHIND_S:
-        raise RuntimeError(f"the sender was {behind:.1f} s late at its end: this machine cannot send {rate:,} events/s")
-    return found
+        raise RuntimeError(f"the sender ended {behind:.1f} s late: this machine cannot send {rate:,} events/s")
+    return ages
 
 
-def _read(log: Log, topic: str, due: int) -> list[float]:
-    """How old each prediction's event was when the prediction was read."""
+def _read(log: Log, topic: str, expected: int) -> list[float]:
+    """Read `expected` predictions; return the age of each event in seconds when its prediction was read."""
     decoder = msgspec.json.Decoder(Head)
     reader = log.reader([topic])
     ages: list[float] = []
-    read, first, last = 0, 0.0, time.monotonic() + SILENCE_S  # processes start slowly
-    while read < due and time.monotonic() - last < SILENCE_S:
+    read, first, last = 0, 0.0, time.monotonic() + SILENCE_S  # the child processes take time to start
+    while read < expected and time.monotonic() - last < SILENCE_S:
         records = reader.read(10_000, 0.1).records
         if not records:
             continue
@@ -129,6 +130,6 @@ def _read(log: Log, topic: str, due: int) -> list[float]:
         ages += [now - sent for sent in times if sent >= first + WARM_UP_S]
         read += len(records)
     reader.close()
-    if read < due:
-        raise RuntimeError(f"only {read} of {due} predictions came")
+    if read < expected:
+        raise RuntimeError(f"read only {read} of {expected} predictions")
     return ages

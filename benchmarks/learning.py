@@ -1,11 +1,11 @@
-"""How well the default learns from streams with late labels, beside reference learners: one configuration for all.
+"""Quality of the default model on streams with late labels, beside reference models, with one configuration for all.
 
     make bench-learning       or: python -m benchmarks.learning [--data DIR] [--synthetic] [--seeds N] [--only NAME ...]
 
-With `--data` the real streams of that directory: electricity, covertype (the first 50,000) with labels 500 events late,
-New York flights (the first 60,000) with labels as late as they were. Without it the three months of flights that the
-demo ships. With `--synthetic` those of `benchmarks.synthetic`, labels 500 events late. Figures are prequential, from
-event 2,500 on; CPU seconds are those of scoring and learning.
+With `--data`, the streams are those of that directory: electricity and covertype (the first 50,000 events) with labels
+500 events late, and New York flights (the first 60,000) with their natural label delay. Without it, the stream is the
+three months of flights that the demo ships. With `--synthetic`, the streams are those of `benchmarks.synthetic`, with
+labels 500 events late. Figures are prequential, from event 2,500 on. CPU seconds include scoring and learning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOREST = "forest"
 
 
 class Figure(NamedTuple):
-    """A column of the table: what `Entry` calls it, its unit, and whether it is shown with a spread."""
+    """A column of the table: its heading, its field in `Entry`, its digits and unit, and whether a spread is shown."""
 
     head: str
     name: str
@@ -55,7 +55,7 @@ FIGURES = (
 
 
 class Bars(NamedTuple):
-    """What the default has to reach on a stream; None: no bar."""
+    """Values that the default model has to reach on a stream; None: no bar."""
 
     accuracy: float | None = None
     auc: float | None = None
@@ -63,7 +63,7 @@ class Bars(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A stream, as the command would be asked for it."""
+    """A stream and the request of its backtest."""
 
     name: str
     asked: Asked
@@ -71,7 +71,7 @@ class Case(NamedTuple):
 
 
 def cases(data: Path | None) -> list[Case]:
-    """The streams of a directory, or what is shipped."""
+    """List the real streams of a directory; without one, the flights that the demo ships."""
     flights = Columns(time="event_time", label="label", label_time="label_time")
     if data is None:
         return [_case("flights, shipped", SHIPPED, flights, "natural", 60_000, Bars())]
@@ -97,8 +97,8 @@ def cases(data: Path | None) -> list[Case]:
     ]
 
 
-def made(directory: Path, only: tuple[str, ...]) -> list[Case]:
-    """Synthetic streams whose names begin so, written there."""
+def synthetic_cases(directory: Path, only: tuple[str, ...]) -> list[Case]:
+    """Write the synthetic streams whose names begin with one of `only` to `directory`."""
     return [
         _case(name, synthetic.write(name, directory), Columns(label="label"), "500", None, Bars())
         for name in synthetic.STREAMS
@@ -107,7 +107,7 @@ def made(directory: Path, only: tuple[str, ...]) -> list[Case]:
 
 
 def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], list[Entry]]:
-    """The default's entry for each seed, and the baselines'."""
+    """Run the backtests; return the entries of the default model, one a seed, and those of the baselines."""
     subject = inferred(case.asked)
     own: list[Entry] = []
     baselines: list[Entry] = []
@@ -120,20 +120,20 @@ def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], li
 
 
 def rows(case: Case, own: list[Entry], baselines: list[Entry]) -> Iterator[Row]:
-    """What is to be reached, and whether it is, by the mean of the seeds."""
+    """Compare the mean over the seeds with the bars."""
     if case.bars.accuracy:
         yield at_least(case.name, "accuracy", _mean(own, "accuracy"), case.bars.accuracy)
     if case.bars.auc:
         yield at_least(case.name, "AUC", _mean(own, "auc"), case.bars.auc)
     if case.bars.log_loss:
         yield at_most(case.name, "log-loss", _mean(own, "log_loss"), case.bars.log_loss, "")
-    forest = next(entry for entry in baselines if entry.name == FOREST)
-    yield at_most(case.name, "CPU seconds, of the forest's", _mean(own, "cpu_seconds") / forest.cpu_seconds, 1 / 3, "")  # type: ignore[operator]
+    (forest,) = [entry.cpu_seconds for entry in baselines if entry.name == FOREST and entry.cpu_seconds]
+    yield at_most(case.name, "CPU seconds / those of the forest", _mean(own, "cpu_seconds") / forest, 1 / 3, "")
     for what, figure in (("accuracy", "accuracy"), ("R2", "r2")):
         if best := _known(baselines, figure):
-            yield at_least(case.name, f"{what}, beside the best baseline's", _mean(own, figure), max(best))
+            yield at_least(case.name, f"{what}, at least that of the best baseline", _mean(own, figure), max(best))
     if least := _known(baselines, "log_loss"):
-        yield at_most(case.name, "log-loss, beside the best baseline's", _mean(own, "log_loss"), min(least), "")
+        yield at_most(case.name, "log-loss, at most that of the best baseline", _mean(own, "log_loss"), min(least), "")
 
 
 def _case(
@@ -150,7 +150,7 @@ def _last_column(path: Path) -> str:
 
 
 def _known(entries: list[Entry], figure: str) -> list[float]:
-    """A figure of those that have it."""
+    """Collect a figure from the entries that have it."""
     return [value for entry in entries if (value := getattr(entry, figure)) is not None]
 
 
@@ -159,10 +159,10 @@ def _mean(entries: list[Entry], figure: str) -> float:
 
 
 def _cell(figure: Figure, entries: list[Entry]) -> str:
-    """The mean; of several entries also half the distance of the extremes."""
+    """Format the mean and, for several entries, half the range."""
     values = [figure.unit * value for value in _known(entries, figure.name)]
-    far = f" ±{(max(values) - min(values)) / 2:.{figure.digits}f}" if figure.spread and len(values) > 1 else ""
-    return f"{np.mean(values):.{figure.digits}f}{far}" if values else "-"
+    spread = f" ±{(max(values) - min(values)) / 2:.{figure.digits}f}" if figure.spread and len(values) > 1 else ""
+    return f"{np.mean(values):.{figure.digits}f}{spread}" if values else "-"
 
 
 def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
@@ -177,22 +177,22 @@ def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
 
 
 def main() -> int:
-    """Measure; 1 when a bar was missed."""
+    """Run this benchmark and return the exit status: 1 if a figure misses its bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("--data", type=Path, help="directory of real streams")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="names of streams, or their beginnings")
-    parser.add_argument("--synthetic", action="store_true", help="synthetic streams instead")
+    parser.add_argument("--only", nargs="*", help="streams to measure, by name or prefix")
+    parser.add_argument("--synthetic", action="store_true", help="use synthetic streams")
     options = parser.parse_args()
     with TemporaryDirectory() as directory:
         only = tuple(options.only or [""])
         if options.synthetic:
-            return compare(made(Path(directory), only), options.seeds)
+            return compare(synthetic_cases(Path(directory), only), options.seeds)
         return compare([case for case in cases(options.data) if case.name.startswith(only)], options.seeds)
 
 
 def compare(chosen: list[Case], seeds: int) -> int:
-    """Measure these and print what came out; 1 when a bar was missed."""
+    """Measure these streams and print the tables; return 1 if a figure misses its bar, else 0."""
     results: list[tuple[Case, list[Entry], list[Entry]]] = []
     checked: list[Row] = []
     console = Console(width=None if sys.stdout.isatty() else 140)

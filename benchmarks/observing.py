@@ -1,9 +1,9 @@
-"""What metrics cost: the worker's throughput with them and without, in turns, on the embedded log.
+"""Cost of metrics: throughput of the worker with and without metrics on the embedded log.
 
-One process over one topic keeps metrics for some thousand events, then keeps none for as many, and so on: whatever else
-the machine does meets both alike. Each turn is compared with the mean of the turns before and behind it; what counts is
-the median of these ratios, by processor seconds, which other work disturbs least, and by the clock. A scrape's cost is
-added to the turns with metrics as if somebody scraped each five seconds, as Prometheus is configured here.
+One process alternates over one topic: some thousand events with metrics, as many without, and so on, so that other work
+on the machine disturbs both equally. Each turn with metrics is compared with the mean of its two neighbours. The result
+is the median ratio, by processor seconds, which other work disturbs least, and by the clock. Turns with metrics are
+charged for one scrape every five seconds, the interval in the shipped Prometheus configuration.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _SCRAPED_S = 5.0
 
 
 def measure(directory: Path, events: int, rounds: int) -> list[Row]:
-    """The ratios of throughput with metrics and without."""
+    """Measure the ratio of the throughput with metrics to that without."""
     course = prepare(embedded(directory, "metrics"), events)
     reports = [_run(course, events, str(round)) for round in range(rounds)]
     course.log.close()
     scrape_s = median(report.scrape_s for report in reports)
 
     def cost(seconds: Callable[[worker.Turn], float]) -> Callable[[worker.Turn], float]:
-        """Seconds an event."""
+        """Seconds per event, scrapes included."""
         return lambda turn: (seconds(turn) + turn.metrics * scrape_s * turn.seconds / _SCRAPED_S) / turn.events
 
     rows = [
@@ -63,7 +63,7 @@ def _run(course: Course, events: int, name: str) -> worker.Report:
 
 
 def _ratios(turns: list[worker.Turn], cost: Callable[[worker.Turn], float]) -> list[float]:
-    """Of each turn with metrics: what an event costs in the two turns beside it, by what it costs in this one."""
+    """For each turn with metrics: mean cost of an event in the two neighbours, divided by its cost in this turn."""
     return [
         (cost(before) + cost(behind)) / 2 / cost(turn)
         for before, turn, behind in zip(turns, turns[1:], turns[2:], strict=False)
@@ -72,6 +72,6 @@ def _ratios(turns: list[worker.Turn], cost: Callable[[worker.Turn], float]) -> l
 
 
 def _row(what: str, ratios: list[float]) -> Row:
-    row = at_least(GROUP, f"throughput with / without, by {what}", median(ratios), BAR)
+    row = at_least(GROUP, f"throughput with / without metrics, by {what}", median(ratios), BAR)
     low, high = sorted(ratios)[len(ratios) // 4], sorted(ratios)[3 * len(ratios) // 4]
-    return msgspec.structs.replace(row, note=f"half of {len(ratios)} turns: {low:.3f} to {high:.3f}")
+    return msgspec.structs.replace(row, note=f"middle half of {len(ratios)} turns: {low:.3f} to {high:.3f}")

@@ -1,4 +1,4 @@
-"""A child process: sends events at a steady rate, in small bursts, each event with the time at which it left."""
+"""Child process that sends events at a steady rate in small bursts; the event time is the time of sending."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BURST_S = 0.002
 
 
 class Job(msgspec.Struct, frozen=True):
-    """How fast (events/s) and how long (0: until told to stop)."""
+    """Rate in events/s and length in seconds (0: until the parent stops it)."""
 
     url: str
     topic: str
@@ -24,25 +24,25 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was sent; `behind`: by how much the last burst was late, seconds."""
+    """Number of events sent; `behind`: delay of the last burst in seconds."""
 
     sent: int
     behind: float
 
 
 def run(job: Job, stop: threading.Event) -> Report:
-    """Send until it is time to end."""
+    """Send until the time is over or `stop` is set."""
     log = open_log(job.url, {"linger.ms": "1"} if job.url.startswith("kafka") else None)
     source, writer = Source(job.topic), log.writer()
     started, sent = time.monotonic(), 0
-    due = started
-    while not stop.is_set() and (not job.seconds or due - started < job.seconds):
-        due += BURST_S
-        time.sleep(max(0.0, due - time.monotonic()))
-        burst = int((due - started) * job.rate) - sent
+    next_burst = started
+    while not stop.is_set() and (not job.seconds or next_burst - started < job.seconds):
+        next_burst += BURST_S
+        time.sleep(max(0.0, next_burst - time.monotonic()))
+        burst = int((next_burst - started) * job.rate) - sent
         writer.write(source.take(burst, time.time()))
         sent += burst
-    behind = time.monotonic() - due
+    behind = time.monotonic() - next_burst
     writer.commit()
     writer.flush()
     writer.close()
@@ -51,7 +51,7 @@ def run(job: Job, stop: threading.Event) -> Report:
 
 
 def main() -> None:
-    """Run the job given on the command line and tell what happened."""
+    """Run the job given on the command line and report the result to the parent."""
     say(run(job(Job), when_stopped()))
 
 

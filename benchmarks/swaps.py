@@ -1,4 +1,4 @@
-"""Many swaps under load on the embedded log: how long each holds up scoring, memory, errors, batches meanwhile."""
+"""Hot swaps under load on the embedded log: pause of scoring, memory, errors, and duration of batches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SWAPS = 200
 RATE = 5_000  # events/s meanwhile
 QUIET_S = 3.0  # the same load without swaps
 EVERY_S = 0.1
-EARLY = 20  # from this swap on memory must not grow
+EARLY = 20  # swap from which on memory must not grow
 GROWTH_MB = 20.0
 
 
 def measure(directory: Path) -> list[Row]:
-    """Pause, memory and errors of 200 swaps."""
+    """Measure pause, memory and errors of 200 swaps."""
     place = embedded(directory, "swaps")
     log, declared = open_log(place.url), pipeline("swaps")
     log.create(topology(declared, PARTITIONS))
@@ -37,7 +37,7 @@ def measure(directory: Path) -> list[Row]:
         Child("worker", job) as work,
         Child("sender", sender.Job(place.url, topics.events, RATE)) as send,
     ):
-        work.hear(str)  # it has its partitions
+        work.hear(str)  # the worker has its partitions
         time.sleep(QUIET_S)
         while not work.speaks:
             publisher.publish()
@@ -50,7 +50,7 @@ def measure(directory: Path) -> list[Row]:
 
 
 def _rows(report: worker.Report) -> list[Row]:
-    began, *swaps = report.swaps  # the first was before the load
+    began, *swaps = report.swaps  # the first swap came before the load
     pauses = [pause * 1000 for _, pause in swaps]
     p50, p99, longest = percentiles(pauses, 50, 99, 100)
     first = swaps[0][0] - EVERY_S

@@ -1,6 +1,8 @@
-"""Synthetic streams that the default was not chosen on: what real ones here lack (many features, values to be
-predicted, outliers, rare labels, many classes, many categories). Written as files, so that they come in as a user's
-would."""
+"""Synthetic streams on which the default model was not chosen, written as CSV files.
+
+They have properties that the real streams lack: many features, regression, outliers, rare labels, many classes and many
+categories. As files they take the same path as a user's data.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class Table(NamedTuple):
 
 
 def write(name: str, directory: Path, seed: int = 7) -> Path:
-    """The CSV file of one of `STREAMS`; the label is in `label`."""
+    """Write one of `STREAMS` as a CSV file with the label in column `label`; return the path."""
     file = directory / f"{name.replace(' ', '_')}.csv"
     numbers, categories, labels = STREAMS[name](np.random.default_rng(seed))
     with open(file, "w", newline="") as out:
@@ -39,7 +41,7 @@ def write(name: str, directory: Path, seed: int = 7) -> Path:
 
 
 def wide(random: Random) -> Table:
-    """500 features, of which 20 add up to the log-odds; halfway some others do."""
+    """Binary labels: the log-odds are a sum over 20 of 500 features; halfway the weights and features change."""
     x = random.standard_normal((EVENTS, 500))
     before, after = np.zeros((2, 500))
     before[:20], after[10:30] = random.standard_normal((2, 20))
@@ -48,7 +50,7 @@ def wide(random: Random) -> Table:
 
 
 def wide_classes(random: Random) -> Table:
-    """3 classes, to each of which 15 of 300 features add up."""
+    """Three classes: each logit is a sum over 15 of 300 features."""
     x, weights = random.standard_normal((EVENTS, 300)), random.standard_normal((15, 3))
     logits = x[:, :15] @ weights
     label = (logits + random.gumbel(size=logits.shape)).argmax(1)
@@ -56,36 +58,38 @@ def wide_classes(random: Random) -> Table:
 
 
 def wide_values(random: Random) -> Table:
-    """A value to which 100 features add up, and as much noise; to one decimal, because River's trees look at each
-    different value anew, and take minutes even so."""
+    """Regression: the value is a sum over 100 features plus noise of the same variance.
+
+    Features have one decimal, because River's trees examine each distinct value; they take minutes even so.
+    """
     x = random.standard_normal((EVENTS, 100)).round(1)
     value = x @ (random.standard_normal(100) / 100**0.5) + random.standard_normal(EVENTS)
     return Table(x, _none(), np.array([f"{each:.5g}" for each in value]))
 
 
 def heavy_tails(random: Random) -> Table:
-    """8 features with extreme outliers, a fifth missing; log-odds that neither add up nor are monotonous."""
+    """Binary labels from 8 features with extreme outliers, a fifth missing; log-odds neither additive nor monotonic."""
     x = random.standard_t(1.5, (EVENTS, 8))
     odds = 2 * np.sin(x[:, 0]) + np.sign(x[:, 1]) * np.abs(x[:, 2]) ** 0.3 - (np.abs(x[:, 3]) > 1)
     return _binary(random, np.where(random.random(x.shape) < 0.2, np.nan, x), 2 * odds)
 
 
 def rare(random: Random) -> Table:
-    """30 features, a yes in 35."""
+    """Binary labels from 30 features; one in 35 is positive."""
     x = random.standard_normal((EVENTS, 30))
     return _binary(random, x, 1.5 * x[:, 0] + x[:, 1] * x[:, 2] - 4.8)
 
 
 def classes(random: Random) -> Table:
-    """12 classes around centres in 60 dimensions, each of which moves all the time."""
+    """Twelve classes around centres in 60 dimensions that move all the time."""
     first, last = 0.6 * random.standard_normal((2, 12, 60))
-    label, way = random.integers(12, size=EVENTS), np.linspace(0.0, 1.0, EVENTS)[:, None]
-    x = first[label] * (1 - way) + last[label] * way + random.standard_normal((EVENTS, 60))
+    label, progress = random.integers(12, size=EVENTS), np.linspace(0.0, 1.0, EVENTS)[:, None]
+    x = first[label] * (1 - progress) + last[label] * progress + random.standard_normal((EVENTS, 60))
     return Table(x, _none(), np.array([f"k{each}" for each in label]))
 
 
 def categories(random: Random) -> Table:
-    """A column of 3,000 values, five of 20, and four numbers: each adds to the log-odds."""
+    """Binary labels: one column of 3,000 categories, five of 20 and one of four numbers add to the log-odds."""
     many, few = random.integers(0, 3_000, EVENTS), random.integers(0, 20, (EVENTS, 5))
     x, effects = random.standard_normal((EVENTS, 4)), random.standard_normal((5, 20))
     odds = random.standard_normal(3_000)[many] + 0.5 * effects[np.arange(5), few].sum(1) + x[:, 0]

@@ -1,7 +1,7 @@
-"""Events per second over a topic filled beforehand: by hand, and our worker on Kafka and on the embedded log.
+"""Throughput in events per second over a topic filled beforehand: a hand-written loop and the worker on both logs.
 
-Each contender is a process of its own, one after another, in rounds, so that a busy moment of the machine meets all of
-them; what counts are the ratios of a round. A run counts only if every prediction is in its topic.
+Each contender is a process of its own. They run one after another, in rounds, so that other work on the machine
+disturbs all of them; the bars apply to ratios within a round. A run counts only if every prediction is in its topic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BAR = 0.85
 
 
 class Contender(NamedTuple):
-    """One way of doing the job."""
+    """A program that does the job, and its delivery mode."""
 
     name: str
     what: str
@@ -34,8 +34,8 @@ class Contender(NamedTuple):
 
 
 CONTENDERS = (
-    Contender("a", "by hand over librdkafka, at least once", "by_hand", Delivery.AT_LEAST_ONCE, True, False),
-    Contender("a2", "the same, its garbage collector tuned", "by_hand", Delivery.AT_LEAST_ONCE, True),
+    Contender("a", "hand-written over librdkafka, at least once", "by_hand", Delivery.AT_LEAST_ONCE, True, False),
+    Contender("a2", "the same with a tuned garbage collector", "by_hand", Delivery.AT_LEAST_ONCE, True),
     Contender("b", "worker on Kafka, at least once", "worker", Delivery.AT_LEAST_ONCE, True),
     Contender("c", "worker on Kafka, exactly once", "worker", Delivery.EXACTLY_ONCE, True),
     Contender("d", "worker on the embedded log, exactly once", "worker", Delivery.EXACTLY_ONCE, False),
@@ -43,7 +43,7 @@ CONTENDERS = (
 
 
 class Course(NamedTuple):
-    """A log with its events and a release, ready to be run on."""
+    """A log that holds the events and a release. `key`: the public key to trust, as PEM."""
 
     place: Place
     log: Log
@@ -51,7 +51,7 @@ class Course(NamedTuple):
 
 
 def measure(kafka: Place | None, directory: Path, events: int, rounds: int) -> list[Row]:
-    """The rows of (a) to (d) and their ratios."""
+    """Measure the contenders (a) to (d) and the ratios between them."""
     places = {False: embedded(directory, "throughput"), True: kafka}
     courses = {on_kafka: prepare(place, events) for on_kafka, place in places.items() if place}
     rates: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS if contender.on_kafka in courses}
@@ -75,6 +75,7 @@ def measure(kafka: Place | None, directory: Path, events: int, rounds: int) -> l
 
 
 def prepare(place: Place, events: int) -> Course:
+    """Create the topics, write the events and publish a release."""
     log = open_log(place.url, {"compression.type": "lz4"} if place.url.startswith("kafka") else None)
     declared = pipeline()
     log.create(topology(declared, PARTITIONS))

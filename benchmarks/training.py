@@ -1,8 +1,8 @@
-"""Rows a second of a run, against the loop that one writes first: a Dataset of single rows, a DataLoader that collates.
+"""Rows per second of a training run, compared with a plain loop over a Dataset of single rows and a DataLoader.
 
-Both train the same network on the same rows, with the same batch size, optimiser and clipping, on one thread of the
-CPU, in turns; each figure is the best of the rounds. What is compared is the loop: the smaller the network beside it
-and the larger the batch, the more it matters.
+Both train the same network on the same rows with the same batch size, optimizer and clipping, on one CPU thread, in
+alternating rounds; each figure is the best of its rounds. The comparison is about the loop, which matters most with
+small networks and large batches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Make: TypeAlias = Callable[[], nn.Module]
 
 
 class Small(nn.Module):
-    """A user's own network, small enough that the loop around it is what costs."""
+    """A small network of a user, for which the loop around it is most of the cost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Small(nn.Module):
 
 
 class Case(NamedTuple):
-    """What is trained. `bar`: how many times faster the run must be, where it must."""
+    """A network and batch size. `bar`: the speed-up that the run must reach; None: no bar."""
 
     what: str
     make: Make
@@ -55,15 +55,15 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("small network of one's own", Small, 1_024, BAR),
-    Case("small network of one's own", Small, 64),
+    Case("small user network", Small, 1_024, BAR),
+    Case("small user network", Small, 64),
     Case("default network", lambda: ModelSpec.of(FLAT).build(), 1_024),
     Case("default network", lambda: ModelSpec.of(FLAT).build(), 64),
 )
 
 
 def measure(rows: int, rounds: int) -> list[Row]:
-    """The figures of every case, on one pass over `rows` rows."""
+    """Measure every case over one pass of `rows` rows."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -82,20 +82,20 @@ def _compare(case: Case, rows: int, rounds: int) -> list[Row]:
         ours = max(ours, rows / _run(case.make(), inputs, targets, plan))
         theirs = max(theirs, rows / _plain(case.make(), inputs, targets, plan))
     what = f"{case.what}, {case.batch_size:,} rows a step"
-    times = f"{what}: times faster"
+    times = f"{what}: speed-up"
     row = Row(GROUP, times, ours / theirs) if case.bar is None else at_least(GROUP, times, ours / theirs, case.bar)
     return [Row(GROUP, f"{what}: a run", ours, "rows/s"), Row(GROUP, f"{what}: a DataLoader", theirs, "rows/s"), row]
 
 
 def _run(module: nn.Module, inputs: Inputs, targets: Targets, plan: Training) -> float:
-    """Seconds of a run."""
+    """Run one training run and return its seconds."""
     began = time.perf_counter()
     train(module, inputs, targets, plan, FLAT.task, fresh=None, seed=0, report=lambda step, steps, loss: None)
     return time.perf_counter() - began
 
 
 def _plain(module: nn.Module, inputs: Inputs, targets: Targets, plan: Training) -> float:
-    """Seconds of the plain loop."""
+    """Run the plain loop and return its seconds."""
     began = time.perf_counter()
     rows = _Rows(inputs, targets)
     module.train()

@@ -1,4 +1,4 @@
-"""A child process: our worker, as `tailrace worker` runs it, with its metrics, and what it did."""
+"""Child process that runs the worker as `tailrace worker` does, with metrics, and reports its measurements."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tailrace.declaration.pipeline import Topics
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
+from tailrace.inference.serving.loader import Loader
 from tailrace.inference.serving.scoring import Scored, ScoreStep
 from tailrace.monitoring.telemetry.cost import CostCollector, ResourcePrices
 from tailrace.monitoring.telemetry.lag import LagCollector
@@ -33,10 +34,10 @@ _BATCH_MAX = 4_096  # as the settings' default
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to run. It ends when `events` have been read or `swaps` made (0: any number), or when told to.
+    """Job of a worker. It ends after `events` events or `swaps` swaps (0: no limit), or when the parent stops it.
 
-    `frozen` and `linger_ms` are for the loop written by hand. `turn`: after how many events metrics are kept, or not
-    kept, in turns (0: they always are).
+    `frozen` and `linger_ms` apply to the hand-written loop. `turn`: number of events after which metrics are switched
+    off or on (0: always on). `key`: the public key to trust, as PEM; `commit_interval` in seconds.
     """
 
     url: str
@@ -53,7 +54,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """Some events with metrics, or without; `cpu_seconds`: what the process has used of all cores."""
+    """Consecutive events with metrics, or without. `cpu_seconds`: processor seconds of the process, all cores."""
 
     metrics: bool
     events: int
@@ -62,15 +63,15 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What happened. `seconds`: from the first batch read to the last commit; times on this process's clock.
-    `scrape_s`: processor seconds of showing all metrics once."""
+    """Measurements of a run. `seconds` count from the first batch read to the last commit; times are those of the
+    process's performance counter. `scrape_s`: processor seconds of one scrape of all metrics."""
 
     events: int
     seconds: float
     aborts: int
-    batches: list[tuple[float, int, float]]  # when it ended, events, seconds
-    commits: list[float]  # how long each held up the loop
-    swaps: list[tuple[float, float]]  # when, pause
+    batches: list[tuple[float, int, float]]  # time of the end, events, seconds
+    commits: list[float]  # seconds for which each held up the loop
+    swaps: list[tuple[float, float]]  # time, seconds of the pause
     refusals: list[str]
     resident: list[int]  # bytes, after each swap
     turns: list[Turn]
@@ -78,7 +79,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Timed:
-    """A log whose reader is timed: from its first records to its close, before which all has been committed."""
+    """Log whose reader records two times: `first`, of its first records, and `last`, of its close after all commits."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -88,7 +89,7 @@ class Timed:
         return getattr(self._log, name)
 
     def reader(self, *args: Any, **options: Any) -> Reader:
-        """The log's reader; it says "ready" when it begins."""
+        """Open the reader of the log and time it."""
         reader: Any = self._log.reader(*args, **options)
         read, close = reader.read, reader.close
 
@@ -109,12 +110,12 @@ class Timed:
 
 
 class Recorder(Observer):
-    """Feeds the metrics as always, or in turns, and keeps single values."""
+    """Observer that passes reports on to the metrics, always or in alternating turns, and keeps single values."""
 
     def __init__(self, job: Job, stop: threading.Event, metrics: WorkerObserver) -> None:
         self._job, self._stop, self._metrics = job, stop, metrics
-        self._told: Observer = metrics
-        self._began = (0, 0.0, 0.0)  # the turn: events, clock, processor seconds
+        self._target: Observer = metrics
+        self._turn_start = (0, 0.0, 0.0)  # events, clock, processor seconds
         self.turns: list[Turn] = []
         self.events = self.aborts = 0
         self.batches: list[tuple[float, int, float]] = []
@@ -124,44 +125,44 @@ class Recorder(Observer):
         self.resident: list[int] = []
 
     def scored(self, batch: Scored) -> None:
-        if self._told is self._metrics:
+        if self._target is self._metrics:
             self._metrics.scored(batch)
 
     def took(self, batch: Batch) -> None:
-        self._told.took(batch)
+        self._target.took(batch)
 
     def idle(self) -> None:
-        self._told.idle()
+        self._target.idle()
 
     def batch(self, read: int, written: int, seconds: float) -> None:
-        self._told.batch(read, written, seconds)
+        self._target.batch(read, written, seconds)
         if read:
             self.batches.append((time.perf_counter(), read, seconds))
         self.events += read
-        if self._job.turn and self.events - self._began[0] >= self._job.turn:
+        if self._job.turn and self.events - self._turn_start[0] >= self._job.turn:
             self._take_turns()
         if 0 < self._job.events <= self.events:
             self._stop.set()
 
     def _take_turns(self) -> None:
         now = (self.events, time.perf_counter(), time.process_time())
-        events, seconds, cpu_seconds = (after - before for after, before in zip(now, self._began, strict=True))
-        on = self._told is self._metrics
-        if self._began[1]:
+        events, seconds, cpu_seconds = (after - before for after, before in zip(now, self._turn_start, strict=True))
+        on = self._target is self._metrics
+        if self._turn_start[1]:
             self.turns.append(Turn(on, int(events), seconds, cpu_seconds))
-        self._told = Observer() if on else self._metrics
-        self._began = now
+        self._target = Observer() if on else self._metrics
+        self._turn_start = now
 
     def committed(self, seconds: float) -> None:
-        self._told.committed(seconds)
+        self._target.committed(seconds)
         self.commits.append(seconds)
 
     def aborted(self) -> None:
-        self._told.aborted()
+        self._target.aborted()
         self.aborts += 1
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        self._told.rebalanced(kind, partitions)
+        self._target.rebalanced(kind, partitions)
         say("ready")
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float) -> None:
@@ -177,7 +178,7 @@ class Recorder(Observer):
 
 
 def run(job: Job, stop: threading.Event) -> Report:
-    """Work until the job is done."""
+    """Run the worker until the job is done."""
     metrics = Metrics()
     observed = WorkerObserver(metrics)
     recorder = Recorder(job, stop, observed)
@@ -185,16 +186,20 @@ def run(job: Job, stop: threading.Event) -> Report:
     timed: Any = Timed(log)
     declared = pipeline(job.name)
     spec, topics = ModelSpec.of(declared), job.topics
-    trusted = TrustedKeys([job.key.encode()])
+    loader = Loader(spec, trusted=TrustedKeys([job.key.encode()]))
     with LiveModel(
-        log, topics.models, spec, trusted=trusted, on_swap=recorder.swapped, on_refusal=recorder.refused
+        log,
+        topics.models,
+        loader,
+        on_swap=lambda swap: recorder.swapped(swap.old, swap.new, swap.pause_s, swap.load_s),
+        on_refusal=lambda refusal: recorder.refused(refusal.version, refusal.reason),
     ) as live:
         live.wait_for(1, _LOADED_S)
         live.current()
         step = ScoreStep(declared.schema, spec.features, live, topics.predictions, on_batch=recorder.scored)
         config = RunnerConfig(
             topics=(topics.events,),
-            group=f"{topics.predictions}-worker",  # each output begins at the beginning
+            group=f"{topics.predictions}-worker",  # a new output topic starts at the first event
             writer=f"{topics.predictions}-worker",
             delivery=job.delivery,
             commit_interval=job.commit_interval,
@@ -221,7 +226,7 @@ def _resident() -> int:
 
 
 def main() -> None:
-    """Run the job given on the command line and tell what happened."""
+    """Run the job given on the command line and report the result to the parent."""
     torch.set_num_threads(1)
     say(run(job(Job), when_stopped()))
 

@@ -1,4 +1,4 @@
-"""What every measurement runs on: an event of an id, a time and 8 numbers, the default network, one release."""
+"""Workload of the benchmarks: events of an id, a time and 8 numbers, the default model, releases of it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from tailrace.streams.log.records import Out
 NUMBERS = 8
 PARTITIONS = 4
 _CHUNK = 5_000
-_KEPT = 5  # releases that stay when newer ones come
+_KEPT = 5  # releases that stay in the topic
 
 
 class Reading(Event):
-    """What flows: {"id": "e000001", "ts": 1767225600.25, "x": [8 numbers]}."""
+    """Event of the benchmarks: {"id": "e000001", "ts": 1767225600.25, "x": [8 numbers]}."""
 
     id: Key
     ts: EventTime
@@ -53,33 +53,33 @@ def pipeline(
     model: ModelFactory | None = None,
     **topics: str,
 ) -> Pipeline:
-    """The declaration. Runs that must not see one another's records have other names, or some topics of their own."""
+    """Declare the pipeline. Runs that must not share records take another name, or topics of their own."""
     label = Label("positive", wait="1h")
     return Pipeline(name, event=Reading, label=label, retrain=retrain, online=online, model=model, topics=topics)
 
 
 class Source:
-    """Makes events; the numbers come from a fixed block, so that making them costs little."""
+    """Source of events. The numbers come from a fixed block, so that generating events costs little."""
 
     def __init__(self, topic: str, seed: int = 1) -> None:
         self._topic = topic
         self._x = np.random.default_rng(seed).normal(size=(4_096, NUMBERS)).round(4).tolist()
-        self._made = 0
+        self._count = 0
 
     def take(self, count: int, now: float) -> list[Out]:
-        """The next `count` events, all of this time."""
-        made = range(self._made, self._made + count)
-        self._made += count
+        """Make the next `count` events with event time `now`, in unix seconds."""
+        numbers = range(self._count, self._count + count)
+        self._count += count
         x, topic, encode = self._x, self._topic, msgspec.json.encode
-        ids = [f"e{n:08d}" for n in made]
+        ids = [f"e{n:08d}" for n in numbers]
         return [
-            Out(topic, id.encode(), encode(Reading(id, now, x[n % len(x)])), timestamp=int(now * 1000))
-            for n, id in zip(made, ids, strict=True)
+            Out(topic, id.encode(), encode(Reading(id=id, ts=now, x=x[n % len(x)])), timestamp=int(now * 1000))
+            for n, id in zip(numbers, ids, strict=True)
         ]
 
 
 def fill(log: Log, topic: str, events: int) -> None:
-    """Put so many events into a topic."""
+    """Write `events` events to a topic."""
     source, writer = Source(topic), log.writer()
     for start in range(0, events, _CHUNK):
         writer.write(source.take(min(_CHUNK, events - start), time.time()))
@@ -89,23 +89,21 @@ def fill(log: Log, topic: str, events: int) -> None:
 
 
 class Publisher:
-    """Publishes releases of the default network, each with other weights; old ones are removed as a retrainer does."""
+    """Publisher of releases of the default model with alternating weights; removes old ones as the retrainer does."""
 
     def __init__(self, log: Log, pipeline: Pipeline) -> None:
         self.key = SigningKey.generate()
         self._topic = pipeline.topics.models
         self._writer = log.writer(f"{pipeline.name}-publisher", Delivery.EXACTLY_ONCE)
-        self._releases = list(
-            _releases(pipeline, self.key, 2)
-        )  # two payloads in turn: building them is not what is measured
+        self._releases = list(_releases(pipeline, self.key, 2))  # built once: building is not measured
         self._manifests: list[Manifest] = []
 
     def publish(self) -> int:
-        """Publish the next release as the champion; returns its version."""
+        """Publish the next release as champion and return its version."""
         version = len(self._manifests) + 1
-        made = self._releases[version % 2]
-        manifest = msgspec.structs.replace(made.manifest, version=version, created=time.time())
-        release = pack(manifest, made.payload, self.key)
+        template = self._releases[version % 2]
+        manifest = msgspec.structs.replace(template.manifest, version=version, created=time.time())
+        release = pack(manifest, template.payload, self.key)
         self._manifests.append(release.manifest)
         topic, old = self._topic, self._manifests[-_KEPT - 1 : -_KEPT]
         removed = [record for manifest in old for record in tombstones(manifest.version, range(manifest.chunks), topic)]
@@ -121,7 +119,7 @@ class Publisher:
         return self.key.public_pem().decode()
 
     def close(self) -> None:
-        """Free the writer."""
+        """Close the writer."""
         self._writer.close()
 
 

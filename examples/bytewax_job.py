@@ -1,4 +1,4 @@
-"""Scores in a Bytewax dataflow, a batch at a time and always by the current release:
+"""Bytewax dataflow that scores batches of payments with the current release.
 
 LOG=kafka://localhost:9092 python -m bytewax.run bytewax_job
 """
@@ -21,7 +21,7 @@ live.start()
 
 
 def score(batch: list[KafkaSourceMessage]) -> list[KafkaSinkMessage]:
-    """One record for each payment: the release, and the probability that it is a fraud."""
+    """Make one record for each payment: its id, the release and the probability of fraud."""
     payments = [msgspec.json.decode(message.value) for message in batch]
     release, scores = live.predict(payments)
     return [

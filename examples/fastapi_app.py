@@ -1,4 +1,4 @@
-"""Scores over HTTP, always by the current release:
+"""Web service that scores payments over HTTP with the current release.
 
 LOG=kafka://localhost:9092 uvicorn fastapi_app:app
 curl localhost:8000/score --json '[{"id": "p1", "at": 1767225600, "country": "NL", "amount": 12.5}]'
@@ -27,7 +27,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/score")
 def score(payments: list[dict[str, Any]], request: Request) -> dict[str, Any]:
-    """The probability that each payment is a fraud, and the release that says so."""
+    """Return the probability of fraud of each payment, and the release that computed it."""
     try:
         release, scores = request.app.state.live.predict(payments)
     except ValueError as error:

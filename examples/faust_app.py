@@ -1,12 +1,13 @@
-"""A Faust application that scores payments beside an agent of its own.
+"""Faust application that scores payments and has an agent of its own.
 
     LOG=kafka://localhost:9092 faust -A faust_app worker
 
-`tailrace joiner` and `tailrace retrainer` run beside it, as they would beside `tailrace worker`.
+Run `tailrace joiner` and `tailrace retrainer` beside it.
 """
 
 import json
 import os
+from collections.abc import AsyncIterator
 
 import faust
 from pipeline import pipeline
@@ -18,8 +19,8 @@ tailrace.contrib.faust.attach(app, pipeline)
 
 
 @app.agent(app.topic(pipeline.topics.predictions, value_serializer="raw"))
-async def alarm(predictions: faust.StreamT[bytes]) -> None:
-    """Whatever else the application does with what was predicted."""
+async def alarm(predictions: AsyncIterator[bytes]) -> None:
+    """Print payments whose probability of fraud is above 0.9."""
     async for value in predictions:
         prediction = json.loads(value)
         if prediction["scores"][0] > 0.9:

@@ -1,10 +1,10 @@
-"""The pipeline of all examples: how likely is a payment to turn out a fraud?"""
+"""Pipeline of all examples: the probability that a payment turns out to be a fraud."""
 
 from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline
 
 
-class Payment(Event, kw_only=True):
-    """One payment, as it happens."""
+class Payment(Event):
+    """One payment at the time at which it is made."""
 
     id: Key
     at: EventTime

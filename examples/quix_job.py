@@ -1,8 +1,8 @@
-"""Scores in a Quix Streams job, always by the current release:
+"""Quix Streams job that scores payments with the current release.
 
     LOG=kafka://localhost:9092 python quix_job.py
 
-Quix hands on one event after another; `tailrace worker` scores the same in batches, many times as fast.
+Quix Streams passes on one event at a time. `tailrace worker` scores batches and is several times as fast.
 """
 
 import os
@@ -17,7 +17,7 @@ LOG = os.environ.get("LOG", "kafka://localhost:9092")
 
 
 def main() -> None:
-    """Score until told to stop."""
+    """Score payments until the process is stopped."""
     app = Application(
         broker_address=LOG.removeprefix("kafka://"),
         consumer_group=f"{pipeline.name}.quix",

@@ -1,1 +1,1 @@
-"""What can be seen of a running pipeline: metrics, health, and the server that shows them."""
+"""Monitoring of a running pipeline: metrics, health, dashboards, and the live console."""

@@ -1,11 +1,12 @@
-"""The root of every error that Tailrace raises on purpose, and the exit codes of the command line.
+"""Root of the error tree, and the exit codes of the command line.
 
-TailraceError             every error below, and those of each package; `exit_code` is the command's exit status
+TailraceError             base of the errors below and of those of each package; `exit_code` is the exit status
 +-- DeclarationError      the declaration cannot work (2)
-+-- UserError             a message for the user
-    +-- BadSetting        a setting is unknown or its value does not fit (2)
++-- UserError             an error that the user can correct
+    +-- BadSetting        a setting is unknown or has an invalid value (2)
     +-- BadPipeline       the pipeline file cannot be used (2)
     +-- BadData           a data file cannot be used (2)
+    +-- MissingExtra      an optional package is not installed
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Exit(IntEnum):
 class TailraceError(Exception):
     """Base class of every error that Tailrace raises on purpose.
 
-    The message says what happened, to what, and what to do. `hint` is added to it on the command line.
+    The message names the problem, the object concerned and the fix. The command line appends `hint` to it.
     """
 
     exit_code: Exit = Exit.FAILED
@@ -36,13 +37,13 @@ class TailraceError(Exception):
 
 
 class DeclarationError(TailraceError):
-    """The pipeline declaration cannot work; the message names the class and field, and the fix."""
+    """The pipeline declaration cannot work; the message names the class, the field and the fix."""
 
     exit_code = Exit.USAGE
 
 
 class UserError(TailraceError):
-    """An error that the user can put right. `exit_code` overrides the class's own."""
+    """An error that the user can correct. The argument `exit_code` overrides that of the class."""
 
     def __init__(self, message: str, exit_code: Exit | None = None) -> None:
         super().__init__(message)
@@ -51,7 +52,7 @@ class UserError(TailraceError):
 
 
 class BadSetting(UserError):
-    """A setting is unknown or its value does not fit."""
+    """A setting is unknown or has an invalid value."""
 
     exit_code = Exit.USAGE
 
@@ -68,8 +69,15 @@ class BadData(UserError):
     exit_code = Exit.USAGE
 
 
+class MissingExtra(UserError):
+    """An optional package is not installed; the message holds the pip command."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs {package}: run `pip install 'tailrace[{extra}]'`")
+
+
 def error_line(error: BaseException) -> tuple[str, Exit]:
-    """One line that explains an error to the user, and the exit code."""
+    """Describe an error in one line for the user, and choose the exit code."""
     text = " ".join(str(error).split())
     if isinstance(error, TailraceError):
         return text + error.hint, error.exit_code

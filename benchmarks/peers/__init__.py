@@ -1,1 +1,1 @@
-"""Our worker and Faust integration beside other stream processors, doing the same job on the same Kafka."""
+"""Tailrace's worker and Faust integration beside other stream processors, with the same job on the same Kafka."""

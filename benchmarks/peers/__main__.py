@@ -1,7 +1,7 @@
-"""Events per second of the same job in our worker, in the Faust integration, and in other stream processors.
+"""Events per second of the same job in Tailrace's worker, its Faust integration and other stream processors.
 
-The topic is filled beforehand; contenders run one after another, in rounds. Each is watched from outside: how many
-predictions come between the first that can be read and the last, or after some seconds. What is written is checked.
+The topic is filled beforehand. Contenders run one after another, in rounds. Each is measured from outside, by the
+number of predictions from the first readable one to the last, or for some seconds. The output is checked.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ CHECKED = 200
 
 
 class Rate(NamedTuple):
-    """Events per second by the clock, and per second of the contender's own processor time: the second does not
-    depend on what else the machine does, nor on how many threads share the work."""
+    """Events per second by the clock and per second of the contender's processor time.
+
+    The second depends neither on other work on the machine nor on the number of threads.
+    """
 
     clock: float
     processor: float
 
 
 class Contender(NamedTuple):
-    """One way of doing the job. `peer`: the environment that it needs, if not ours."""
+    """A program that does the job. `peer`: the environment that it needs; None: that of Tailrace."""
 
     name: str
     what: str
@@ -60,10 +62,10 @@ QUIX = ("-m", "benchmarks.peers.quix_app")
 FAUST = ("-m", "faust", "-A", "benchmarks.peers.faust_agent", "worker", "--without-web")
 ATTACHED = ("-m", "faust", "-A", "benchmarks.peers.faust_attached", "worker", "--without-web")
 CONTENDERS = (
-    Contender("worker", "our worker, at least once", OURS),
-    Contender("exact", "our worker, exactly once", OURS, None, "exactly_once"),
-    Contender("bytewax", "Bytewax, our batched code inside", BYTEWAX, "bytewax"),
-    Contender("attached", "Faust, pipeline attached", ATTACHED),
+    Contender("worker", "Tailrace's worker, at least once", OURS),
+    Contender("exact", "Tailrace's worker, exactly once", OURS, None, "exactly_once"),
+    Contender("bytewax", "Bytewax, Tailrace's batched code inside", BYTEWAX, "bytewax"),
+    Contender("attached", "Faust with an attached pipeline", ATTACHED),
     Contender("quix", "Quix Streams, row by row", QUIX, "quixstreams"),
     Contender("faust", "Faust, agent with take and send", FAUST),
 )
@@ -79,12 +81,12 @@ BARS = (
 
 
 def main() -> int:
-    """Measure; 1 when a bar was missed."""
+    """Run this benchmark and return the exit status: 1 if a ratio misses its bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--only", nargs="*", help="contenders to run (all)")
     parser.add_argument("--events", type=int, default=600_000, help="events in the topic")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long a contender is watched at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="longest measurement of a contender, in seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tailrace-peers-") as directory, kafka(Path(directory) / "kafka") as place:
         if place is None:
@@ -97,7 +99,7 @@ def main() -> int:
 
 
 def measure(place: Place, directory: Path, options: argparse.Namespace) -> list[Row]:
-    """One row for each contender, and one for each ratio."""
+    """Measure; return one row for each contender and one for each ratio."""
     pythons, missing = _pythons()
     bootstrap = place.url.removeprefix("kafka://")
     log = open_log(place.url, {"compression.type": "lz4"})
@@ -117,57 +119,57 @@ def measure(place: Place, directory: Path, options: argparse.Namespace) -> list[
         for contender in chosen:
             topic = f"peers.{contender.name}{round}"
             log.create([Topic(topic, PARTITIONS)])
-            mine = msgspec.structs.replace(job, predictions=topic, delivery=contender.delivery)
-            rate = _run(contender, mine, log, pythons[contender.peer], directory, options)
+            contender_job = msgspec.structs.replace(job, predictions=topic, delivery=contender.delivery)
+            rate = _run(contender, contender_job, log, pythons[contender.peer], directory, options)
             rates[contender.name].append(rate)
-            told = f"{rate.clock:,.0f} events/s, {rate.processor:,.0f} per CPU second"
-            print(f"round {round + 1}: {contender.what}: {told}", file=sys.stderr)
+            figures = f"{rate.clock:,.0f} events/s, {rate.processor:,.0f} per CPU second"
+            print(f"round {round + 1}: {contender.what}: {figures}", file=sys.stderr)
     publisher.close()
     log.close()
     return _rows(rates, missing)
 
 
 def _pythons() -> tuple[dict[str | None, str], dict[str | None, str]]:
-    """The interpreter for each peer, and why some cannot be had."""
+    """Find the interpreter of each peer; return also the reasons for those that cannot be installed."""
     pythons: dict[str | None, str] = {None: sys.executable}
     missing: dict[str | None, str] = {}
     for peer in PEERS:
         try:
             pythons[peer] = str(python_with(peer))
-        except NotInstallable as why:
-            missing[peer] = str(why)
+        except NotInstallable as error:
+            missing[peer] = str(error)
     return pythons, missing
 
 
 def _run(contender: Contender, job: Job, log: Log, python: str, directory: Path, options: argparse.Namespace) -> Rate:
-    """How fast it was. Raises RuntimeError when it ends, does not begin, or writes something else than it should."""
+    """Run a contender and measure its rate. Raise RuntimeError if it ends, does not start or writes wrong output."""
     environment = {
         **os.environ,
         "PEERS_JOB": msgspec.json.encode(job).decode(),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
-    said = directory / f"{job.predictions}.log"
-    with said.open("wb") as out:
+    output = directory / f"{job.predictions}.log"
+    with output.open("wb") as out:
         process = subprocess.Popen(
             [python, *contender.command], cwd=directory, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out
         )
     with process:
         try:
-            rate = _watched(process, job.predictions, log, said, options)
+            rate = _watched(process, job.predictions, log, output, options)
         finally:
             process.kill()
     _check(log, job.predictions)
     return rate
 
 
-def _watched(process: subprocess.Popen[bytes], topic: str, log: Log, said: Path, options: argparse.Namespace) -> Rate:
+def _watched(process: subprocess.Popen[bytes], topic: str, log: Log, output: Path, options: argparse.Namespace) -> Rate:
     started, first, used, before = time.monotonic(), 0.0, 0.0, 0
     while True:
         time.sleep(POLL_S)
         now, count = time.monotonic(), sum(log.end_positions(topic).values())
         if process.poll() is not None or (not before and now - started > START_LIMIT_S):
-            raise RuntimeError(f"{topic} gave nothing more after {count} predictions: {said.read_text()[-3_000:]}")
+            raise RuntimeError(f"{topic} stopped after {count} predictions: {output.read_text()[-3_000:]}")
         if not before:
             first, used, before = now, _processor(process.pid), count
         elif count >= options.events or now - first > options.seconds:
@@ -175,46 +177,47 @@ def _watched(process: subprocess.Popen[bytes], topic: str, log: Log, said: Path,
 
 
 def _processor(pid: int) -> float:
-    """Seconds of processor time that a process has used, all its threads together."""
+    """Read the processor time of a process, all threads together, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _check(log: Log, topic: str) -> None:
-    """The first predictions are whole, and say what the network says."""
+    """Check that the first predictions are complete and have the scores of the network. Raise RuntimeError if not."""
     plain = Plain()
     for at in (TopicPartition(topic, partition) for partition in range(PARTITIONS)):
         records = next(iter(log.scan(at, 0, CHECKED)), [])
         for record in records[:CHECKED]:
-            said = msgspec.json.decode(record.value or b"", type=Prediction)
-            event = plain.decode(bytes(said.features))
-            (due,) = plain.scores([event.x])
-            fine = abs(said.scores[0] - due) < 1e-4 and record.key == said.id.encode() == event.id.encode()
-            if not fine or log.partition_of(topic, record.key or b"").partition != at.partition:
-                raise RuntimeError(f"{topic} holds a prediction that is not as it should be: {record}")
+            prediction = msgspec.json.decode(record.value or b"", type=Prediction)
+            event = plain.decode(bytes(prediction.features))
+            (expected,) = plain.scores([event.x])
+            same_id = record.key == prediction.id.encode() == event.id.encode()
+            correct = same_id and abs(prediction.scores[0] - expected) < 1e-4
+            if not correct or log.partition_of(topic, record.key or b"").partition != at.partition:
+                raise RuntimeError(f"{topic} holds a wrong prediction: {record}")
 
 
 def _rows(rates: dict[str, list[Rate]], missing: dict[str | None, str]) -> list[Row]:
     versions = {"faust": "faust-streaming", "attached": "faust-streaming", "quix": "quixstreams", "bytewax": "bytewax"}
     rows = []
     for contender in CONTENDERS:
-        found = rates.get(contender.name)
+        measured = rates.get(contender.name)
         package = versions.get(contender.name, "tailrace")
         release = PEERS[package][0].rpartition("==")[2] if package in PEERS else version(package)
         what = f"{contender.what} ({package} {release})"
-        if not found:
+        if not measured:
             rows.append(Row(GROUP, what, None, note=missing.get(contender.peer, "not run")))
             continue
-        clock, processor = zip(*found, strict=True)
+        clock, processor = zip(*measured, strict=True)
         note = f"{min(clock):,.0f} to {max(clock):,.0f}; {median(processor):,.0f} per CPU second"
         rows.append(Row(GROUP, what, median(clock), "events/s", note=note))
     for over, under, bar in BARS:
         if rates.get(over) and rates.get(under):
             pairs = list(zip(rates[over], rates[under], strict=True))
             ratio = median(x.clock / y.clock for x, y in pairs)
-            told, met = ("", None) if bar is None else (f">= {bar:g}", ratio >= bar)
+            text, met = ("", None) if bar is None else (f">= {bar:g}", ratio >= bar)
             note = f"{median(x.processor / y.processor for x, y in pairs):.3g} x per CPU second"
-            rows.append(Row(GROUP, f"{over}/{under}", ratio, "x", told, met, note))
+            rows.append(Row(GROUP, f"{over}/{under}", ratio, "x", text, met, note))
     return rows
 
 

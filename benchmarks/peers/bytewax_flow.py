@@ -1,4 +1,7 @@
-"""`python -m bytewax.run benchmarks.peers.bytewax_flow`: our score step in Bytewax, over its Kafka connectors."""
+"""Bytewax contender: Tailrace's score step over Bytewax's Kafka connectors.
+
+python -m bytewax.run benchmarks.peers.bytewax_flow
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ topic, brokers = job.declared.topics.events, [job.bootstrap]
 
 
 def score(messages: list[KafkaSourceMessage]) -> list[KafkaSinkMessage]:
-    """A whole batch, as our worker scores it."""
+    """Score a batch as Tailrace's worker does."""
     records = [Record(topic, m.partition, m.offset, m.timestamp[1], m.key, m.value) for m in messages]
     return [KafkaSinkMessage(out.key, out.value) for out in step(Batch(records))]
 

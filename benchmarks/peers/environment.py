@@ -1,6 +1,7 @@
-"""Environments of their own for packages that hold others back: ours lies below, theirs on top, nothing is shared back.
+"""Virtual environments for peers whose requirements conflict with Tailrace's.
 
-An environment is made once, in `.venv-peers/`, and found there again.
+Each environment holds the peer's packages and, with lower precedence, those of the current environment. It is created
+once, in `.venv-peers/`, and reused.
 """
 
 from __future__ import annotations
@@ -17,23 +18,22 @@ PEERS = {"quixstreams": ["quixstreams==3.28.1"], "bytewax": ["bytewax[kafka]==0.
 
 
 class NotInstallable(Exception):
-    """A peer cannot be installed here; the message says why."""
+    """A peer that cannot be installed here; the message gives the reason."""
 
 
 def python_with(peer: str) -> Path:
-    """The interpreter of the environment with that peer, in which everything of ours can be imported too. Raises
-    NotInstallable."""
+    """Return the interpreter of the peer's environment, in which Tailrace can be imported too. Raise NotInstallable."""
     base = ROOT / ".venv-peers"
     base.mkdir(exist_ok=True)
     home = base / f"{peer}-{sys.version_info.major}.{sys.version_info.minor}"
-    made = home / ".made"
+    marker = home / ".made"
     requirements = PEERS[peer]
     with (base / f"{peer}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
-        if not made.exists() or made.read_text().split() != requirements:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in parallel
+        if not marker.exists() or marker.read_text().split() != requirements:
             shutil.rmtree(home, ignore_errors=True)
             _make(home, requirements)
-            made.write_text("\n".join(requirements))
+            marker.write_text("\n".join(requirements))
     return home / "bin" / "python"
 
 
@@ -55,8 +55,8 @@ def _make(home: Path, requirements: list[str]) -> None:
         shutil.rmtree(home, ignore_errors=True)
         raise
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    below = home / "lib" / version / "site-packages" / "zz_below.pth"  # read last, so that theirs win
-    below.write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+    path_file = home / "lib" / version / "site-packages" / "zz_below.pth"  # read last: the peer's packages win
+    path_file.write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
 
 
 def _run(command: list[str]) -> None:

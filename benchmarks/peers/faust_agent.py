@@ -1,4 +1,7 @@
-"""`faust -A benchmarks.peers.faust_agent worker`: an agent as Faust's documentation would have it, in micro-batches."""
+"""Faust contender: an agent as in Faust's documentation, in micro-batches.
+
+faust -A benchmarks.peers.faust_agent worker
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ predictions = app.topic(job.predictions, value_type=bytes, value_serializer="raw
 
 @app.agent(events)
 async def score(stream: Any) -> None:
-    """Take up to 1,024 events, score them together, send each prediction."""
+    """Take up to 1,024 events, score them together and send each prediction."""
     async for taken in stream.take_events(1_024, within=0.1):
         decoded = [plain.decode(event.value) for event in taken]
         scores = plain.scores([event.x for event in decoded])

@@ -1,13 +1,18 @@
-"""`faust -A benchmarks.peers.faust_attached worker`: a Faust application with a pipeline attached to it."""
+"""Faust contender: an application with an attached pipeline.
+
+faust -A benchmarks.peers.faust_attached worker
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import faust
 
-import tailrace.contrib.faust
 from benchmarks.peers.job import given
 from tailrace.app.settings import KeysSettings, Settings
+from tailrace.contrib.faust import attach
 
 job = given()
 app = faust.App(job.predictions, broker=f"kafka://{job.bootstrap}", topic_disable_leader=True)
-tailrace.contrib.faust.attach(app, job.declared, Settings(keys=KeysSettings(directory=job.keys)), view=False)  # type: ignore[arg-type]
+attach(app, job.declared, Settings(keys=KeysSettings(directory=Path(job.keys))), view=False)

@@ -1,11 +1,11 @@
-"""The job that all contenders do: decode an event, score it with an 8-64-64-1 network, write the prediction as JSON.
+"""Job of all contenders: decode an event, score it with an 8-64-64-1 network, write the prediction as JSON.
 
     {"id", "ts", "x": [8 numbers]}
     --> {"id", "time", "release", "scores", "features": the event, "source": [partition, offset]}
 
-Keyed by id. Those with our batched code inside score with torch; those written by hand with numpy, which is quicker for
-few rows. The weights are the same. Our worker tells the garbage collector to leave alone what start-up made; here the
-peers do so too, for torch is imported everywhere, and else a collection would walk through it.
+Records are keyed by id. Contenders with Tailrace's batched code score with torch; hand-written ones score with numpy,
+which is faster for few rows. The weights are the same. All contenders make the garbage collector ignore the objects
+made at start-up, as Tailrace's worker does: torch is imported everywhere, and a collection would visit its objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = "peers"
 
 
 class Network(nn.Module):
-    """8-64-64-1, made of one seed, so that every process has the same weights."""
+    """Network of 8-64-64-1 units from a fixed seed, so that every process has the same weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Network(nn.Module):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Where to read, write, and find keys. `delivery` is for our worker, whose choice it is."""
+    """Broker, output topic and key directory of a contender. `delivery` applies to Tailrace's worker alone."""
 
     bootstrap: str
     predictions: str
@@ -58,26 +58,25 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def declared(self) -> Pipeline:
-        """The pipeline, writing to this job's own topic."""
+        """Pipeline that writes to the topic of this job."""
         return pipeline(NAME, online=False, model=Network, predictions=self.predictions)
 
 
 def given() -> Job:
-    """In a child: what to do; from the environment, because some peers have command lines of their own."""
+    """Read the job of this process from the environment, because some peers have command lines of their own."""
     torch.set_num_threads(1)
     return msgspec.json.decode(os.environ["PEERS_JOB"], type=Job)
 
 
 def started_step(job: Job) -> ScoreStep:
-    """Our score step with a live model: the batched code that we give to peers that take batches."""
+    """Start a live model and return Tailrace's score step for it, which peers that take batches call."""
     declared = job.declared
     live = LiveModel.follow(f"kafka://{job.bootstrap}", declared, keys=Path(job.keys))
-    live.start()
     return ScoreStep(declared.schema, ModelSpec.of(declared).features, live, job.predictions)
 
 
 class Plain:
-    """The same job by hand: what one would write inside of a peer."""
+    """The job as hand-written code inside a peer."""
 
     def __init__(self) -> None:
         layers: Any = Network().layers
@@ -85,20 +84,20 @@ class Plain:
         self._decoder, self._encoder = msgspec.json.Decoder(Reading), msgspec.json.Encoder()
 
     def scores(self, x: Sequence[Sequence[float]]) -> list[float]:
-        """The probability of each row."""
+        """Compute the probability of each row."""
         h = np.array(x, np.float32)
         (w1, b1), (w2, b2), (w3, b3) = self._weights
         h = np.maximum(h @ w1 + b1, 0)
         h = np.maximum(h @ w2 + b2, 0)
-        found: list[float] = (1 / (1 + np.exp(-(h @ w3 + b3))))[:, 0].tolist()
-        return found
+        probabilities: list[float] = (1 / (1 + np.exp(-(h @ w3 + b3))))[:, 0].tolist()
+        return probabilities
 
     def decode(self, value: bytes) -> Reading:
-        """An event."""
+        """Decode an event."""
         return self._decoder.decode(value)
 
     def encode(self, event: Reading, score: float, source: tuple[int, int]) -> bytes:
-        """A prediction."""
+        """Encode a prediction."""
         return self._encoder.encode(
             {
                 "id": event.id,

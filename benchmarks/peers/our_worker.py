@@ -1,4 +1,4 @@
-"""A child process: our worker, as `tailrace worker` runs it."""
+"""Tailrace contender: the worker in a child process, as `tailrace worker` runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tailrace.streams.log.url import open_log
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Run the worker until the parent stops it."""
     job, stop = given(), when_stopped()
     settings = Settings.model_validate(
         {
@@ -24,7 +24,7 @@ def main() -> None:
         }
     )
     declared = job.declared
-    declared.name = job.predictions  # so that each run's group begins at the beginning
+    declared.name = job.predictions  # a new group for each run, which starts at the first event
     with ExitStack() as stack:
         log = open_log(settings.log.url)
         stack.callback(log.close)

@@ -1,4 +1,4 @@
-"""A child process: the job in Quix Streams, whose rows are applied one by one. At least once, its default."""
+"""Quix Streams contender: the job row by row, at least once (the default of Quix Streams)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tailrace.app.roles import spare_the_collector
 
 
 def main() -> None:
-    """Score until terminated."""
+    """Score until the process is terminated."""
     job, plain = given(), Plain()
     app = Application(broker_address=job.bootstrap, consumer_group=job.predictions, auto_offset_reset="earliest")
     events = app.topic(job.declared.topics.events, key_deserializer="bytes", value_deserializer="bytes")
@@ -20,7 +20,7 @@ def main() -> None:
         (probability,) = plain.scores([event.x])
         return plain.encode(event, probability, (context.partition, context.offset))
 
-    app.dataframe(events).apply(score).to_topic(predictions)  # the key stays: events have their id for one
+    app.dataframe(events).apply(score).to_topic(predictions)  # the key stays: events are keyed by id
     spare_the_collector()
     app.run()
 

@@ -1,1 +1,1 @@
-"""Releases: signed manifests, safetensors weights, and the registry in the models topic."""
+"""Releases: manifests, signatures, weights, and the model registry in the models topic."""

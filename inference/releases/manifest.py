@@ -1,16 +1,16 @@
-"""A release (pure): a signed manifest and safetensors bytes, cut into records; and how both are distrusted.
+"""Release format (pure): a signed manifest and safetensors bytes, split into records, and their verification.
 
-    release/<version>/chunk/<n>   a piece of the payload
-    release/<version>/manifest    {"key_id", "signature", "manifest"}: written after the chunks, in the same transaction
-    alias/<name>                  {"version", "actor", "reason", "time"}: which release is, say, the champion
+    release/<version>/chunk/<n>   part of the payload
+    release/<version>/manifest    {"key_id", "signature", "manifest"}, written after the chunks in the same transaction
+    alias/<name>                  {"version", "actor", "reason", "time"}: the release of an alias, such as champion
 
-The signature (Ed25519, over the manifest's exact bytes behind a prefix) is checked before the manifest is read, size
-and SHA-256 before the payload is, its header before tensors are made of it; and weights must be finite. Nothing is ever
-unpickled: the payload is safetensors.
+The signature (Ed25519, over a prefix and the exact bytes of the manifest) is checked before the manifest is parsed.
+Size and SHA-256 are checked before the payload is parsed, its header before tensors are made. Weights must be finite.
+Nothing is unpickled: the payload is safetensors.
 
 Errors:
 
-    Refused(reason, detail)   `reason` is one of REASONS (a metric label), `detail` is for people
+    Refused(reason, detail)   `reason` is one of REASONS (a label value of a metric), `detail` is text for people
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ REASONS = frozenset(
 
 
 class Refused(TailraceError):
-    """A release that must not be served."""
+    """A release must not be served. `reason` is one of REASONS, `detail` is text for people."""
 
     exit_code = Exit.REFUSED
 
@@ -65,16 +65,17 @@ class Refused(TailraceError):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a release may at most be."""
+    """Maximum sizes of a release; a larger one is refused."""
 
     payload_bytes: int = 1 << 30
     manifest_bytes: int = 1_000_000
     header_bytes: int = 1_000_000
+    """Size of the safetensors header."""
     tensors: int = 10_000
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Records of one partition that were trained on: start <= offset < end."""
+    """Records of one partition that were learned: start <= offset < end."""
 
     topic: str
     partition: int
@@ -83,11 +84,11 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class Updates(msgspec.Struct, frozen=True, kw_only=True):
-    """The chain of online updates that made the weights, enough to repeat it.
+    """Chain of online updates that made the weights; enough to repeat it.
 
-    They began with the weights of release `base` (0: fresh ones, made with `seed`) and with the examples `remembered`
-    for replay. `learned[i]` tells by how many offsets the i-th update went on in each partition, from `starts` on;
-    `plan` is the declared rhythm.
+    The chain began with the weights of release `base` (0: fresh weights, made with `seed`) and with the examples
+    `remembered` in the replay buffer. `starts` maps each partition to the first offset that the chain learned, and
+    `learned[i]` to the number of offsets by which the i-th update advanced. `plan` holds the fields of `Online`.
     """
 
     base: int
@@ -99,7 +100,7 @@ class Updates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """A few encoded rows and the scores the trainer's module gave for them: every worker checks itself against it."""
+    """Golden batch: a few encoded rows and the trainer's scores for them, which each worker must reproduce."""
 
     numbers: list[list[float | None]] = []
     categories: list[list[int]] = []
@@ -107,35 +108,35 @@ class Golden(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, inputs: Inputs, scores: Floats) -> Golden:
-        """`scores` [n, outputs] for the n rows of `inputs`."""
+        """Make a golden batch of n rows and their scores, shape [n, outputs]."""
         numbers = [[None if value != value else value for value in row] for row in inputs.numbers.tolist()]
         return cls(numbers, inputs.categories.tolist(), scores.tolist())
 
     def inputs(self) -> Inputs:
-        """The rows, as a model takes them."""
+        """The rows as input of a model."""
         rows = len(self.numbers)
         numbers = np.array(self.numbers, np.float32).reshape(rows, -1) if rows else np.empty((0, 0), np.float32)
         return Inputs(numbers, np.array(self.categories, np.int64).reshape(rows, -1 if rows else 0))
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """All about one release. Times are unix seconds; parent 0 is the base rate. `pack` fills the last five fields."""
+    """Description of one release. Times in unix seconds; parent 0 is the base rate. `pack` sets the last fields."""
 
     version: int
     parent: int
     created: float
-    trained_through: float  # the newest event time it has learned from
+    trained_through: float  # time of the newest event that was learned
     examples: int
     code_digest: str
     seed: int
-    reason: str  # the trigger's word
+    reason: str  # the reason that the trigger gave
     features: str  # Features.digest
     task: Task
     golden: Golden
     ranges: list[Range] = []
-    base: int = 0  # the release whose weights training started from; 0: fresh ones
-    updates: Updates | None = None  # None: a run made it
-    facts: dict[str, Any] = {}  # what the trigger knew
+    base: int = 0  # the release whose weights training started from; 0: fresh weights
+    updates: Updates | None = None  # None: a training run made the weights
+    facts: dict[str, Any] = {}  # facts on which the trigger decided
     metrics: dict[
         str, dict[str, float | None]
     ] = {}  # "candidate" and "champion" -> metric -> value on the gate's examples
@@ -143,11 +144,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
     size: int = 0
     chunks: int = 0
-    location: str | None = None  # where the payload lies, if not in chunks
+    location: str | None = None  # URL of the payload, if it is not in chunks
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """The value of a manifest record. `manifest` holds the exact bytes that were signed."""
+    """Value of a manifest record. `manifest` holds the exact bytes that were signed."""
 
     key_id: str
     signature: str  # hex
@@ -155,7 +156,7 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """The value of an alias record."""
+    """Value of an alias record. `time` in unix seconds."""
 
     version: int
     actor: str
@@ -164,7 +165,7 @@ class Alias(msgspec.Struct, frozen=True):
 
 
 class Release(NamedTuple):
-    """A release ready to be published: `signed` is the manifest record's value."""
+    """Release that is ready to be published. `signed` is the value of the manifest record."""
 
     manifest: Manifest
     signed: bytes
@@ -172,7 +173,7 @@ class Release(NamedTuple):
 
 
 def pack(manifest: Manifest, payload: bytes, key: SigningKey, location: str | None = None) -> Release:
-    """Complete and sign a manifest for this payload (see `serialise`); `location`: where it lies, if not in chunks."""
+    """Complete and sign the manifest of a payload (see `serialise`). `location`: its URL, if it is not in chunks."""
     complete = msgspec.structs.replace(
         manifest,
         tensors=[tensor.spec for tensor in read_tensors(payload)],
@@ -187,7 +188,7 @@ def pack(manifest: Manifest, payload: bytes, key: SigningKey, location: str | No
 
 
 def release_records(release: Release, topic: str) -> list[Out]:
-    """The records to publish, in order, in one transaction."""
+    """The records of a release, to be written in this order in one transaction."""
     manifest, payload = release.manifest, release.payload
     cuts = (payload[n * CHUNK_BYTES : (n + 1) * CHUNK_BYTES] for n in range(manifest.chunks))
     chunks = [Out(topic, chunk_key(manifest.version, n), cut) for n, cut in enumerate(cuts)]
@@ -195,32 +196,32 @@ def release_records(release: Release, topic: str) -> list[Out]:
 
 
 def tombstones(version: int, chunks: Iterable[int], topic: str) -> list[Out]:
-    """The records that remove a release with these chunks."""
+    """The records that delete a release with these chunks."""
     return [Out(topic, key, None) for key in (manifest_key(version), *(chunk_key(version, n) for n in chunks))]
 
 
 def alias_record(topic: str, alias: str, version: int, actor: str, reason: str, time: float) -> Out:
-    """The record that points an alias to a release; 0 is the base rate."""
+    """The record that points an alias to a release; version 0 is the base rate."""
     return Out(topic, f"alias/{alias}".encode(), msgspec.json.encode(Alias(version, actor, reason, time)))
 
 
 def release_prefix(version: int) -> bytes:
-    """How the keys of all records of a release begin."""
+    """Common prefix of the keys of a release's records."""
     return f"release/{version:08d}/".encode()
 
 
 def manifest_key(version: int) -> bytes:
-    """The key of a release's manifest record."""
+    """Key of the manifest record of a release."""
     return release_prefix(version) + b"manifest"
 
 
 def chunk_key(version: int, n: int) -> bytes:
-    """The key of a release's n-th chunk."""
+    """Key of the n-th chunk of a release."""
     return release_prefix(version) + f"chunk/{n}".encode()
 
 
 def parse(signed: bytes) -> tuple[Signed, Manifest]:
-    """Read a manifest record WITHOUT verifying it, to show it or to count its chunks. Raises Refused (bad_manifest)."""
+    """Parse a manifest record WITHOUT verifying it, to show it or count its chunks. Raises Refused (bad_manifest)."""
     try:
         envelope = msgspec.json.decode(signed, type=Signed)
         return envelope, msgspec.json.decode(envelope.manifest, type=Manifest)
@@ -229,14 +230,14 @@ def parse(signed: bytes) -> tuple[Signed, Manifest]:
 
 
 def verify(signed: bytes, payload: bytes, trusted: TrustedKeys, limits: Limits | None = None) -> Manifest:
-    """The manifest of a release that a trusted key signed and whose payload is whole and sane. Raises Refused."""
+    """Verify signature, manifest and payload of a release, and return its manifest. Raises Refused."""
     manifest = verify_manifest(signed, trusted, limits)
     verify_payload(manifest, payload, limits)
     return manifest
 
 
 def verify_manifest(signed: bytes, trusted: TrustedKeys, limits: Limits | None = None) -> Manifest:
-    """Check the signature, then read the manifest. Raises Refused."""
+    """Check the signature, then parse the manifest. Raises Refused."""
     limits = limits or Limits()
     if len(signed) > limits.manifest_bytes:
         raise Refused("too_large", f"the manifest has {len(signed)} bytes, the limit is {limits.manifest_bytes}")
@@ -258,7 +259,7 @@ def verify_payload(manifest: Manifest, payload: bytes, limits: Limits | None = N
         raise Refused("too_large", f"the payload has {len(payload)} bytes, the limit is {limits.payload_bytes}")
     if len(payload) != manifest.size or hashlib.sha256(payload).hexdigest() != manifest.sha256:
         raise Refused(
-            "digest_mismatch", f"{len(payload)} bytes, {manifest.size} are due, with SHA-256 {manifest.sha256}"
+            "digest_mismatch", f"{len(payload)} bytes; expected {manifest.size} with SHA-256 {manifest.sha256}"
         )
     try:
         tensors = read_tensors(payload, limits.header_bytes, limits.tensors)

@@ -1,4 +1,4 @@
-"""A release's bytes, wherever they lie: in memory, in the models topic, or at a URL."""
+"""Payload of a release, read from memory, from the models topic, or from a URL."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tailrace.streams.log.base import Log, TopicPartition
 
 
 def read_payload(log: Log, partition: TopicPartition, registry: Registry, manifest: Manifest, limit: int) -> bytes:
-    """The payload of a *verified* manifest; itself it is not verified. `limit`: bytes that are read at most.
+    """Read the payload of a *verified* manifest. The payload itself is not verified. `limit`: maximum size in bytes.
 
-    Raises Refused (too_large, incomplete), StoreUnreachable, and what the log does.
+    Raises Refused (too_large, incomplete), StoreUnreachable, and the errors of the log.
     """
     if manifest.size > limit:
         raise Refused("too_large", f"release {manifest.version} has {manifest.size} bytes, the limit is {limit}")
@@ -26,8 +26,8 @@ def read_payload(log: Log, partition: TopicPartition, registry: Registry, manife
 
 
 def _read_again(log: Log, partition: TopicPartition, span: tuple[int, int], version: int, limit: int) -> bytes | None:
-    """From the topic, when an alias has gone back to a release whose chunks were forgotten."""
-    fresh, prefix = Registry(hold=limit), release_prefix(version)
+    """Read the chunks from the topic: after a rollback the registry may not hold them any more."""
+    registry, prefix = Registry(hold=limit), release_prefix(version)
     for records in log.scan(partition, *span):
-        fresh.apply(record for record in records if record.key is not None and record.key.startswith(prefix))
-    return fresh.payload(version)
+        registry.apply(record for record in records if record.key is not None and record.key.startswith(prefix))
+    return registry.payload(version)

@@ -1,4 +1,4 @@
-"""The model registry (pure): a fold over the records of the models topic. Nothing in it has been verified."""
+"""Model registry (pure): a fold over the records of the models topic. Its content is not verified."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import msgspec
 from tailrace.inference.releases.manifest import Alias, Limits, Refused, parse
 from tailrace.streams.log.records import Record
 
-_KEY = re.compile(  # one way to write each version and chunk: else a removal would miss the other ways
+_KEY = re.compile(  # one spelling per version and chunk: otherwise a removal would miss the others
     rb"release/(\d{8}|[1-9]\d{8,11})/(?:(manifest)|chunk/(0|[1-9]\d{0,6}))|alias/([A-Za-z0-9_.-]{1,100})"
 )
 _HOLD = Limits().payload_bytes
 
 
 class RawRelease(NamedTuple):
-    """A manifest record's value, as it came; `offset` is where it lies."""
+    """Unverified value of a manifest record, and its offset in the models topic."""
 
     version: int
     signed: bytes
@@ -27,7 +27,7 @@ class RawRelease(NamedTuple):
 
 
 class AliasChange(NamedTuple):
-    """An alias was set; `value` is None when it was removed."""
+    """An alias was set, or removed if `value` is None."""
 
     alias: str
     value: Alias | None
@@ -35,10 +35,11 @@ class AliasChange(NamedTuple):
 
 
 class Registry:
-    """Apply records in order. Records that make no sense are counted in `ignored`.
+    """Releases and aliases of the models topic, from its records in the order of their offsets.
 
-    Of the chunks at most `hold` bytes are held, those that came last, until `forget_payload`: anybody may have written
-    them. `span` tells where to read them again.
+    `ignored` counts invalid records. Chunks are not trusted either, so at most `hold` bytes of them are kept in memory,
+    the newest, until `forget_payload`; `span` gives the offsets from which they can be read again. `history` keeps the
+    newest 1,000 alias changes (argument `history`).
     """
 
     def __init__(self, history: int = 1000, hold: int = _HOLD) -> None:
@@ -47,34 +48,34 @@ class Registry:
         self.history: deque[AliasChange] = deque(maxlen=history)
         self.ignored = 0
         self._hold, self._bytes = hold, 0
-        self._held: dict[int, dict[int, bytes]] = {}  # chunks; the version that got one last stands last
-        self._offsets: dict[int, dict[int, int]] = {}  # of all chunks, held or not
+        self._held: dict[int, dict[int, bytes]] = {}  # version -> chunks; most recent version last
+        self._offsets: dict[int, dict[int, int]] = {}  # version -> offsets of all its chunks, held or not
 
     @property
     def latest(self) -> int:
-        """The newest version with a manifest; 0 when there is none."""
+        """The highest version with a manifest; 0 if there is none."""
         return max(self.releases, default=0)
 
     @property
     def held(self) -> list[int]:
-        """The versions of which chunks are in memory; the one that got a chunk last stands last."""
+        """The versions with chunks in memory, ordered by their newest chunk."""
         return list(self._held)
 
     def apply(self, records: Iterable[Record]) -> None:
-        """Fold records of the models topic, in the order of their offsets."""
+        """Apply records of the models topic, in the order of their offsets."""
         for record in records:
-            found = _KEY.fullmatch(record.key or b"")
-            if found is None:
+            match = _KEY.fullmatch(record.key or b"")
+            if match is None:
                 self.ignored += 1
-            elif found[4]:
-                self._alias(found[4].decode(), record)
-            elif found[2]:
-                self._manifest(int(found[1]), record)
+            elif match[4]:
+                self._alias(match[4].decode(), record)
+            elif match[2]:
+                self._manifest(int(match[1]), record)
             else:
-                self._chunk(int(found[1]), int(found[3]), record)
+                self._chunk(int(match[1]), int(match[3]), record)
 
     def payload(self, version: int) -> bytes | None:
-        """The payload's chunks put together; None until the manifest and all of them are there."""
+        """The payload, assembled from its chunks; None if the manifest or a chunk is missing."""
         release = self.releases.get(version)
         if release is None:
             return None
@@ -84,15 +85,15 @@ class Registry:
         return b"".join(chunks[n] for n in range(count))
 
     def forget_payload(self, version: int) -> None:
-        """Free the chunks of a version."""
+        """Free the memory of a version's chunks."""
         self._bytes -= sum(map(len, self._held.pop(version, {}).values()))
 
     def chunks(self, version: int) -> list[int]:
-        """The numbers of a version's chunks in the topic, whatever its manifest says."""
+        """Numbers of the chunks that the topic holds of a version, independent of its manifest."""
         return sorted(self._offsets.get(version, {}))
 
     def span(self, version: int) -> tuple[int, int]:
-        """Between which offsets [start, end) a version's records lie; (0, 0) when there are none."""
+        """Offsets [start, end) between which the records of a version lie; (0, 0) if there are none."""
         offsets = list(self._offsets.get(version, {}).values())
         if version in self.releases:
             offsets.append(self.releases[version].offset)

@@ -1,10 +1,10 @@
-"""Who may publish releases: Ed25519 keys (RFC 8032), several trusted ones, rotation and revocation.
+"""Signing keys of releases: Ed25519 (RFC 8032), with several trusted keys, rotation and revocation.
 
 A directory of keys:
 
-    signing.pem            the private key, mode 0600, on the machine of the retrainer only
+    signing.pem            private key, mode 0600, only on the machine of the retrainer
     trusted/<key id>.pub   public keys whose releases are served
-    revoked/<key id>.pub   public keys whose releases are refused, whatever they say
+    revoked/<key id>.pub   public keys whose releases are refused, even if they are trusted
 
 To rotate: add the new public key to `trusted/` everywhere, then change `signing.pem`. To revoke: move the file to
 `revoked/`.
@@ -37,7 +37,7 @@ class BadKey(TailraceError):
 
 
 class SigningKey:
-    """A private key. `key_id`: the first 16 hex digits of the SHA-256 of the raw public key."""
+    """Private key. `key_id`: the first 16 hex digits of the SHA-256 of the raw public key."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -45,7 +45,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """A new random key."""
+        """Generate a random key."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -55,14 +55,14 @@ class SigningKey:
             private = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise BadKey(
-                "this is no unencrypted private key in PEM: make one with `openssl genpkey -algorithm ed25519`"
+                "this is not an unencrypted private key in PEM: make one with `openssl genpkey -algorithm ed25519`"
             ) from error
         if not isinstance(private, Ed25519PrivateKey):
             raise BadKey("this private key is not Ed25519: make one with `openssl genpkey -algorithm ed25519`")
         return cls(private)
 
     def pem(self) -> bytes:
-        """The private key as PKCS#8 PEM: a secret."""
+        """The private key as PKCS#8 PEM. It is a secret."""
         encoding, format_ = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         return self._private.private_bytes(encoding, format_, serialization.NoEncryption())
 
@@ -72,12 +72,12 @@ class SigningKey:
         return self._private.public_key().public_bytes(encoding, format_)
 
     def sign(self, message: bytes) -> bytes:
-        """The 64-byte signature."""
+        """Sign a message; the signature has 64 bytes."""
         return self._private.sign(message)
 
 
 class TrustedKeys:
-    """The public keys whose releases are served; those in `revoked` are refused even if they are among them."""
+    """Public keys whose releases are served. Key ids in `revoked` are refused even if their key is among them."""
 
     def __init__(self, pems: Iterable[bytes], revoked: Iterable[str] = ()) -> None:
         keys = map(_public_key, pems)
@@ -86,11 +86,11 @@ class TrustedKeys:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the keys that are trusted and not revoked."""
+        """Ids of the keys that are trusted and not revoked."""
         return frozenset(self._keys) - self.revoked
 
     def objection(self, key_id: str, signature: bytes, message: bytes) -> str | None:
-        """None when a trusted key signed the message, else one of `revoked_key`, `unknown_key`, `bad_signature`."""
+        """Verify a signature: None if a trusted key made it, else `revoked_key`, `unknown_key` or `bad_signature`."""
         if key_id in self.revoked:
             return "revoked_key"
         key = self._keys.get(key_id)
@@ -104,7 +104,7 @@ class TrustedKeys:
 
 
 def load_signing_key(path: Path) -> SigningKey:
-    """Read a private key file. Raises BadKey when it is missing, readable by others, or no Ed25519 key."""
+    """Read a private key file. Raises BadKey if it is missing, readable by others, or not an Ed25519 key."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
@@ -122,19 +122,22 @@ def load_signing_key(path: Path) -> SigningKey:
 
 
 def load_trusted_keys(directory: Path, revoked: Iterable[str] = ()) -> TrustedKeys:
-    """Read `trusted/*.pub` and `revoked/*.pub` of a key directory; `revoked` names further key ids. Raises BadKey."""
-    gone = [_key_id(_read_public(path)) for path in sorted((directory / REVOKED).glob("*.pub"))]
+    """Read `trusted/*.pub` and `revoked/*.pub` of a key directory; `revoked` adds key ids. Raises BadKey."""
+    revoked_ids = [_key_id(_read_public(path)) for path in sorted((directory / REVOKED).glob("*.pub"))]
     pems = [_pem(_read_public(path)) for path in sorted((directory / TRUSTED).glob("*.pub"))]
-    return TrustedKeys(pems, [*gone, *revoked])
+    return TrustedKeys(pems, [*revoked_ids, *revoked])
 
 
 def known_keys(directory: Path) -> TrustedKeys:
-    """Those of a key directory that must hold some. Raises BadKey, also when it holds none."""
+    """Read the keys of a key directory, see `load_trusted_keys`. Raises BadKey, also if it holds no key."""
     return some_keys(load_trusted_keys(directory), directory)
 
 
 def some_keys(known: TrustedKeys, directory: Path) -> TrustedKeys:
-    """The same keys. Raises BadKey when there are none; where all were revoked, somebody wanted it so."""
+    """Return `known` unchanged. Raises BadKey if it is empty.
+
+    A directory in which every key is revoked is accepted, as a deliberate kill switch.
+    """
     if not known.ids and not known.revoked:
         raise BadKey(
             f"there is no key in {directory / TRUSTED}, no release could be served: copy {TRUSTED}/ from "
@@ -144,21 +147,21 @@ def some_keys(known: TrustedKeys, directory: Path) -> TrustedKeys:
 
 
 def read_trusted_keys(paths: Iterable[Path], revoked: Iterable[str] = ()) -> TrustedKeys:
-    """The keys in these files, wherever they lie; `revoked` names key ids. Raises BadKey."""
+    """Read public keys from these files; `revoked` adds key ids. Raises BadKey."""
     return TrustedKeys([_pem(_read_public(path)) for path in paths], revoked)
 
 
 def create_keys(directory: Path) -> SigningKey:
-    """The directory's signing key, made when there is none; its public half is in `trusted/`.
+    """Load the signing key of a directory; create it, and its public half in `trusted/`, if there is none.
 
-    Safe for several processes at once: the key appears whole, by a hard link that only one of them can make.
+    Safe for concurrent processes: the complete file is hard-linked to its name, which succeeds for one of them only.
     Raises BadKey.
     """
     try:
         return _created(directory)
     except OSError as error:
         raise BadKey(
-            f"cannot keep keys in {directory} ({error.strerror}): set keys.directory to a writable place"
+            f"cannot write keys to {directory} ({error.strerror}): set keys.directory to a writable directory"
         ) from None
 
 
@@ -170,7 +173,7 @@ def _created(directory: Path) -> SigningKey:
         try:
             os.link(draft, path)
         except FileExistsError:
-            pass  # another process was faster: its key is the key
+            pass  # another process was faster: use its key
         finally:
             draft.unlink()
     key = load_signing_key(path)
@@ -202,7 +205,7 @@ def _public_key(pem: bytes) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadKey(f"this is no public key in PEM: {_REMEDY}") from error
+        raise BadKey(f"this is not a public key in PEM: {_REMEDY}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise BadKey(f"this public key is not Ed25519: {_REMEDY}")
     return key

@@ -1,6 +1,6 @@
-"""Payloads that are too large for the log lie at an fsspec URL (s3://, gs://, file://, memory://, ...).
+"""Storage of large payloads at an fsspec URL (s3://, gs://, file://, memory://, ...) instead of the log.
 
-Credentials are the backend's own business (its files and environment variables); none come near a URL.
+Credentials are configured in the backend's own files and environment variables, never in the URL.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from tailrace.inference.releases.manifest import Manifest, Refused
 
 
 class StoreUnreachable(TailraceError):
-    """A payload cannot be written to or read from its URL; the message names it. Every backend has errors of its own,
-    so this one stands for all."""
+    """A payload cannot be written to or read from its URL; the message names it. Replaces the backend's own error."""
 
     exit_code = Exit.UNREACHABLE
 
 
 class Store(NamedTuple):
-    """Where payloads of more than `above` bytes go: below `url`."""
+    """Place for payloads of more than `above` bytes: below `url`."""
 
     url: str
     above: int
 
 
 def check_store(url: str) -> None:
-    """Raises StoreUnreachable when there is no driver for the URL, or nobody answers there."""
+    """Check that the URL has a driver and can be reached. Raises StoreUnreachable."""
     try:
         files, path = _files(url)
         files.exists(path)
@@ -36,7 +35,7 @@ def check_store(url: str) -> None:
 
 
 def location_of(url: str, version: int, payload: bytes) -> str:
-    """Where `store_payload` writes a payload."""
+    """The URL to which `store_payload` writes a payload."""
     return _location(url, version, hashlib.sha256(payload).hexdigest())
 
 
@@ -64,8 +63,10 @@ def fetch_payload(manifest: Manifest, max_bytes: int) -> bytes:
 
 
 def remove_payload(url: str, manifest: Manifest) -> None:
-    """Remove a payload that `store_payload` wrote below `url`; any other location is left alone, for manifests may
-    say anything. Raises StoreUnreachable."""
+    """Remove a payload that `store_payload` wrote below `url`. Raises StoreUnreachable.
+
+    Any other location is left unchanged, because a manifest may name any URL.
+    """
     if manifest.location != _location(url, manifest.version, manifest.sha256):
         return
     try:
@@ -82,7 +83,7 @@ def _location(url: str, version: int, sha256: str) -> str:
 
 
 def _files(location: str) -> tuple[Any, str]:
-    """The file system of a location, and the path in it."""
+    """The file system of a URL, and the path in it."""
     from fsspec.core import url_to_fs
     from fsspec.utils import get_protocol
 

@@ -1,6 +1,6 @@
-"""Weights as bytes: safetensors, never pickle. The format is read without torch, so that it can be distrusted first.
+"""Weights as safetensors bytes, never pickle. The header is read without torch, so that it is checked before torch.
 
-A file is a u64 header length, a JSON header {name: {dtype, shape, data_offsets}} and the data, without gaps
+A file is a u64 header length, a JSON header {name: {dtype, shape, data_offsets}}, and the data without gaps
 (https://huggingface.co/docs/safetensors).
 """
 
@@ -26,7 +26,7 @@ _EXPONENTS: dict[str, tuple[str, int]] = {  # all bits of the exponent set: inf 
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """A tensor's name, type ("F32", "BF16", "I64", ...) and shape."""
+    """Name, type ("F32", "BF16", "I64", ...) and shape of a tensor."""
 
     name: str
     dtype: str
@@ -34,13 +34,13 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class RawTensor(NamedTuple):
-    """A tensor as it lies in the file."""
+    """Specification and bytes of a tensor in a file."""
 
     spec: TensorSpec
     data: memoryview
 
     def is_finite(self) -> bool:
-        """True when it holds neither inf nor NaN."""
+        """True if the tensor holds neither inf nor NaN."""
         if self.spec.dtype not in _EXPONENTS:
             return True
         kind, mask = _EXPONENTS[self.spec.dtype]
@@ -48,21 +48,21 @@ class RawTensor(NamedTuple):
 
 
 def serialise(state: Mapping[str, Tensor]) -> bytes:
-    """A module's state dict as safetensors bytes; equal states give equal bytes."""
+    """Convert a state dict to safetensors bytes; equal states give equal bytes."""
     from safetensors.torch import save
 
     return bytes(save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
 
 
 def load_state(payload: bytes) -> dict[str, Tensor]:
-    """The state dict in a *verified* payload."""
+    """Read the state dict of a *verified* payload."""
     from safetensors.torch import load
 
     return dict(load(payload))
 
 
 def read_tensors(payload: bytes, max_header: int = 1_000_000, max_tensors: int = 10_000) -> list[RawTensor]:
-    """What a file holds, in the order of its bytes. Raises ValueError unless its header is plain and gapless."""
+    """List the tensors of a file in the order of their data. Raises ValueError for an invalid header or a gap."""
     length = int.from_bytes(payload[:8], "little")
     if len(payload) < 8 or length > min(max_header, len(payload) - 8):
         raise ValueError(f"the header claims {length} bytes")
@@ -72,19 +72,19 @@ def read_tensors(payload: bytes, max_header: int = 1_000_000, max_tensors: int =
         raise ValueError("the header is nested too deeply") from None
     if len(entries) > max_tensors:
         raise ValueError(f"{len(entries)} tensors, the limit is {max_tensors}")
-    data, position, found = memoryview(payload)[8 + length :], 0, []
+    data, position, tensors = memoryview(payload)[8 + length :], 0, []
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].data_offsets, item[0])):
         start, end = entry.data_offsets
         if entry.size < 0:
-            served = ", ".join(_WIDTHS)
-            raise ValueError(f"tensor {name!r} has type {entry.dtype} and shape {entry.shape}: types are {served}")
+            types = ", ".join(_WIDTHS)
+            raise ValueError(f"tensor {name!r} has type {entry.dtype} and shape {entry.shape}: types are {types}")
         if start != position or end - start != entry.size or end > len(data):
-            raise ValueError(f"tensor {name!r} does not lie where it should")
-        found.append(RawTensor(TensorSpec(name, entry.dtype, entry.shape), data[start:end]))
+            raise ValueError(f"tensor {name!r} does not start where the one before it ends")
+        tensors.append(RawTensor(TensorSpec(name, entry.dtype, entry.shape), data[start:end]))
         position = end
     if position != len(data):
         raise ValueError(f"{len(data) - position} bytes belong to no tensor")
-    return found
+    return tensors
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +94,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def size(self) -> int:
-        """Bytes; -1 for types and shapes that are not served."""
+        """Size in bytes; -1 for an unsupported type or shape."""
         if self.dtype not in _WIDTHS or any(extent < 0 for extent in self.shape):
             return -1
         return _WIDTHS[self.dtype] * math.prod(self.shape)

@@ -1,1 +1,1 @@
-"""Serving: the live model that follows releases, and the score step."""
+"""Serving: the live model, which follows releases, and the score step of a worker."""

@@ -1,4 +1,4 @@
-"""The background half of a live model: read the models topic, load what the alias points to, offer it."""
+"""The background half of a live model: read the models topic, load the release of the alias, offer it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tailrace.inference.releases.payload import read_payload
 from tailrace.inference.releases.registry import Registry
 from tailrace.inference.releases.storage import StoreUnreachable
 from tailrace.inference.serving.loader import Loader, Serving
-from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Log, LogError, TopicPartition
 
-_READ_RECORDS = 64  # a chunk has up to half a megabyte
+_READ_RECORDS = 64  # per read; a chunk has up to 512 kB
 _READ_S = 0.1
 _BACK_OFF_S = (0.1, 5.0)  # first and longest pause after an error
 _logger = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Reads the topic (one partition) from its beginning and acts at its end only, so that history is not replayed.
+    """Follows an alias of the models topic (one partition), from the topic's beginning.
 
-    `offer(serving, load_s)` and `refuse(version, why)` are called in the follower's thread. A release whose records are
-    not all there is refused as `incomplete` and still offered when they come.
+    It acts only at the end of the topic, so that history is not replayed. `offer(serving, load_s)` and
+    `refuse(version, refusal)` are called in the follower's thread. A release with missing records is refused as
+    `incomplete`, and offered once the records arrive. `serving` is the release that serves already.
     """
 
     def __init__(
@@ -35,25 +35,25 @@ class Follower:
         topic: str,
         alias: str,
         loader: Loader,
-        base: Serving,
+        serving: Serving,
         *,
         offer: Callable[[Serving, float], None],
         refuse: Callable[[int, Refused], None],
     ) -> None:
         self._log, self._partition, self._alias = log, TopicPartition(topic, 0), alias
-        self._loader, self._base = loader, base
+        self._loader = loader
         self._offer, self._refuse = offer, refuse
         self._registry = Registry(hold=loader.limits.payload_bytes)
         self._position = 0
-        self._considered = -1  # the position at which the alias was last looked at
-        self._settled: Alias | None = None  # the alias record that needs no more work
-        self._offered = base.release
+        self._considered = -1  # position at which the alias was last examined
+        self._settled: Alias | None = None  # alias record that needs no more work
+        self._offered = serving.release
         self.caught_up = threading.Event()
-        """Set when the end of the topic was reached once, and what the alias named there offered or refused."""
+        """Set once the end of the topic was reached and the release of the alias there was offered or refused."""
 
     def run(self, stop: threading.Event) -> None:
-        """Follow until `stop`. Nothing that happens here may end it: the old model serves on, and we try again."""
-        backoff = Backoff(*_BACK_OFF_S)
+        """Follow until `stop`. No error ends it: the serving release goes on serving, and the follower tries again."""
+        delay, longest = _BACK_OFF_S
         while not stop.is_set():
             position = self._position
             try:
@@ -63,8 +63,9 @@ class Follower:
             except Exception:
                 _logger.exception("following failed", topic=self._partition.topic)
             if self._position > position:
-                backoff.reset()
-            stop.wait(backoff.pause())
+                delay = _BACK_OFF_S[0]
+            stop.wait(delay)
+            delay = min(2 * delay, longest)
 
     def _follow(self, stop: threading.Event) -> None:
         reader = self._log.reader([self._partition.topic], start={self._partition: self._position})
@@ -98,7 +99,7 @@ class Follower:
 
     def _offer_version(self, version: int) -> None:
         started = time.perf_counter()
-        serving = self._base if version == 0 else self._load(version)
+        serving = self._loader.base_rate if version == 0 else self._load(version)
         self._offer(serving, time.perf_counter() - started)
         self._offered = version
 
@@ -110,7 +111,7 @@ class Follower:
         return self._loader.load(manifest, read_payload(self._log, self._partition, self._registry, manifest, limit))
 
     def _forget(self) -> None:
-        """Keep the chunks that came last, whose alias may follow, and of what is wanted; none that was dealt with."""
+        """Free chunks. Keep those of the alias, and the newest, whose alias may follow, unless already settled."""
         alias, held = self._registry.aliases.get(self._alias), self._registry.held
         wanted = {*held[-1:], alias.version if alias else 0}
         done = self._settled.version if self._settled and self._settled is alias else 0

@@ -1,4 +1,4 @@
-"""From a raw release to something that scores: verify, rebuild, warm up, check the golden batch."""
+"""Loading of releases: verify, rebuild the module, warm it up, check the golden batch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tailrace.inference.releases.weights import load_state
 if TYPE_CHECKING:
     from torch import nn
 
-TOLERANCE = 1e-4  # of a score, or of its size where that is above 1: machines differ in the last bits
-_WARM_UP_ROWS = (1, 64, 1024)  # sizes for which torch chooses other kernels
+TOLERANCE = 1e-4  # absolute, and relative for scores above 1: machines differ in the last bits
+_WARM_UP_ROWS = (1, 64, 1024)  # batch sizes for which torch selects different kernels
 
 
 class Serving(NamedTuple):
-    """One release at work: `score` takes n rows and gives their scores [n, outputs].
+    """One loaded release. `score` maps n rows to scores, shape [n, outputs].
 
-    `trained_through`: the time of the newest event that it has learned, unix seconds; 0: it has learned nothing.
+    `trained_through`: time of the newest event that the release has learned, unix seconds; 0: it has learned nothing.
     """
 
     release: int
@@ -35,40 +35,45 @@ class Serving(NamedTuple):
 
 
 class Loader:
-    """Knows what a release must fit: the pipeline's features, task, model and trusted keys."""
+    """Loads the releases of one pipeline; refuses those that do not fit its features, task, model or trusted keys.
+
+    `base_rate`: see `Label.base_rate`; raises DeclarationError if it does not fit the task.
+    """
 
     def __init__(
         self,
         spec: ModelSpec,
         *,
         trusted: TrustedKeys,
+        base_rate: float | Sequence[float] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self._spec, self._trusted = spec, trusted
+        self.spec, self.limits = spec, limits or Limits()
+        self.base_rate = base_rate_serving(spec.task, base_rate)
+        """Release 0, which serves until there is another."""
+        self._trusted = trusted
 
     def manifest(self, raw: RawRelease) -> Manifest:
-        """The verified manifest of a release that is meant for this pipeline. Raises Refused."""
+        """Verify the manifest of a release and check that it is meant for this pipeline. Raises Refused."""
         manifest = verify_manifest(raw.signed, self._trusted, self.limits)
         if manifest.version != raw.version:
             raise Refused(
-                "wrong_version", f"the manifest of release {manifest.version} stands at release {raw.version}"
+                "wrong_version", f"the manifest of release {manifest.version} is stored at release {raw.version}"
             )
-        if manifest.features != self._spec.features.digest:
-            raise Refused(
-                "wrong_features", f"trained on features {manifest.features[:12]}, not {self._spec.features.digest[:12]}"
-            )
-        if manifest.task != self._spec.task:
-            raise Refused("wrong_task", f"trained for {manifest.task}, not for {self._spec.task}")
+        features = self.spec.features.digest
+        if manifest.features != features:
+            raise Refused("wrong_features", f"trained on features {manifest.features[:12]}, not {features[:12]}")
+        if manifest.task != self.spec.task:
+            raise Refused("wrong_task", f"trained for {manifest.task}, not for {self.spec.task}")
         return manifest
 
     def load(self, manifest: Manifest, payload: bytes) -> Serving:
-        """Load the payload of a verified manifest; what is returned has scored already. Raises Refused."""
+        """Load the payload of a verified manifest and score warm-up batches with it. Raises Refused."""
         verify_payload(manifest, payload, self.limits)
         try:
-            module = self._spec.build()
+            module = self.spec.build()
             module.load_state_dict(load_state(payload))
-            score = scorer(module, self._spec.task)
+            score = scorer(module, self.spec.task)
             for rows in _WARM_UP_ROWS:
                 score(self._blank(rows))
         except Exception as error:  # the module is the user's: it may raise anything
@@ -77,18 +82,20 @@ class Loader:
         return Serving(manifest.version, score, manifest.trained_through)
 
     def _blank(self, rows: int) -> Inputs:
-        numbers = np.full((rows, len(self._spec.features.numbers)), np.nan, np.float32)
-        return Inputs(numbers, np.zeros((rows, len(self._spec.features.categories)), np.int64))
+        """Rows in which every value is missing."""
+        features = self.spec.features
+        numbers = np.full((rows, len(features.numbers)), np.nan, np.float32)
+        return Inputs(numbers, np.zeros((rows, len(features.categories)), np.int64))
 
 
 def scorer(module: nn.Module, task: Task) -> Callable[[Inputs], Floats]:
-    """Scores [n, outputs] of n rows by a module, in eval mode; arrays go in and out without a copy.
+    """Make a function from n rows to scores, shape [n, outputs], by a module in evaluation mode; copies no arrays.
 
-    No rows give no scores, and the module is not asked: many a user's cannot take nothing.
+    For no rows the module is not called, because many modules do not accept an empty batch.
     """
     import torch
 
-    if any(part.training for part in module.modules()):  # to ask is quicker than to set
+    if any(part.training for part in module.modules()):  # checking is faster than setting
         module.eval()
 
     def score(inputs: Inputs) -> Floats:
@@ -103,7 +110,7 @@ def scorer(module: nn.Module, task: Task) -> Callable[[Inputs], Floats]:
 
 
 def base_rate_serving(task: Task, base_rate: float | Sequence[float] | None) -> Serving:
-    """Release 0: every row gets the base rate. Raises DeclarationError."""
+    """Make release 0, which gives every row the base rate. Raises DeclarationError."""
     scores = np.array(base_rate_scores(task, base_rate), np.float32)
     return Serving(0, lambda inputs: np.broadcast_to(scores, (inputs.rows, len(scores))))
 
@@ -112,9 +119,9 @@ def _check(golden: Golden, score: Callable[[Inputs], Floats]) -> None:
     if not golden.scores:
         return
     try:
-        due, got = np.array(golden.scores, np.float32), score(golden.inputs())
+        expected, actual = np.array(golden.scores, np.float32), score(golden.inputs())
     except Exception as error:  # the module is the user's: it may raise anything
         detail = f"the golden batch does not fit the model: {type(error).__name__}: {error}"
         raise Refused("golden_mismatch", detail) from error
-    if got.shape != due.shape or not np.allclose(got, due, rtol=TOLERANCE, atol=TOLERANCE):
-        raise Refused("golden_mismatch", f"scores {got.tolist()}, {due.tolist()} are due")
+    if actual.shape != expected.shape or not np.allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        raise Refused("golden_mismatch", f"scores {actual.tolist()}, expected {expected.tolist()}")

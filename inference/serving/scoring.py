@@ -1,4 +1,4 @@
-"""The score step (pure but for the clock it is given): event records become predictions and dead letters."""
+"""Score step (pure except for the clock that is passed in): event records become predictions and dead letters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = attrgetter("headers")
 
 
 class Scored(NamedTuple):
-    """What a batch took: seconds of each stage; rows scored, what was malformed, event times (unix s)."""
+    """Report on a scored batch: seconds per stage, rows scored, malformed events, event times (unix seconds)."""
 
     release: int
     rows: int
@@ -36,16 +36,17 @@ class Scored(NamedTuple):
 
 
 class Model(Protocol):
-    """What the step needs of a LiveModel."""
+    """Interface of a live model, as far as the step needs it."""
 
     def current(self) -> Serving:
-        """The release to score the next batch with."""
+        """The release that scores the next batch."""
 
 
 class ScoreStep:
-    """Scores batches of event records. Every event gives one record: a prediction, or a dead letter saying why not.
+    """Step that scores batches of event records. Each event gives one prediction, or a dead letter with the reason.
 
-    `clock` gives the unix seconds against which event times are held; `on_batch` is told what each batch took.
+    `clock`: current time in unix seconds; events that lie too far in its future are malformed. `max_bytes`: maximum
+    size of an event. `on_batch`: called after each batch.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ScoreStep:
         self._clock, self._on_batch = clock, on_batch
 
     def __call__(self, batch: Batch) -> list[Out]:
-        """Predictions in the order of the events, then dead letters. Raises what the model raises."""
+        """Score a batch: predictions in the order of the events, then dead letters. Raises what the model raises."""
         marks = [time.perf_counter()]
         events = self._codec.decode(batch.records, self._clock())
         marks.append(time.perf_counter())
@@ -90,7 +91,7 @@ class ScoreStep:
             return self._encode_each(events)
 
     def _encode_each(self, events: EventBatch) -> tuple[EventBatch, Inputs, Derived | None]:
-        """The same, event by event, so that a bad one costs only itself."""
+        """Encode event by event, so that an invalid event affects no other."""
         malformed: dict[int, Malformed] = {}
         parts, values = [self._features.encode([], [])], []
         for i, event in enumerate(events.events):
@@ -114,7 +115,7 @@ class ScoreStep:
 
 
 def _traced(outs: list[Out], records: Sequence[Record]) -> list[Out]:
-    """Each prediction belongs to the trace of its event."""
+    """Give each prediction the trace headers of its event."""
     traces = map(trace_of, records)
     return [
         Out(out.topic, out.key, out.value, trace) if trace else out for out, trace in zip(outs, traces, strict=True)
@@ -127,7 +128,7 @@ def _scored(release: int, events: EventBatch, marks: list[float]) -> Scored:
 
 
 class _Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """`log.records.Prediction` as it is written: the event is encoded in place, not to bytes of its own first."""
+    """Wire form of `log.records.Prediction`. The event is encoded in place, which saves a copy."""
 
     id: str
     time: float
@@ -139,7 +140,7 @@ class _Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 def _without(events: EventBatch, malformed: dict[int, Malformed]) -> EventBatch:
-    """The batch without the events at these indices."""
+    """The batch without the events at these indices; they become dead letters."""
     kept = [i for i in range(len(events.events)) if i not in malformed]
 
     def pick(items: Sequence[Any]) -> list[Any]:

@@ -22,6 +22,7 @@ from tailrace.monitoring.console.sections import PageSections
 from tailrace.monitoring.telemetry.lag import LagCollector
 from tailrace.streams.log.base import Log, LogError, Reader, TopicMissing, TopicPartition
 from tailrace.streams.log.dead_letters import dead_letter_topic
+from tailrace.streams.log.record_count import RecordCount
 from tailrace.streams.log.records import Record
 
 _READ, _READ_LARGE = 2_000, 64  # records of one read; the latter of models and dead letters, which may be large
@@ -30,6 +31,7 @@ _PAST, _PAST_EXAMPLES, _PAST_DEAD_LETTERS = 64, 4_000, 2_000  # records from bef
 _PAUSE_S = 0.1  # shortest pause between reads
 _UPDATE_S, _UPDATE_UNSEEN_S = 0.5, 3.0  # between updates of the page, with and without a viewer
 _RETRY_S = 1.0  # between attempts to read a log that failed
+_COUNTED = ("events", "predictions", "labels", "examples")  # topics whose records the page counts, by field of `Topics`
 _log = structlog.get_logger(__name__)
 
 
@@ -56,6 +58,7 @@ class ConsoleFollower:
         self._groups, self._loader, self._freeze_after = groups, loader, freeze_after
         self._stop = threading.Event()
         self._positions: dict[TopicPartition, int] = {}
+        self._counts = RecordCount(log, [getattr(self._topics, name) for name in _COUNTED])
         self._updated = 0.0  # monotonic time of the last update of the page
         self._refused = 0  # the last version that cannot be a reference
         self._thread = threading.Thread(target=self._run, name="console-follower", daemon=True)
@@ -68,6 +71,7 @@ class ConsoleFollower:
         """Stop the thread and wait for it; the sections stay as they are."""
         self._stop.set()
         self._thread.join()
+        self._counts.close()
 
     def _run(self) -> None:
         """Follow the log; after any failure show it on the page and try again."""
@@ -124,16 +128,18 @@ class ConsoleFollower:
 
     def _measure_log(self, flowing: Reader, now: float) -> None:
         """Give the page the record counts and lags, and skip what lies too far behind."""
-        topics, counts = self._topics, dict[str, int]()
-        for name in ("events", "predictions", "labels", "examples"):
-            ends = self._log.end_positions(getattr(topics, name))
-            counts[name] = sum(ends.values())
-            if name in ("predictions", "examples"):
-                skipped = {tp: end - _PAST for tp, end in ends.items() if end - self._positions[tp] > _SKIP_BEYOND}
-                flowing.seek(skipped)
-                self._positions |= skipped
-        lags = {role: self._lag(group, topics) for role, (group, topics) in self._groups.items()}
-        self._page.take_log_state(LogState(counts, lags), now)
+        topics = self._topics
+        for topic in (topics.predictions, topics.examples):
+            ends = self._log.end_positions(topic)
+            skipped = {tp: end - _PAST for tp, end in ends.items() if end - self._positions[tp] > _SKIP_BEYOND}
+            flowing.seek(skipped)
+            self._positions |= skipped
+        lags = {role: self._lag(group, read) for role, (group, read) in self._groups.items()}
+        totals = self._counts.look()
+        last = self._page.history.last_run
+        new_labels = self._counts.between(topics.examples, last.considered if last else {})
+        counts = {name: totals[getattr(topics, name)] for name in _COUNTED}
+        self._page.take_log_state(LogState(counts, lags, new_labels), now)
 
     def _lag(self, group: str, topics: Sequence[str]) -> int | None:
         """Records that a group has not processed; None while the log does not answer."""

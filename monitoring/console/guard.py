@@ -19,33 +19,33 @@ HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 READ_ONLY = "this console is read-only: set console.token_file to allow changes"
 
 
-class Refusal(NamedTuple):
+class AccessRefusal(NamedTuple):
     """An HTTP status and its explanation."""
 
     status: int
     text: str
 
 
-def refuse_request(headers: Mapping[str, str]) -> Refusal | None:
+def refuse_request(headers: Mapping[str, str]) -> AccessRefusal | None:
     """Check a request that only reads; None if it may be answered. `headers`: a case-insensitive mapping."""
     if _hostname(headers.get("Host", "")) not in HOSTS:
-        return Refusal(421, "the console answers to localhost, 127.0.0.1 and [::1] only")
+        return AccessRefusal(421, "the console answers to localhost, 127.0.0.1 and [::1] only")
     return None
 
 
-def refuse_change(headers: Mapping[str, str], token: str | None) -> Refusal | None:
+def refuse_change(headers: Mapping[str, str], token: str | None) -> AccessRefusal | None:
     """Check a request that changes something; None if it may. A `token` of None refuses every change."""
     if token is None:
-        return Refusal(403, READ_ONLY)
+        return AccessRefusal(403, READ_ONLY)
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("Host"):
-        return Refusal(403, "the request came from another page than the console")
+        return AccessRefusal(403, "the request came from another page than the console")
     if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        return Refusal(403, "the request came from another page than the console")
+        return AccessRefusal(403, "the request came from another page than the console")
     if not hmac.compare_digest(headers.get(TOKEN, "").encode(errors="surrogateescape"), token.encode()):
-        return Refusal(401, f"{TOKEN} is missing or wrong")
+        return AccessRefusal(401, f"{TOKEN} is missing or wrong")
     if headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-        return Refusal(415, "send application/json")
+        return AccessRefusal(415, "send application/json")
     return None
 
 

@@ -36,10 +36,14 @@ _topic, _timestamp = attrgetter("topic"), attrgetter("timestamp")
 
 
 class LogState(NamedTuple):
-    """Record counts of each topic by its name in `Topics`, and the lag of each role in records (None: unknown)."""
+    """State of the log at one time."""
 
     counts: Mapping[str, int]
+    """Records in each topic, by the topic's name in `Topics`."""
     lags: Mapping[str, int | None]
+    """Lag of each role in records; None: unknown."""
+    new_labels: int = 0
+    """Examples that the last run did not consider."""
 
 
 class ConsolePage:
@@ -75,15 +79,15 @@ class ConsolePage:
             self._began = now
         topics = self._pipeline.topics
         for topic, group in groupby(sorted(records, key=_topic), key=_topic):
-            found = list(group)
+            part = list(group)
             if topic == topics.predictions:
-                self._take_predictions(found, now)
+                self._take_predictions(part, now)
             elif topic == topics.examples:
-                self._take_examples(found)
+                self._take_examples(part)
             elif topic == topics.models:
-                self._take_models(found)
+                self._take_models(part)
             else:
-                self._dead_letters.take(found)
+                self._dead_letters.take(part)
 
     def take_log_state(self, state: LogState, now: float) -> None:
         """Note the state of the log at `now`."""
@@ -190,27 +194,27 @@ class ConsolePage:
             champion=history.champion,
             champion_age_s=None if history.champion_since is None else max(0.0, now - history.champion_since),
             worse=self._worse(),
-            next_run=self._next_run(state.counts.get("examples", 0), now),
+            next_run=self._next_run(state, now),
         )
         return status(inputs)._asdict() | {"updates": history.updates, "labels": history.labels}
 
-    def _next_run(self, examples: int, now: float) -> str | None:
+    def _next_run(self, state: LogState, now: float) -> str | None:
         plan = self._pipeline.training
         return describe_next_run(
             self._pipeline.retrain,
-            self.facts(examples, now),
+            self.facts(state.new_labels, now),
             event_clock=plan.clock == "event",
-            missing=plan.min_examples - examples,
+            missing=plan.min_examples - state.counts.get("examples", 0),
         )
 
-    def facts(self, examples: int, now: float) -> Facts:
+    def facts(self, labels: int, now: float) -> Facts:
         """The facts of the triggers, as far as the log gives them, on the declared clock (wall or event).
 
-        `examples`: records of the examples topic. The retrainer alone knows what Drift, Below and Worthwhile measure.
-        Before the first run a schedule counts from `now` on the wall clock, as the retrainer's start is unknown.
+        `labels`: examples that the last run did not consider. The retrainer alone knows the measurements of Drift,
+        Below and Worthwhile. Before the first run a schedule on the wall clock counts from `now`, as the retrainer's
+        start is unknown.
         """
         last, published = self.history.last_run, self.history.last_published
-        labels = max(0, examples - (sum(last.considered.values()) if last else 0))
         if self._pipeline.training.clock == "wall":
             since = last.since if last else now
             return Facts(now, since, labels, created=published.at if published else None)

@@ -15,7 +15,7 @@ class Redaction:
         self._fields = frozenset(fields)
 
     def __bool__(self) -> bool:
-        """Whether any field is hidden."""
+        """True if any field is hidden."""
         return bool(self._fields)
 
     def field(self, name: str, value: Any) -> Any:

@@ -83,7 +83,7 @@ class LiveTail:
         return f"{classes[best]} {scores[best]:.0%}"
 
     def _correct(self, example: Example) -> bool | None:
-        """Whether the most probable class was the label; None for tasks without one. Raises ValueError."""
+        """Compare the most probable class with the label; None for tasks without classes. Raises ValueError."""
         kind, scores = self._task.kind, example.scores
         if kind is Kind.BINARY:
             return (scores[0] >= 0.5) == bool(self._task.number(example.label))

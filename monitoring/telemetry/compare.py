@@ -1,5 +1,7 @@
-"""Training beside inference, as the roles' own metrics tell it: what each is for, what it uses, how long it takes, what
-it handles, where it runs, what it costs. Measured since the roles were started, never quoted."""
+"""Training beside inference, from the metrics of the roles: purpose, compute, latency, data, hardware, energy, cost.
+
+All figures are measured since the roles were started.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +13,29 @@ from tailrace.monitoring.telemetry.scrape import MetricSample, MetricSamples, fe
 
 _TIMEOUT_S = 10.0
 _MILLION = 1e6
+_HARDWARE = ("machine", "processor", "cores", "gpu")  # labels of tailrace_hardware_info
 PURPOSE = {
-    "inference": "each event gets a prediction, at once and once",
-    "training": "labels that came back make the next predictions better",
+    "inference": "predict every event once, without delay",
+    "training": "learn from labels that arrive later",
 }
 
 
 class NoMetrics(TailraceError):
-    """A role's metrics cannot be read; the message names the address and what to do."""
+    """The metrics of a role cannot be read; the message names the address and the fix."""
 
     exit_code = Exit.UNREACHABLE
 
 
 def comparison(urls: Sequence[str]) -> dict[str, Any]:
-    """Both sides, from the `/metrics` of all roles: {"inference": {...}, "training": {...}}, as JSON has it.
+    """Read the `/metrics` of all roles and return {"inference": {...}, "training": {...}}, ready for JSON.
 
-    Durations are seconds; what there was none of is None. Raises NoMetrics.
+    Durations are seconds; a latency without an observation is None. Raises NoMetrics.
     """
-    return compared(MetricSamples(sample for url in urls for sample in _scraped(url)))
+    return compare_samples(MetricSamples(sample for url in urls for sample in _scraped(url)))
 
 
-def compared(samples: MetricSamples) -> dict[str, Any]:
-    """The same of values that were read."""
+def compare_samples(samples: MetricSamples) -> dict[str, Any]:
+    """Compare both phases by the samples of all roles; see `comparison`."""
     predictions = samples.total("tailrace_events_total", outcome="predicted")
     runs, updates = (
         samples.total(name, outcome="published") for name in ("tailrace_retrain_runs_total", "tailrace_updates_total")
@@ -40,17 +43,17 @@ def compared(samples: MetricSamples) -> dict[str, Any]:
     return {
         "inference": {
             **_side(samples, "inference"),
-            "latency": {"of": "an event, from being read to the commit of its prediction"}
+            "latency": {"of": "an event, from its read to the commit of its prediction"}
             | _latency(samples, "tailrace_prediction_seconds"),
-            "end_to_end": {"of": "an event, from its own time to that commit"}
+            "end_to_end": {"of": "an event, from its event time to that commit"}
             | _latency(samples, "tailrace_end_to_end_seconds"),
             "stages_mean_s": _scoring(samples),
-            "data": {"events": int(predictions), "dead_letters": int(_dead(samples))},
+            "data": {"events": int(predictions), "dead_letters": int(_dead_letters(samples))},
             "per_million_predictions": _per(samples, "inference", predictions / _MILLION),
         },
         "training": {
             **_side(samples, "training"),
-            "latency": {"of": "an online update, from its labels to its release"}
+            "latency": {"of": "an online update, from the arrival of its labels to its release"}
             | _latency(samples, "tailrace_update_seconds"),
             "run_latency": {"of": "a run, from its trigger to its report"}
             | _latency(samples, "tailrace_retrain_seconds"),
@@ -80,25 +83,23 @@ def _side(samples: MetricSamples, phase: str) -> dict[str, Any]:
     }
 
 
-_HARDWARE = ("machine", "processor", "cores", "gpu")
-
-
 def _latency(samples: MetricSamples, name: str) -> dict[str, Any]:
     return {"p50_s": samples.quantile(0.5, name), "p99_s": samples.quantile(0.99, name)}
 
 
 def _scoring(samples: MetricSamples) -> dict[str, Any]:
-    """What each stage takes for a batch."""
+    """Mean seconds of each stage of scoring, for one batch; None for a stage without a batch."""
     stages = samples.by("stage", "tailrace_stage_seconds_sum")
     counts = samples.by("stage", "tailrace_stage_seconds_count")
     return {stage: stages[stage] / counts[stage] if counts[stage] else None for stage in stages}
 
 
-def _dead(samples: MetricSamples) -> float:
+def _dead_letters(samples: MetricSamples) -> float:
     return samples.total("tailrace_events_total", outcome="dead_letter")
 
 
 def _per(samples: MetricSamples, phase: str, count: float) -> dict[str, Any] | None:
+    """Compute, energy and cost of a phase divided by `count`; None if it is 0."""
     if not count:
         return None
     joules = samples.total("tailrace_energy_joules_total", phase=phase)
@@ -115,8 +116,8 @@ def _scraped(url: str) -> Iterator[MetricSample]:
     try:
         samples = list(parse_metrics(fetch_metrics(url, _TIMEOUT_S)))
     except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or error
+        reason = getattr(error, "reason", None) or error
         raise NoMetrics(
-            f"the metrics at {url} cannot be read ({why}): is the role running, and is this the address that it logs?"
+            f"the metrics at {url} cannot be read ({reason}): is the role running, and does it log this address?"
         ) from None
     yield from samples

@@ -1,39 +1,49 @@
-"""Training beside inference in words for people (pure): a table's rows, and two sentences."""
+"""Training beside inference as text (pure): the rows of a table, and two sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
-Comparison = Mapping[str, Any]
+Comparison: TypeAlias = Mapping[str, Any]
+"""The result of `tailrace.monitoring.telemetry.compare.comparison`, or one of its two sides."""
 _NONE = "-"
 
 
-def rows(found: Comparison) -> Iterator[tuple[str, str, str]]:
-    """What is compared, of inference, of training."""
-    both = found["inference"], found["training"]
-    for name, tell in (
-        ("purpose", lambda side: side["purpose"]),
-        ("compute", _compute),
-        ("latency of", lambda side: side["latency"]["of"]),
-        ("p50", lambda side: duration(side["latency"]["p50_s"])),
-        ("p99", lambda side: duration(side["latency"]["p99_s"])),
-        ("data", lambda side: ", ".join(f"{count:,} {_words(what)}" for what, count in side["data"].items())),
-        ("hardware", _hardware),
-        ("energy", _energy),
-        ("cost", lambda side: _costs(side["cost"])),
-    ):
-        first, second = map(tell, both)
-        yield name, first, second
-    yield "of a run, p50", _NONE, duration(found["training"]["run_latency"]["p50_s"])
-    yield "energy of each", _each(both[0], "joules", "million predictions"), _each(both[1], "joules", "retraining")
-    yield "cost of each", _each(both[0], "cost", "million predictions"), _each(both[1], "cost", "retraining")
+def rows(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Rows of a table: the name of a figure, its text for inference, its text for training."""
+    inference, training = comparison["inference"], comparison["training"]
+    columns: dict[str, Callable[[Comparison], str]] = {
+        "purpose": lambda side: str(side["purpose"]),
+        "compute": _compute,
+        "latency of": lambda side: str(side["latency"]["of"]),
+        "p50": lambda side: duration(side["latency"]["p50_s"]),
+        "p99": lambda side: duration(side["latency"]["p99_s"]),
+        "data": lambda side: ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in side["data"].items()),
+        "hardware": _hardware,
+        "energy": _energy,
+        "cost": lambda side: _costs(side["cost"]),
+    }
+    for name, text in columns.items():
+        yield name, text(inference), text(training)
+    yield "of a run, p50", _NONE, duration(training["run_latency"]["p50_s"])
+    predictions, retraining = inference["per_million_predictions"], training["per_retraining"]
+    yield (
+        "energy of each",
+        _per(predictions, _joules, "million predictions"),
+        _per(retraining, _joules, "retraining"),
+    )
+    yield (
+        "cost of each",
+        _per(predictions, lambda unit: _costs(unit["cost"]), "million predictions"),
+        _per(retraining, lambda unit: _costs(unit["cost"]), "retraining"),
+    )
 
 
-def sentences(found: Comparison) -> list[str]:
-    """The comparison in two lines."""
-    inference, training = found["inference"], found["training"]
-    cpu = {name: side["compute"].get("cpu_seconds", 0.0) for name, side in found.items()}
+def sentences(comparison: Comparison) -> list[str]:
+    """One line on inference and one on training."""
+    inference, training = comparison["inference"], comparison["training"]
+    cpu = {name: side["compute"].get("cpu_seconds", 0.0) for name, side in comparison.items()}
     published = sum(training["published"].values())
     return [
         f"inference: {inference['data']['events']:,} predictions in {cpu['inference']:.1f} CPU s, "
@@ -44,18 +54,14 @@ def sentences(found: Comparison) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in the unit that suits it."""
+    """A duration in milliseconds, seconds, minutes or hours; "-" for None."""
     if seconds is None:
         return _NONE
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
-    return (
-        f"{seconds:.3g} s"
-        if seconds < 120
-        else f"{seconds / 60:,.0f} min"
-        if seconds < 7_200
-        else f"{seconds / 3600:,.0f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7_200 else f"{seconds / 3600:,.0f} h"
 
 
 def _compute(side: Comparison) -> str:
@@ -65,11 +71,11 @@ def _compute(side: Comparison) -> str:
 
 
 def _hardware(side: Comparison) -> str:
-    def told(one: Mapping[str, str]) -> str:
-        gpu = "" if one["gpu"] == "none" else f", {one['gpu']}"
-        return f"{one['processor']}, {one['cores']} cores ({one['machine']}){gpu}"
+    def text(machine: Mapping[str, str]) -> str:
+        gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
+        return f"{machine['processor']}, {machine['cores']} cores ({machine['machine']}){gpu}"
 
-    return "; ".join(map(told, side["hardware"])) or _NONE
+    return "; ".join(map(text, side["hardware"])) or _NONE
 
 
 def _energy(side: Comparison) -> str:
@@ -77,20 +83,18 @@ def _energy(side: Comparison) -> str:
     return f"{_amount(side['energy']['joules'])} J ({sources})"
 
 
+def _joules(unit: Comparison) -> str:
+    return f"{_amount(unit['joules'])} J"
+
+
 def _costs(costs: Mapping[str, float]) -> str:
     return ", ".join(f"{_amount(cost)} {currency}" for currency, cost in costs.items()) or _NONE
 
 
-def _each(side: Comparison, what: str, each: str) -> str:
-    per = side["per_million_predictions" if each.startswith("million") else "per_retraining"]
-    if per is None:
-        return _NONE
-    return f"{_amount(per['joules'])} J a {each}" if what == "joules" else f"{_costs(per['cost'])} a {each}"
+def _per(unit: Comparison | None, text: Callable[[Comparison], str], name: str) -> str:
+    """A figure of one unit of work; "-" where none was done."""
+    return _NONE if unit is None else f"{text(unit)} per {name}"
 
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

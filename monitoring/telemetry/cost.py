@@ -1,11 +1,11 @@
-"""What a phase has cost up to now: processor and GPU seconds, joules with their source, currency. Found out when
-somebody looks.
+"""Cost of a role since its start: processor and GPU seconds, joules by source, currency; measured at each scrape.
 
-A role's processor time is its own, that of the children that have ended, and that of the descendants that live. The
-processors' energy counters (rapl) tell of the whole machine: of that a role is charged the share that it had of the
-time the processors were busy meanwhile, so that the figures of several roles on one machine add up to no more than was
-used. (So does Kepler: Amaral et al., "Kepler: a framework to calculate the energy consumption of containerized
-applications", 2023.) The GPUs' counters (nvml) are charged to training where it has used GPUs.
+The processor time of a role is its own, that of its children that have ended, and that of its living descendants.
+
+The energy counters of the processors (rapl) cover the whole machine. A role is charged the share that it had of the
+machine's busy time meanwhile. So the figures of several roles on one machine add up to no more than was used. (Kepler
+does the same: Amaral et al., "Kepler: a framework to calculate the energy consumption of containerized applications",
+2023.) The counters of the GPUs (nvml) are charged to training once it has used a GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROC = Path("/proc")
 
 
 class ResourcePrices(NamedTuple):
-    """Of a kilowatt-hour and of a core for an hour, in `currency`; what a busy core draws, for estimates."""
+    """Prices of a kilowatt-hour and of a core for an hour, in `currency`; watts of a busy core, for estimates."""
 
     currency: str = "EUR"
     kwh: float = 0.0
@@ -40,8 +40,11 @@ class ResourcePrices(NamedTuple):
 
 
 class CostCollector(Collector):
-    """Counters of one role. `cpu_seconds` and `busy_seconds`, of this role and of the machine, only grow; the latter is
-    None where the machine does not tell. `gpu_seconds`: that GPUs have trained."""
+    """Collects the compute, energy and cost of one role.
+
+    `cpu_seconds` and `busy_seconds` are processor seconds of the role and of the machine; both only grow, and the
+    latter is None on a machine that does not count them. `gpu_seconds` are seconds of training on GPUs.
+    """
 
     def __init__(
         self,
@@ -61,32 +64,32 @@ class CostCollector(Collector):
         self._cpu = 0.0
         self._busy = self._busy_seconds()
         self._counted = [counter.joules() for counter in self._counters]
-        self._joules: dict[str, float] = {}
-        self._take()  # what starting has used
+        self._joules: dict[str, float] = {}  # by source
+        self._measure()  # includes the start of the process
 
     def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The families without values: registering measures nothing."""
+        """Families without values, so that registering measures nothing."""
         yield from (COMPUTE_SECONDS.counter(), ENERGY_JOULES.counter(), COST.counter(), HARDWARE_INFO.gauge())
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """What the registry calls for each scrape."""
+        """Measure and yield all families; the registry calls this at each scrape."""
         with self._lock:
-            self._take()
+            self._measure()
             cpu, gpu, joules = self._cpu, self._gpu_seconds(), dict(self._joules)
         phase, prices = self._phase, self._prices
-        compute, energy, spent = COMPUTE_SECONDS.counter(), ENERGY_JOULES.counter(), COST.counter()
+        compute, energy, total_cost = COMPUTE_SECONDS.counter(), ENERGY_JOULES.counter(), COST.counter()
         compute.add_metric([phase, "cpu"], cpu)
         compute.add_metric([phase, "gpu"], gpu)
         for source, value in joules.items():
             energy.add_metric([phase, source], value)
         total = cost(sum(joules.values()), cpu, kwh=prices.kwh, core_hour=prices.core_hour)
-        spent.add_metric([phase, prices.currency], total)
+        total_cost.add_metric([phase, prices.currency], total)
         hardware = HARDWARE_INFO.gauge()
-        hardware.add_metric([phase, *hardware_words(gpu > 0)], 1)
-        yield from (compute, energy, spent, hardware)
+        hardware.add_metric([phase, *hardware_labels(gpu > 0)], 1)
+        yield from (compute, energy, total_cost, hardware)
 
-    def _take(self) -> None:
-        """Charge what was used since the last look."""
+    def _measure(self) -> None:
+        """Charge the compute and energy since the last measurement."""
         cpu = max(self._cpu, self._cpu_seconds())  # a child that has just ended may be missed for a moment
         busy = self._busy_seconds()
         used, self._cpu = cpu - self._cpu, cpu
@@ -94,9 +97,9 @@ class CostCollector(Collector):
         if busy is not None and self._busy is not None and busy > self._busy:
             share = min(1.0, used / (busy - self._busy))
         self._busy = busy
-        for at, counter in enumerate(self._counters):
-            now = counter.joules()
-            more, self._counted[at] = now - self._counted[at], now
+        for n, counter in enumerate(self._counters):
+            joules = counter.joules()
+            more, self._counted[n] = joules - self._counted[n], joules
             if counter.source == "rapl":
                 self._charge("rapl", more * share)
             elif self._gpu_seconds() > 0:
@@ -109,8 +112,10 @@ class CostCollector(Collector):
 
 
 def tree_cpu_seconds(proc: Path = PROC) -> float:
-    """Processor seconds of this process, of its children that have ended and, where the system lists processes in files
-    (Linux), of its living descendants with theirs. Elsewhere a child counts when it has ended."""
+    """Processor seconds of this process and its descendants.
+
+    On Linux (`proc` lists the processes) living descendants count. Elsewhere a child counts once it has ended.
+    """
     total = time.process_time()
     with suppress(ImportError):  # Windows
         import resource
@@ -122,22 +127,22 @@ def tree_cpu_seconds(proc: Path = PROC) -> float:
         process = proc / waiting.pop()
         with suppress(OSError, ValueError):  # it has just ended
             fields = (process / "stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and its ended children's
+            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and of its ended children
             waiting += _children(process)
     return total
 
 
 def _children(process: Path) -> list[str]:
-    """The process ids of a process's children: those of each of its threads."""
-    found: list[str] = []
+    """Process ids of the children of all threads of a process."""
+    children: list[str] = []
     for path in process.glob("task/*/children"):
         with suppress(OSError):
-            found += path.read_text().split()
-    return found
+            children += path.read_text().split()
+    return children
 
 
 def machine_busy_seconds(proc: Path = PROC) -> float | None:
-    """Seconds that this machine's cores have been busy since its start; None where it does not tell."""
+    """Seconds that the cores of this machine have been busy since it started; None where `proc` does not count them."""
     try:
         user, nice, system, _, _, irq, softirq = map(int, (proc / "stat").read_text().split()[1:8])
     except (OSError, ValueError):
@@ -145,8 +150,8 @@ def machine_busy_seconds(proc: Path = PROC) -> float | None:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def hardware_words(gpu: bool) -> list[str]:
-    """Machine, processor, cores that this process may use, GPUs where it uses any."""
+def hardware_labels(gpu: bool) -> list[str]:
+    """Machine, processor, number of usable cores, and GPUs ("none" unless `gpu`)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [platform.machine(), _processor(), str(cores), _gpus() if gpu else "none"]
 
@@ -167,5 +172,5 @@ def _gpus() -> str:
 
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         return ", ".join(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
-    except Exception:  # no module, no driver
+    except Exception:  # no module, or no driver
         return "cuda"

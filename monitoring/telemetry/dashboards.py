@@ -1,6 +1,7 @@
-"""Grafana's dashboards (pure): what is shown, in a few words a panel; `build` makes Grafana's classic JSON of it.
+"""Grafana dashboards (pure): their contents, and their conversion to Grafana's classic JSON.
 
-`python -m tailrace.monitoring.telemetry.generate` writes them to monitoring/grafana/dashboards. Edit here, not there.
+`python -m tailrace.monitoring.telemetry.generate` writes the JSON files in monitoring/grafana/dashboards. Edit the
+modules in `boards`, not those files.
 """
 
 from __future__ import annotations
@@ -8,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tailrace.monitoring.telemetry.boards import models as learning
-from tailrace.monitoring.telemetry.boards import operations, pipeline
+from tailrace.monitoring.telemetry.boards import models, operations, pipeline
 from tailrace.monitoring.telemetry.panels import Panel, PanelRow
 
-SOURCE = {"type": "prometheus", "uid": "prometheus"}
+DATA_SOURCE = {"type": "prometheus", "uid": "prometheus"}
 _WIDTH = 24  # columns of Grafana's grid
 _HEIGHTS = {"stat": 4, "timeseries": 8, "table": 6}
 
 
 class Dashboard(NamedTuple):
-    """One page. `uid` is its file's name and part of its address."""
+    """One dashboard. `uid` is the name of its file and part of its address."""
 
     uid: str
     title: str
@@ -32,9 +32,9 @@ DASHBOARDS = (
     ),
     Dashboard(
         "models",
-        "Tailrace: models and learning",
+        "Tailrace: models and training",
         "Quality, releases, retraining and drift of a pipeline.",
-        learning.ROWS,
+        models.ROWS,
     ),
     Dashboard(
         "operations",
@@ -46,7 +46,7 @@ DASHBOARDS = (
 
 
 def build(dashboard: Dashboard) -> dict[str, Any]:
-    """Grafana's classic JSON."""
+    """Convert a dashboard to Grafana's classic JSON."""
     return {
         "uid": f"tailrace-{dashboard.uid}",
         "title": dashboard.title,
@@ -89,25 +89,25 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
-        "datasource": SOURCE,
+        "datasource": DATA_SOURCE,
         "gridPos": place,
         "targets": [
             {
-                "refId": chr(ord("A") + at),
-                "datasource": SOURCE,
+                "refId": chr(ord("A") + n),
+                "datasource": DATA_SOURCE,
                 "expr": query,
                 "legendFormat": legend,
                 "instant": panel.kind == "table",
                 "format": "table" if panel.kind == "table" else "time_series",
             }
-            for at, (query, legend) in enumerate(panel.queries)
+            for n, (query, legend) in enumerate(panel.queries)
         ],
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": panel.least} | _drawn(panel), "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": panel.least} | _style(panel), "overrides": []},
         "options": _options(panel),
     }
 
 
-def _drawn(panel: Panel) -> dict[str, Any]:
+def _style(panel: Panel) -> dict[str, Any]:
     if panel.kind != "timeseries":
         return {}
     return {"custom": {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": True}}
@@ -123,10 +123,10 @@ def _options(panel: Panel) -> dict[str, Any]:
 
 
 def _releases() -> dict[str, Any]:
-    """A mark where another release began to serve."""
+    """An annotation at each swap of the serving release."""
     return {
         "name": "releases",
-        "datasource": SOURCE,
+        "datasource": DATA_SOURCE,
         "enable": True,
         "iconColor": "blue",
         "expr": 'sum by (release) (tailrace_model_info{role="champion"} unless tailrace_model_info offset 1m)',

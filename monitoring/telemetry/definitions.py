@@ -1,4 +1,4 @@
-"""How metrics are declared: a name, a kind, one meaning, labels. `telemetry.metrics` has all of them."""
+"""Building blocks of metric definitions: name, kind, meaning, labels. `telemetry.metrics` defines all metrics."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tailrace.monitoring.telemetry.histogram import BatchHistogram
 
 WAITS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0, 86_400.0)
-"""Seconds that something may have to wait: milliseconds to a day."""
+"""Bucket bounds of waiting times in seconds, from a millisecond to a day."""
 
 
 class MetricDefinition(NamedTuple):
-    """One metric as docs/metrics.md shows it; `name` as it is exposed."""
+    """One metric as docs/metrics.md shows it. `name` is the exposed name."""
 
     name: str
     kind: str
@@ -24,19 +24,18 @@ class MetricDefinition(NamedTuple):
     labels: tuple[str, ...] = ()
 
     def gauge(self) -> GaugeMetricFamily:
-        """An empty family, for what is found out when somebody looks."""
+        """An empty gauge family, for a value that is measured at each scrape."""
         return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
 
     def counter(self) -> CounterMetricFamily:
-        """The same of a counter."""
+        """An empty counter family, for a value that is measured at each scrape."""
         return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
 
 
 class MetricGroup:
-    """Metrics that belong together, in one registry; each is remembered in `defined`.
+    """Metrics of one subject in one registry; `defined` lists their definitions.
 
-    A counter's children of known labels exist from the start: what has never happened is 0, and an increase from 0 is
-    seen.
+    Series with known label values exist from the start with the value 0, so that a first increase is visible.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -47,7 +46,7 @@ class MetricGroup:
         self.defined.append(MetricDefinition(name, kind, meaning, tuple(labels)))
 
     def _counter(self, name: str, meaning: str, **known: Sequence[str]) -> Counter:
-        """`known`: its labels, each with all the values that it can have."""
+        """Add a counter. `known`: its labels, each with all its possible values."""
         self._defined(name, "counter", meaning, known)
         counter = Counter(name, meaning, tuple(known), registry=self._registry)
         for values in product(*known.values()) if known else ():
@@ -59,7 +58,7 @@ class MetricGroup:
         return Gauge(name, meaning, labels, registry=self._registry)
 
     def _histogram(self, name: str, meaning: str, buckets: Sequence[float], **known: Sequence[str]) -> Histogram:
-        """See `_counter`."""
+        """Add a histogram. `known`: see `_counter`."""
         self._defined(name, "histogram", meaning, known)
         histogram = Histogram(name, meaning, tuple(known), buckets=buckets, registry=self._registry)
         for values in product(*known.values()) if known else ():

@@ -1,12 +1,12 @@
-"""Joules of a phase of work, and what they and the time cost. Every figure says where it comes from.
+"""Energy of a phase of work in joules, and its cost. Every figure names its source.
 
-    rapl      the processors' own counters (Linux, /sys/class/powercap): all that ran on the machine meanwhile.
-              Most systems let only root read them since CVE-2020-8694
-    nvml      the GPUs' own counters (Volta and later, where pynvml can be imported): all that ran on them meanwhile
+    rapl      counters of the processors (Linux, /sys/class/powercap); they cover everything that runs on the machine.
+              Since CVE-2020-8694 only root can read them on most systems
+    nvml      counters of the GPUs (Volta and later, if pynvml is installed); they cover everything that runs on them
     estimate  CPU seconds of this process times the watts of a busy core
 
-Processors and GPUs are added: "rapl+nvml", or "estimate+nvml" where the processors' counters cannot be read. An
-estimate leaves memory, disks, fans and idle power out.
+Processors and GPUs are added: "rapl+nvml", or "estimate+nvml" where the counters of the processors cannot be read. An
+estimate omits memory, disks, fans and idle power.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ JOULES_PER_KWH = 3.6e6
 
 
 class Energy(NamedTuple):
-    """Joules, and where the figure comes from: rapl, nvml, estimate, or two of them with a plus."""
+    """Joules and their source: rapl, nvml, estimate, or two of them joined by a plus."""
 
     joules: float
     source: str
 
 
 class EnergyCounter(Protocol):
-    """Counts joules. `source` is its word."""
+    """Counts joules. `source` names it in every figure."""
 
     @property
     def source(self) -> str: ...
 
     def joules(self) -> float:
-        """Joules since the counter was made; call it at least once in an hour, or a wrap may be missed."""
+        """Joules since the counter was made. Call it at least once an hour: a wrap may be missed otherwise."""
 
 
 class EnergyMark(NamedTuple):
-    """The state of a meter at the start of a phase."""
+    """Readings at the start of a phase: CPU seconds, and joules of each counter."""
 
     cpu_seconds: float
     counted: tuple[float, ...]
 
 
 class EnergyMeter:
-    """Measures phases of this process's work; phases may overlap. `watts_per_core` >= 0 is for estimates."""
+    """Measures phases of work of this process; phases may overlap. `watts_per_core` >= 0 is used for estimates."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class EnergyMeter:
         self._counters = available_counters() if counters is None else counters
 
     def mark(self) -> EnergyMark:
-        """The start of a phase."""
+        """Read all counters at the start of a phase."""
         return EnergyMark(self._cpu_seconds(), tuple(counter.joules() for counter in self._counters))
 
     def since(self, mark: EnergyMark) -> Energy:
-        """The energy from a mark until now."""
+        """Energy since a mark."""
         parts = [
             Energy(counter.joules() - before, counter.source)
             for counter, before in zip(self._counters, mark.counted, strict=True)
@@ -74,30 +74,30 @@ class EnergyMeter:
 
 
 def estimate(cpu_seconds: float, watts_per_core: float) -> Energy:
-    """The energy of a core that was busy for so long: for work that shared the machine, or was done elsewhere."""
+    """Estimate the energy of a busy core, for work that shared its machine or ran on another one."""
     return Energy(cpu_seconds * watts_per_core, "estimate")
 
 
 def cost(joules: float, cpu_seconds: float, *, kwh: float, core_hour: float) -> float:
-    """What energy and cores cost, at a price of a kilowatt-hour and one of a core for an hour, in their currency."""
+    """Cost of energy and cores at the price of a kilowatt-hour and of a core for an hour, in their currency."""
     return joules / JOULES_PER_KWH * kwh + cpu_seconds / 3600 * core_hour
 
 
 def available_counters() -> list[EnergyCounter]:
-    """The counters of this machine that can be read now."""
+    """Counters of this machine that can be read."""
     counters: list[EnergyCounter] = []
-    zones = Rapl.zones(POWERCAP)
+    zones = RaplCounter.zones(POWERCAP)
     if zones:
-        counters.append(Rapl(zones))
-    with suppress(Exception):  # no module, no driver, no device, or one too old to count
-        counters.append(Nvml())
+        counters.append(RaplCounter(zones))
+    with suppress(Exception):  # no module, no driver, no device, or a device without a counter
+        counters.append(NvmlCounter())
     return counters
 
 
-class Rapl:
-    """Sums the counters of the processor packages (and of memory, which packages do not include).
+class RaplCounter:
+    """Sums the counters of the processor packages, and of memory, which packages do not include.
 
-    They count microjoules and begin again at a range of their own: see the powercap chapter of the Linux kernel's
+    They count microjoules and wrap at a range of their own: see "Power Capping Framework" in the Linux kernel's
     administration guide.
     """
 
@@ -110,7 +110,7 @@ class Rapl:
 
     @staticmethod
     def zones(directory: Path) -> list[Path]:
-        """The zones to sum; none where one of them cannot be read."""
+        """Zones to sum; empty if any of them cannot be read."""
         try:
             zones = sorted(directory.glob("intel-rapl:*"))
             chosen = [zone for zone in zones if zone.name.count(":") == 1 or _text(zone / "name") == "dram"]
@@ -130,8 +130,8 @@ class Rapl:
         return self._total / 1e6
 
 
-class Nvml:
-    """Sums the GPUs' counters. Raises whatever `pynvml` does where there is nothing to count."""
+class NvmlCounter:
+    """Sums the counters of all GPUs. Raises RuntimeError without a GPU, and the errors of `pynvml`."""
 
     source = "nvml"
 

@@ -1,6 +1,6 @@
-"""`python -m telemetry.generate`: writes what is made of the code, docs/metrics.md and Grafana's dashboards.
+"""Generator of docs/metrics.md and Grafana's dashboards: `python -m tailrace.monitoring.telemetry.generate`.
 
-A test checks that they are current.
+A test checks that the files in the repository are current.
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 ROOT = Path(__file__).resolve().parents[2]
 _HEAD = """# Metrics
 
-Each role serves its own at `/metrics`, in Prometheus' text format; `monitoring.host` and `monitoring.port` say where.
-A role has what it does and nothing else. All durations are seconds, all times unix seconds, all sizes bytes. Metrics
-are fed once a batch, commit, swap or run, never once an event, and what has never happened is 0.
+Each role serves its metrics at `/metrics` in the text format of Prometheus, at the address that
+`monitoring.host` and `monitoring.port` set. A role serves the metrics of its own work only.
+Durations are in seconds, times in unix seconds, sizes in bytes. Metrics are updated once for each
+batch, commit, swap or run, never for each event. Counters start at 0.
 
-No release is a label of what is counted often. To see predictions by release, join:
+The release is not a label of frequent counters. To see predictions by release, join:
 
     sum by (release) (
       rate(tailrace_events_total[5m])
       * on (instance) group_left (release) tailrace_model_info{role="champion"}
     )
 
-`docker compose up` brings Prometheus with recording rules and alerts (`monitoring/prometheus/`, a page for each alert
-in [runbooks](runbooks/)) and Grafana with three dashboards (`monitoring/grafana/`). `tailrace compare` shows training
-beside inference without them.
+`docker compose up` starts Prometheus with recording rules and alerts (`monitoring/prometheus/`; each
+alert has a page in [runbooks](runbooks/)) and Grafana with three dashboards (`monitoring/grafana/`).
+`tailrace compare` shows training beside inference without either of them.
 
-This page is made of the code by `python -m tailrace.monitoring.telemetry.generate`.
+`python -m tailrace.monitoring.telemetry.generate` generates this page from the code.
 """
 _FOOT = """
 ## Every role: its process
 
 `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`,
-`process_max_fds` and `process_start_time_seconds`, as prometheus-client has them on Linux.
+`process_max_fds` and `process_start_time_seconds`, from prometheus-client on Linux.
 """
 
 
 def metrics_page() -> str:
-    """docs/metrics.md."""
+    """Content of docs/metrics.md."""
     sections = {"Every role: lag, compute, energy and cost": list(COLLECTED)}
     sections = {name: group.defined for name, group in Metrics().groups().items()} | sections
     return _HEAD + "".join(_section(name, defined) for name, defined in sections.items()) + _FOOT
@@ -56,7 +57,7 @@ def _section(name: str, metrics: list[MetricDefinition]) -> str:
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file and what must be in it."""
+    """Content of every generated file by its path."""
     files = {ROOT / "docs" / "metrics.md": metrics_page()}
     for dashboard in DASHBOARDS:
         path = ROOT / "monitoring" / "grafana" / "dashboards" / f"{dashboard.uid}.json"
@@ -65,7 +66,7 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write them."""
+    """Write all generated files."""
     for path, text in generated().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Is a loop alive (pure but for the clock it is given)?"""
+"""Liveness of a loop (pure except for its clock)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 
 class Health:
-    """Well while the loop has made progress or found nothing to do within `limit` seconds.
+    """Healthy while the loop beats at least every `limit` seconds, with or without work.
 
-    A process is not judged before its loop's first beat, and not while the loop rests: it does something that may take
-    its time.
+    The loop is not judged before its first beat, nor after `rest`: then it does work that may take long.
     """
 
     def __init__(self, limit: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -18,15 +17,15 @@ class Health:
         self._last: float | None = None
 
     def beat(self) -> None:
-        """The loop has come round."""
+        """Note that the loop has completed a turn."""
         self._last = self._clock()
 
     def rest(self) -> None:
-        """The next beat may be long in coming."""
+        """Suspend the limit until the next beat."""
         self._last = None
 
     def problem(self) -> str | None:
-        """What is wrong, in words; None when nothing is."""
+        """Explanation of an unhealthy loop; None while it is healthy."""
         last = self._last  # read once: another thread writes it
         if last is None:
             return None

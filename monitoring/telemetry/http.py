@@ -1,6 +1,6 @@
-"""/metrics for Prometheus and /healthz for whatever restarts a stuck process, on a port of their own.
+"""The HTTP server of a role: /metrics for Prometheus, and /healthz for a supervisor that restarts stuck processes.
 
-The server of the standard library in a daemon thread: it needs nothing of the loop that it watches.
+It runs in a daemon thread, on a port of its own, and does not depend on the loop whose health it reports.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable
 
 
 class PortTaken(TailraceError, OSError):
-    """The server cannot listen; the message names the address and the fix."""
+    """The server cannot listen on its port; the message names the address and the fix."""
 
 
 class ServerAddress(NamedTuple):
-    """Where the server listens."""
+    """Address on which a server listens."""
 
     host: str
     port: int
@@ -36,13 +36,13 @@ class ServerAddress(NamedTuple):
 
 @contextmanager
 def serve(metrics: Metrics, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerAddress]:
-    """Serve until the context ends. Port 0 takes any free one. Raises PortTaken."""
+    """Serve until the context ends; port 0 takes any free one. Raises PortTaken."""
     try:
-        server = make_server(host, port, _app(metrics), _Server, _Quiet)
+        server = make_server(host, port, _app(metrics), _Server, _QuietHandler)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise PortTaken(
-            f"cannot serve metrics on {host}:{port} ({why}): set monitoring.port to a free port, or to 0 for any"
+            f"cannot serve metrics on {host}:{port} ({reason}): set monitoring.port to a free port, or to 0 for any"
         ) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="metrics", daemon=True)
@@ -55,31 +55,31 @@ def serve(metrics: Metrics, host: str = "127.0.0.1", port: int = 0) -> Iterator[
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A slow scraper holds up nobody."""
+    """A thread for each request, so that a slow scraper does not block the others."""
 
     daemon_threads = True
     allow_reuse_address = True
 
     def server_bind(self) -> None:
-        """Without the look-up of the host's name, which may take seconds."""
+        """Bind without the look-up of the host name, which may take seconds."""
         self.socket.bind(self.server_address)
         host, self.server_port = self.socket.getsockname()[:2]
         self.server_name = str(host)
         self.setup_environ()
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are no news."""
+        """Log nothing: scrapes come every few seconds."""
 
 
 def _app(metrics: Metrics) -> Application:
-    show_metrics: Application = make_wsgi_app(metrics.registry)
+    metrics_app: Application = make_wsgi_app(metrics.registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            return show_metrics(environ, start_response)
+            return metrics_app(environ, start_response)
         status, text = _health(metrics.health) if path == "/healthz" else ("404 Not Found", "/metrics or /healthz")
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{text}\n".encode()]

@@ -1,4 +1,4 @@
-"""From what workers and joiners report to metrics. Each takes None where nobody looks, and then counts for nobody."""
+"""Observers of workers and joiners: they turn reports into metrics. Metrics of None are counted and never served."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tailrace.streams.log.base import Batch
 from tailrace.streams.log.codec import Malformed
 from tailrace.streams.runtime.runner import Observer
 
-_SAMPLED = 8  # events of a batch whose times are looked at
+_SAMPLED = 8  # events of a batch whose times are read
 
 
 class RunnerObserver(Observer):
-    """Batches, commits, rebalances and aborts of a runner, how far it has come, and its health.
+    """Observes a runner: batches, commits, rebalances, aborts, progress in time, and health.
 
-    A runner without partitions, or thrown back, is about to restore what its step knows. That may take minutes, and
-    whoever restarted it meanwhile would make it begin again: it is not judged until it goes on.
+    A runner without partitions, or after an abort, restores the state of its step. That may take minutes, and a restart
+    would make it begin again. So its health is not judged until it continues.
     """
 
     def __init__(self, metrics: Metrics | None) -> None:
@@ -36,31 +36,31 @@ class RunnerObserver(Observer):
         self._queued = 0  # records
 
     def took(self, batch: Batch) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self.reached.took(batch)
 
     def batch(self, read: int, written: int, seconds: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self._beat()
-        if read:  # an empty one only says that a partition's end was reached
+        if read:  # an empty batch only reports that the end of a partition was reached
             self._queued += read
             self._stream.queue_records.set(self._queued)
             self._stream.batch_records.observe(read)
             self._stream.batch_seconds.observe(seconds)
 
     def idle(self) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self._beat()
 
     def committed(self, seconds: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self._beat()
         self._queued = 0
         self._stream.queue_records.set(0)
         self._stream.commit_seconds.observe(seconds)
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self._held += partitions if kind == "assigned" else -partitions
         self._beat()
         self._stream.rebalances.labels(kind).inc()
@@ -68,7 +68,7 @@ class RunnerObserver(Observer):
             self.reached.forget()
 
     def aborted(self) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         self._queued = 0
         self._stream.queue_records.set(0)
         self.reached.forget()
@@ -81,23 +81,23 @@ class RunnerObserver(Observer):
 
 
 def count_malformed(metrics: Metrics | None) -> Callable[[Iterable[Malformed]], None]:
-    """Counts records that could not be used, by reason."""
+    """Return a function that counts malformed records by reason."""
     dead_letters = (metrics or Metrics()).stream.dead_letters
 
-    def count(letters: Iterable[Malformed]) -> None:
-        for reason, many in Counter(letter.reason for letter in letters).items():
-            dead_letters.labels(reason).inc(many)
+    def count(malformed: Iterable[Malformed]) -> None:
+        for reason, number in Counter(record.reason for record in malformed).items():
+            dead_letters.labels(reason).inc(number)
 
     return count
 
 
 class WorkerObserver(RunnerObserver):
-    """What a worker's runner, score step and live model report. Release 0 serves until the first swap."""
+    """Observes a worker: its runner, score step and live model. Release 0 serves until the first swap."""
 
     def __init__(self, metrics: Metrics | None, clock: Callable[[], float] = time.time) -> None:
         super().__init__(metrics)
         self._clock = clock
-        self._waiting: list[tuple[list[float], int]] = []  # event times, and how many each stands for
+        self._waiting: list[tuple[list[float], int]] = []  # sampled event times, and the events that each stands for
         inference, self._release = self._metrics.inference, self._metrics.release
         self._newest = -math.inf
         *self._stages, self._commits = (inference.stage_seconds.labels(stage) for stage in SCORING_STAGES)
@@ -105,17 +105,17 @@ class WorkerObserver(RunnerObserver):
         self._dead = inference.events.labels("dead_letter")
         self._malformed = count_malformed(self._metrics)
         self._end_to_end, self._prediction = inference.end_to_end_seconds, inference.prediction_seconds
-        self._read: list[tuple[float, int]] = []  # when batches were read, and their sizes
+        self._read: list[tuple[float, int]] = []  # time of each read, and its number of records
         self._serves(0, 0.0)
 
     def took(self, batch: Batch) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         super().took(batch)
         if batch.records:
             self._read.append((self._clock(), len(batch.records)))
 
     def scored(self, batch: Scored) -> None:
-        """For `ScoreStep(on_batch=)`."""
+        """Report of a scored batch, for `ScoreStep(on_batch=)`."""
         self._predicted.inc(batch.rows)
         seconds = (batch.decode_s, batch.features_s, batch.predict_s, batch.encode_s)
         for stage, took in zip(self._stages, seconds, strict=True):
@@ -134,7 +134,7 @@ class WorkerObserver(RunnerObserver):
                 self._stream.last_event.set(newest)
 
     def committed(self, seconds: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         super().committed(seconds)
         self._commits.observe(seconds)
         waiting, self._waiting = self._waiting, []
@@ -146,12 +146,12 @@ class WorkerObserver(RunnerObserver):
             self._end_to_end.observe([max(0.0, now - time) for time in times], weight)
 
     def aborted(self) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         super().aborted()
         self._waiting, self._read = [], []
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float, trained_through: float = 0.0) -> None:
-        """For `LiveModel(on_swap=)`, with the time of the newest event that the new release has learned."""
+        """Report of a swap, for `LiveModel(on_swap=)`. `trained_through`: newest event that `new` was trained on."""
         self._serves(new, trained_through)
         self._release.swap_pause_seconds.observe(pause_s)
         self._release.release_load_seconds.observe(load_s)
@@ -159,7 +159,7 @@ class WorkerObserver(RunnerObserver):
             self._release.rollbacks.inc()
 
     def refused(self, version: int, reason: str) -> None:
-        """For `LiveModel(on_refusal=)`."""
+        """Report of a refused release, for `LiveModel(on_refusal=)`."""
         self._release.refusals.labels(reason).inc()
 
     def _serves(self, version: int, trained_through: float) -> None:
@@ -169,7 +169,7 @@ class WorkerObserver(RunnerObserver):
 
 
 class JoinStatistics(Protocol):
-    """What is asked of a join step: see `tailrace.streams.join.step.JoinStep`."""
+    """The statistics of `tailrace.streams.join.step.JoinStep` that become metrics; a test can do without the step."""
 
     @property
     def counts(self) -> Counts: ...
@@ -184,21 +184,21 @@ class JoinStatistics(Protocol):
 
 
 class JoinerObserver(RunnerObserver):
-    """What a joiner's runner reports, and at each commit what the join has done since the last."""
+    """Observes a joiner: its runner, and at each commit the statistics of the join since the one before."""
 
     def __init__(self, metrics: Metrics | None, step: JoinStatistics) -> None:
         super().__init__(metrics)
         self._step, self._join = step, self._metrics.join
         self._outcomes = {outcome: self._join.outcomes.labels(outcome) for outcome in Counts.__struct_fields__}
-        self._told, self._dead = Counts(), Counter[str]()
+        self._counted, self._dead = Counts(), Counter[str]()
 
     def committed(self, seconds: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.streams.runtime.runner.Observer`."""
         super().committed(seconds)
         step, join = self._step, self._join
-        told, self._told = self._told, msgspec.structs.replace(step.counts)
+        before, self._counted = self._counted, msgspec.structs.replace(step.counts)
         for outcome, counter in self._outcomes.items():
-            if more := getattr(self._told, outcome) - getattr(told, outcome):
+            if more := getattr(self._counted, outcome) - getattr(before, outcome):
                 counter.inc(more)
         if step.dead_letters != self._dead:
             for reason, count in (step.dead_letters - self._dead).items():

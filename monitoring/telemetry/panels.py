@@ -1,15 +1,15 @@
-"""What a dashboard is made of (pure), and the queries that occur again and again."""
+"""Building blocks of dashboards (pure): panels, rows, and frequent queries."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
 Query: TypeAlias = tuple[str, str]
-"""PromQL and the legend."""
+"""A PromQL expression and its legend."""
 
 
 class Panel(NamedTuple):
-    """One picture. `unit`: Grafana's word; `width` of 24 columns; `named`: the legend is what is to be read."""
+    """One panel. `unit` is Grafana's name of it, `width` is in columns of 24; a `named` stat shows its legend."""
 
     title: str
     description: str
@@ -29,23 +29,23 @@ class PanelRow(NamedTuple):
 
 
 def rate(name: str, by: str = "", match: str = "") -> str:
-    """What a counter grows by in a second, summed."""
+    """Increase of a counter per second, summed over series."""
     return f"sum{_by(by)}(rate({name}{match and '{' + match + '}'}[$__rate_interval]))"
 
 
 def quantile(share: float, name: str, by: str = "") -> str:
-    """A quantile of a histogram."""
+    """Quantile of a histogram, 0 < share < 1."""
     labels = ", ".join(filter(None, ("le", by)))
     return f"histogram_quantile({share}, sum by ({labels}) (rate({name}_bucket[$__rate_interval])))"
 
 
 def quantiles(name: str) -> tuple[Query, ...]:
-    """The median and what one of a hundred exceeds."""
+    """Median and 99 % quantile of a histogram."""
     return (quantile(0.5, name), "p50"), (quantile(0.99, name), "p99")
 
 
 def mean(name: str, by: str = "") -> str:
-    """The mean of a histogram."""
+    """Mean of a histogram."""
     return f"{rate(f'{name}_sum', by)} / {rate(f'{name}_count', by)}"
 
 

@@ -14,78 +14,87 @@ UPDATE_OUTCOMES = ("published", "refused", "failed", "overtaken")
 
 
 class RetrainingMetrics(MetricGroup):
-    """Examples become releases."""
+    """Metrics of runs and online updates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.runs = self._counter(
             "tailrace_retrain_runs_total",
-            "Retraining runs by what started them and what came of them.",
+            "Retraining runs by trigger and outcome.",
             trigger=TRIGGERS,
             outcome=RUN_OUTCOMES,
         )
-        self.seconds = self._histogram("tailrace_retrain_seconds", "A run, from its trigger to its report.", _RUNS)
+        self.seconds = self._histogram(
+            "tailrace_retrain_seconds", "Duration of a run, from its trigger to its report.", _RUNS
+        )
         self.stage_seconds = self._histogram(
             "tailrace_retrain_stage_seconds",
-            "What each stage of a run takes: select, train (the loop alone), gate, publish.",
+            "Duration of each stage of a run: select, train (the loop alone), gate, publish.",
             _RUNS,
             stage=RUN_STAGES,
         )
         self.rows = self._counter("tailrace_retrain_rows_total", "Examples that runs have trained on.")
-        self.progress = self._gauge("tailrace_retrain_progress_ratio", "How much of the newest run is done, 0 to 1.")
-        self.loss = self._gauge("tailrace_retrain_loss", "The mean training loss of the newest steps of a run.")
+        self.progress = self._gauge("tailrace_retrain_progress_ratio", "Progress of the newest run, 0 to 1.")
+        self.loss = self._gauge("tailrace_retrain_loss", "Mean training loss of the newest steps of a run.")
         self.last_success = self._gauge(
             "tailrace_retrain_last_success_timestamp_seconds",
-            "When the last run that published a release ended, in unix seconds.",
+            "End of the last run that published a release, in unix seconds.",
         )
         self.next_run = self._gauge(
             "tailrace_retrain_next_timestamp_seconds",
-            "When the next run is due by schedule or age, in unix seconds; 0: no such trigger, or not known yet.",
+            "Time of the next run by schedule or age, in unix seconds; 0 without such a trigger or before it is known.",
         )
         self.waiting_labels = self._gauge(
-            "tailrace_retrain_waiting_labels", "Labels that came after those the last run considered."
+            "tailrace_retrain_waiting_labels", "Labels that the last run did not consider."
         )
-        self.examples = self._counter("tailrace_examples_total", "Labelled examples that the retrainer has read.")
+        self.examples = self._counter("tailrace_examples_total", "Examples that the retrainer has read.")
+        self._define_updates()
+
+    def _define_updates(self) -> None:
         self.updates = self._counter(
             "tailrace_updates_total",
-            "Online updates by what came of them: published, refused, failed, overtaken.",
+            "Online updates by outcome: published, refused, failed, overtaken.",
             outcome=UPDATE_OUTCOMES,
         )
         self.updated_labels = self._counter(
-            "tailrace_updated_labels_total", "Labels that published online updates have learned."
+            "tailrace_updated_labels_total", "Labels that published online updates were trained on."
         )
         self.update_seconds = self._histogram(
-            "tailrace_update_seconds", "An online update, from its labels' being there to its release.", WAITS
+            "tailrace_update_seconds",
+            "Duration of an online update, from the arrival of its labels to its release.",
+            WAITS,
         )
         self.update_loss = self._gauge(
-            "tailrace_update_loss", "The mean training loss of the newest update's labels before they were learned."
+            "tailrace_update_loss", "Mean training loss of the labels of the newest update, before the update."
         )
 
 
 class QualityMetrics(MetricGroup):
-    """Served scores against the labels that came back, over the newest of them."""
+    """Metrics of served scores against the newest labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.examples = self._gauge(
-            "tailrace_quality_examples", "How many labels the figures of quality are of.", "role"
+            "tailrace_quality_examples", "Number of labels that the quality metrics cover.", "role"
         )
-        self.log_loss = self._gauge("tailrace_quality_log_loss", "Mean log-loss of what was served, in nats.", "role")
+        self.log_loss = self._gauge("tailrace_quality_log_loss", "Mean log-loss of the served scores, in nats.", "role")
         self.accuracy = self._gauge(
-            "tailrace_quality_accuracy_ratio", "Share of the labels that what was served had right, 0 to 1.", "role"
+            "tailrace_quality_accuracy_ratio",
+            "Share of the labels that the served scores predicted correctly, 0 to 1.",
+            "role",
         )
         self.calibration_error = self._gauge(
             "tailrace_quality_calibration_error_ratio",
-            "Expected calibration error: how far probabilities lie from what happened, over ten bins, 0 to 1.",
+            "Expected calibration error of the served probabilities, over 15 bins, 0 to 1.",
             "role",
         )
         self.squared_error = self._gauge(
-            "tailrace_quality_squared_error", "Mean squared error of the values that were served.", "role"
+            "tailrace_quality_squared_error", "Mean squared error of the served values.", "role"
         )
 
 
 class DriftMetrics(MetricGroup):
-    """How unlike its past the world is."""
+    """Metrics of concept drift and data drift."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
@@ -105,5 +114,5 @@ class DriftMetrics(MetricGroup):
             "tailrace_drift_loss_threshold", "Rise of the live loss above which it is signalled as drift."
         )
         self.detections = self._counter(
-            "tailrace_drift_detections_total", "Times that drift was signalled, by kind.", kind=("loss", "inputs")
+            "tailrace_drift_detections_total", "Signals of drift by kind: loss, inputs.", kind=("loss", "inputs")
         )

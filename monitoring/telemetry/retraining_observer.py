@@ -1,4 +1,4 @@
-"""Metrics of a retrainer, from what it reports."""
+"""Observer of a retrainer: it turns reports into metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REST = "(other)"  # parentheses: no feature can have this name
 
 
 class RetrainingObserver(Observer):
-    """What a retrainer reports. `ranks`: how many GPUs, where there are any, train together."""
+    """Observes a retrainer. `ranks`: number of GPUs that train together, where there are any."""
 
     def __init__(self, metrics: Metrics | None, ranks: int = 1) -> None:
         metrics = metrics or Metrics()
@@ -28,15 +28,15 @@ class RetrainingObserver(Observer):
         self._detected: Mapping[str, int] = {}
         self._shown: set[str] = set()
         self.gpu_seconds = 0.0
-        """Seconds that GPUs have trained."""
+        """Seconds of training, summed over GPUs."""
 
     def taken(self, examples: int, malformed: Sequence[Malformed]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.examples.inc(examples)
         self._malformed(malformed)
 
     def measured(self, figures: Mapping[str, float]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         quality = self._quality
         gauges = {
             "examples": quality.examples,
@@ -49,12 +49,12 @@ class RetrainingObserver(Observer):
             gauges[name].labels("champion").set(value)
 
     def watched(self, waiting: int, next_run: float | None) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.waiting_labels.set(waiting)
         self._retrain.next_run.set(next_run or 0)
 
     def drifted(self, levels: Mapping[str, Level], loss_level: Level | None, detections: Mapping[str, int]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         shown = foremost(levels)
         for gauge, part in ((self._drift.score, 0), (self._drift.threshold, 1)):
             _set_gauge(gauge, {feature: level[part] for feature, level in shown.items()}, self._shown - shown.keys())
@@ -67,12 +67,12 @@ class RetrainingObserver(Observer):
         self._detected = dict(detections)
 
     def progressed(self, step: int, steps: int, loss: float) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.progress.set(step / steps)
         self._retrain.loss.set(loss)
 
     def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         retrain = self._retrain
         retrain.runs.labels(report.trigger, report.outcome).inc()
         retrain.seconds.observe(report.total_s)
@@ -85,7 +85,7 @@ class RetrainingObserver(Observer):
             retrain.last_success.set(report.at)
 
     def updated(self, report: UpdateReport) -> None:
-        """See `Observer`."""
+        """See `tailrace.retrain.control.observer.Observer`."""
         self._retrain.updates.labels(report.outcome).inc()
         self._retrain.update_seconds.observe(report.total_s)
         if report.outcome == "published":

@@ -1,4 +1,4 @@
-"""What roles say on /metrics, read again: for whoever looks without a Prometheus."""
+"""Samples from the /metrics of the roles, for tools that do without Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 _MOST_BYTES = 4 << 20
-_directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows the roles
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy can reach the roles
 
 
 class MetricSample(NamedTuple):
@@ -22,7 +22,7 @@ class MetricSample(NamedTuple):
 
 
 class MetricSamples:
-    """The values of all roles together."""
+    """Samples of all roles together."""
 
     def __init__(self, samples: Iterable[MetricSample]) -> None:
         self._by_name: dict[str, list[MetricSample]] = {}
@@ -30,26 +30,26 @@ class MetricSamples:
             self._by_name.setdefault(sample.name, []).append(sample)
 
     def of(self, name: str, **labels: str) -> Iterator[MetricSample]:
-        """Those of a name that have these labels."""
+        """Samples of this name that have these label values."""
         for sample in self._by_name.get(name, ()):
             if all(sample.labels.get(label) == value for label, value in labels.items()):
                 yield sample
 
     def total(self, name: str, **labels: str) -> float:
-        """Their sum."""
+        """Sum of the samples of this name that have these label values."""
         return sum(sample.value for sample in self.of(name, **labels))
 
     def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
-        """Their sums by the values of a label."""
-        found: dict[str, float] = {}
+        """Sums by the values of `label`, of the samples of this name that have these label values."""
+        sums: dict[str, float] = {}
         for sample in self.of(name, **labels):
             if label in sample.labels:
                 key = sample.labels[label]
-                found[key] = found.get(key, 0.0) + sample.value
-        return found
+                sums[key] = sums.get(key, 0.0) + sample.value
+        return sums
 
     def quantile(self, share: float, name: str) -> float | None:
-        """A quantile of a histogram, 0 < share < 1, interpolated within its bucket; None while it is empty."""
+        """Quantile of a histogram, 0 < share < 1, interpolated within its bucket; None while it is empty."""
         buckets = self.by("le", f"{name}_bucket")
         bounds = sorted((float(le), count) for le, count in buckets.items())
         if not bounds or not bounds[-1][1]:
@@ -58,20 +58,20 @@ class MetricSamples:
         for bound, count in bounds:
             if count >= wanted:
                 if math.isinf(bound):
-                    return below  # beyond the largest bound: at least that
+                    return below  # a lower bound: the value lies beyond the largest finite bucket
                 return below + (bound - below) * (wanted - under) / (count - under)
             below, under = bound, count
         return None
 
 
 def fetch_metrics(url: str, timeout: float) -> str:
-    """The text at a role's /metrics, asked without a proxy. Raises OSError, ValueError."""
-    with _directly.open(url, timeout=timeout) as answer:
+    """Fetch the text of a role's /metrics, without a proxy. Raises OSError, ValueError."""
+    with _opener.open(url, timeout=timeout) as answer:
         return str(answer.read(_MOST_BYTES).decode(errors="replace"))
 
 
 def parse_metrics(text: str) -> Iterator[MetricSample]:
-    """The values in a text of that kind. Raises ValueError."""
+    """Parse the text format of Prometheus. Raises ValueError."""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             yield MetricSample(sample.name, sample.labels, sample.value)

@@ -1,8 +1,7 @@
 """How good what was served has been (deterministic): figures over the newest labels, whichever release gave the scores.
 
-The calibration error is the expected one over ten bins of equal width: the mean distance, by rows, between a bin's mean
-probability and the share that came true (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using
-Bayesian binning", 2015). Of several classes it is that of the most probable one, of several labels that of each.
+See `inference.models.metrics.calibration_error`. For several classes it is that of the most probable class, for several
+labels that of all labels together.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from tailrace.declaration.gate import Metric
 from tailrace.declaration.task import Kind
 from tailrace.inference.models.losses import Scores, Targets, losses
+from tailrace.inference.models.metrics import calibration_error
 
 OVER = 2_000  # labels
-_BINS = 10
 
 Column = NDArray[np.float64]
 
@@ -53,14 +52,6 @@ class Quality:
 
     def _newest(self, known: Column | None, more: Column, each: int = 1) -> Column:
         return (more if known is None else np.concatenate((known, more)))[-self._over * max(each, 1) :]
-
-
-def calibration_error(said: Column, true: Column) -> float:
-    """Of probabilities [n] of what came true (1) or did not (0)."""
-    if not len(said):
-        return 0.0
-    bins = np.minimum((said * _BINS).astype(np.int64), _BINS - 1)
-    return float(np.abs(np.bincount(bins, said - true, _BINS)).sum() / len(said))
 
 
 def _claims(kind: Kind, scores: Scores, targets: Targets) -> tuple[Column, Column]:

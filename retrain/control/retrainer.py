@@ -213,10 +213,11 @@ class Retrainer:
             self._observer.taken(len(rows), malformed)
         for record in batch.records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._positions |= batch.at_end  # past the control records of transactions too
         self._core.examples_read(rows, {tp.partition: at for tp, at in self._positions.items()})
         self._feed.see(rows, inputs, self._considered)
         self._at_end -= {TopicPartition(record.topic, record.partition) for record in batch.records}
-        self._at_end |= batch.at_end
+        self._at_end |= batch.at_end.keys()
 
     def _skip(self, malformed: list[Malformed]) -> None:
         """Count malformed examples, and log them once per batch: after a change of the declaration they may be many."""

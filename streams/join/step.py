@@ -96,6 +96,9 @@ class JoinStep:
             if malformed:
                 self.dead_letters.update(letter.reason for letter in malformed)
                 out += map(dead_letter, malformed)
+        for tp, end in batch.at_end.items():  # behind control records, which are no records that wait
+            if end > self._positions[tp]:
+                self._positions[tp] = end
         self._labels_ended([partition for topic, partition in batch.at_end if topic == labels])
         return out
 

@@ -107,7 +107,7 @@ def _replay_reason(log: Log, pipeline: str, topic: str, reason: str) -> int:
                 batch = reader.read(_BATCH, timeout=1.0)
                 chosen = [revived(record, topic) for record in batch.records if Letter(record).reason == reason]
                 positions |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in batch.records}
-                positions |= {tp: ends[tp] for tp in batch.at_end}
+                positions |= batch.at_end
                 writer.write(chosen)
                 writer.commit({tp: Committed(offset) for tp, offset in positions.items()}, reader)
                 count += len(chosen)

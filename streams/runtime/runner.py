@@ -36,7 +36,7 @@ from tailrace.streams.log.base import (
     TopicPartition,
     Writer,
 )
-from tailrace.streams.log.records import Out
+from tailrace.streams.log.records import Out, Record
 from tailrace.streams.runtime.batch_size import BatchSize
 
 _NAP_S = 0.001  # how long a read waits at least
@@ -68,15 +68,21 @@ class Stateless:
 
     def __init__(self, function: Callable[[Batch], Sequence[Out]]) -> None:
         self._function = function
-        self._positions: dict[TopicPartition, int] = {}
+        self._positions: dict[TopicPartition, int] = {}  # not committed yet
+        self._reached: dict[TopicPartition, int] = {}  # behind the newest position taken or committed
 
     def __call__(self, batch: Batch) -> Sequence[Out]:
-        if not batch.records:
-            return ()
-        out = self._function(batch)
-        newest = {(r.topic, r.partition): r.offset for r in batch.records}  # plain tuples: this is done for each record
-        self._positions.update({TopicPartition(*at): offset + 1 for at, offset in newest.items()})
+        out: Sequence[Out] = ()
+        if batch.records:
+            out = self._function(batch)
+            self._move(_positions_behind(batch.records))
+        if batch.at_end:  # behind control records, which are no records that wait
+            self._move({tp: end for tp, end in batch.at_end.items() if end > self._reached.get(tp, 0)})
         return out
+
+    def _move(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(positions)
+        self._reached.update(positions)
 
     def before_commit(self) -> tuple[Sequence[Out], Positions]:
         positions, self._positions = self._positions, {}
@@ -84,10 +90,17 @@ class Stateless:
 
     def restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         self.forget(committed)
+        self._reached.update({tp: at.offset for tp, at in committed.items() if at})
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         for tp in partitions:
             self._positions.pop(tp, None)
+            self._reached.pop(tp, None)
+
+
+def _positions_behind(records: Sequence[Record]) -> dict[TopicPartition, int]:
+    newest = {(r.topic, r.partition): r.offset for r in records}  # plain tuples: this is done for each record
+    return {TopicPartition(*at): offset + 1 for at, offset in newest.items()}
 
 
 class Observer:
@@ -146,12 +159,14 @@ class Runner:
         self._writer: Writer
         self._uncommitted = False
         self._unsettled = False  # the last commit may still fail
-        self._ends: frozenset[TopicPartition] = frozenset()  # what the last read said: only news is work
+        self._ends: Mapping[TopicPartition, int] = {}  # what the last read said: only news is work
         self._void = False  # a rebalance took away what is not committed: go back, and commit nothing before
         self._last_commit = 0.0
         self._next_read = 0.0
         self._full = False  # the last batch was: there is a backlog
         self._backoff = Backoff(*_PAUSES_S, immediate=1)
+        self.assignment: frozenset[TopicPartition] = frozenset()
+        """The partitions that this runner holds; safe to read from another thread."""
         self.idle = False
         """Whether the last read found nothing new, and all that was done before it is committed durably."""
 
@@ -179,7 +194,7 @@ class Runner:
             if self._void:
                 raise Aborted("a rebalance came in between")
             self._observer.took(batch)
-            if batch.records or batch.at_end - self._ends:
+            if batch.records or batch.at_end.items() - self._ends.items():
                 self._take(batch)
             else:
                 self._idle()
@@ -271,7 +286,8 @@ class Runner:
 
     def _restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         self._step.restore(committed)
-        self._ends = frozenset()
+        self._ends = {}
+        self.assignment |= committed.keys()
 
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         """Called by the reader: partitions came."""
@@ -285,11 +301,13 @@ class Runner:
                 self._commit_and_wait()
         except Aborted:
             self._void = True
+        self.assignment -= partitions
         self._step.forget(partitions)
         self._observer.rebalanced("revoked", len(partitions))
 
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
         """Called by the reader: partitions are gone already; nothing done since the last commit may be kept."""
         self._void = True
+        self.assignment -= partitions
         self._step.forget(partitions)
         self._observer.rebalanced("lost", len(partitions))

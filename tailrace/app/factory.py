@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ from tailrace.app.settings import Settings
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadSetting
-from tailrace.streams.log.base import Delivery, Log, Sharing, Unreachable
+from tailrace.streams.log.base import Delivery, Log, Sharing, TopicPartition, Unreachable
 from tailrace.streams.log.topology import topology
 
 if TYPE_CHECKING:
     from tailrace.inference.releases.signing import SigningKey, TrustedKeys
     from tailrace.inference.releases.storage import Store
-    from tailrace.inference.serving.live_model import LiveModel
+    from tailrace.inference.serving.live_model import LiveModel, RefusedRelease, Swap
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
     from tailrace.monitoring.telemetry.observers import WorkerObserver
@@ -137,24 +137,26 @@ def code_digest(pipeline: Pipeline) -> str:
 
 
 def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: WorkerObserver | None = None) -> LiveModel:
-    """The model that serves; it follows the releases while its context lasts."""
+    """The model that serves; it follows the releases until it is closed. Raises BadKey, TopicMissing, Unreachable."""
     from tailrace.inference.serving.live_model import LiveModel
     from tailrace.monitoring.telemetry.observers import WorkerObserver
 
-    told = observed or WorkerObserver(None)
+    observer = observed or WorkerObserver(None)
 
-    def swapped(old: int, new: int, pause_s: float, load_s: float) -> None:
-        told.swapped(old, new, pause_s, load_s, live.trained_through)
+    def swapped(swap: Swap) -> None:
+        old, new, pause_s, load_s, trained_through = swap
+        observer.swapped(old, new, pause_s, load_s, trained_through)
         _log.info("swapped", old=old, new=new, pause_ms=round(pause_s * 1000, 4), load_ms=round(load_s * 1000, 1))
 
-    def refused(version: int, reason: str) -> None:
-        told.refused(version, reason)
-        _log.error("release refused, the old one serves on", version=version, reason=reason)
+    def refused(refusal: RefusedRelease) -> None:
+        version, reason, detail, serving = refusal
+        observer.refused(version, reason)
+        goes_on = f"release {serving} serves on" if serving else "serving the base rate"
+        _log.error(f"release {version} refused ({detail}); {goes_on}", version=version, reason=reason, serving=serving)
 
-    live = LiveModel.follow(
+    return LiveModel.follow(
         log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
     )
-    return live
 
 
 def build_worker(
@@ -193,9 +195,10 @@ def build_worker(
         if worker.commit_ms is None and worker.delivery == "at_least_once"
         else _commit_interval(worker.commit_ms, settings),
     )
-    watch_lag(metrics, log, config.group, config.topics, observed.reached)
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
-    return Runner(log, Stateless(step), config, batch=batch, observer=observed)
+    runner = Runner(log, Stateless(step), config, batch=batch, observer=observed)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    return runner
 
 
 def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
@@ -227,8 +230,9 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
     observed = JoinerObserver(metrics, step)
-    watch_lag(metrics, log, config.group, config.topics, observed.reached)
-    return Runner(log, step, config, observer=observed)
+    runner = Runner(log, step, config, observer=observed)
+    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    return runner
 
 
 def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
@@ -250,13 +254,18 @@ def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Met
 
 
 def watch_lag(
-    metrics: Metrics | None, log: Log, group: str, topics: Sequence[str], reached: Reached | None = None
+    metrics: Metrics | None,
+    log: Log,
+    group: str,
+    topics: Sequence[str],
+    reached: Reached | None = None,
+    held: Callable[[], Collection[TopicPartition]] | None = None,
 ) -> None:
-    """Let a group's lag be seen in these metrics."""
+    """Export a group's lag in these metrics; see LagCollector."""
     if metrics:
         from tailrace.monitoring.telemetry.lag import LagCollector
 
-        metrics.registry.register(LagCollector(log, group, topics, reached))
+        metrics.registry.register(LagCollector(log, group, topics, reached, held))
 
 
 def _rekeyer(pipeline: Pipeline) -> str:

@@ -33,9 +33,18 @@ def demo(
         bool, typer.Option("--keep", help="Keep the directory with the log, the keys and all output.")
     ] = False,
     no_console: NoConsole = False,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            "--sample", metavar="FILE.csv", help="Write 5,000 of the flights to this file and exit, to try `init`."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Watch twelve weeks of New York departures being predicted, labelled and learned from, in about a minute."""
+    if sample is not None:
+        _write_sample(sample, as_json)
+        return
     from tailrace.app.console import maybe_served
 
     log_to_stderr()
@@ -44,6 +53,17 @@ def demo(
         from tailrace.demo.run import main
 
         raise typer.Exit(main(broker, seconds, as_json, keep, page))
+
+
+def _write_sample(path: Path, as_json: bool) -> None:
+    from tailrace.demo.sample import write
+
+    count = write(path)
+    if as_json:
+        emit({"file": str(path), "rows": count})
+        return
+    print(f"Wrote {count:,} flights to {path}. Next:\n")
+    print(f"  tailrace init --from {shlex.quote(str(path))} --label late --time scheduled --label-time landed")
 
 
 def init(

@@ -21,6 +21,7 @@ MOST_CLASSES = 50
 MOST_CODES = 40  # more distinct integers than this are amounts, not codes
 YEARS = range(1_800, 2_200)
 DEFAULT_WAIT = "1d"
+ID = "id"  # a column of this name whose values all differ is taken as the event id
 ROOM = 1.25  # how much longer than the slowest label seen the declaration waits
 _DISTINCT_KEPT = 100_000
 _CHUNK = 64  # rows whose columns are taken at once: they stay in the cache
@@ -102,6 +103,8 @@ def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[st
         if columns.time and columns.label_time:
             delays += _delays(chunk, columns.time, columns.label_time)
         count += len(chunk)
+    if columns.id is None and ID in profiles and ID not in drop and _distinct(profiles[ID], count):
+        columns = columns._replace(id=ID)
     _check(profiles, columns, drop, count)
     target = _target(profiles[columns.label or ""], columns.label or "")
     used = {name for name in columns if name}
@@ -133,8 +136,13 @@ def _check(profiles: Mapping[str, _Profile], columns: Columns, drop: Sequence[st
     for name in filter(None, (columns.id, columns.time)):
         if _BAD_NAME.search(name):
             raise BadData(f"{name!r} cannot be declared, {_UNDECLARABLE}: rename the column in the file")
-    if columns.id and len(profiles[columns.id].values) < min(profiles[columns.id].seen, _DISTINCT_KEPT):
+    if columns.id and not _distinct(profiles[columns.id], profiles[columns.id].seen):
         raise BadData(f"{columns.id!r} is no id: its values repeat; leave --id out to number the rows")
+
+
+def _distinct(profile: _Profile, rows: int) -> bool:
+    """Whether the column has a different value in each of this many rows, as far as values are kept."""
+    return profile.seen == rows and len(profile.values) >= min(rows, _DISTINCT_KEPT)
 
 
 def _target(profile: _Profile, name: str) -> Target:

@@ -27,7 +27,7 @@ from typing import Annotated
 from tailrace import Category, Cyclic, Event, EventTime, Key, Label, Number, Pipeline
 
 
-class Payment(Event, kw_only=True):
+class Payment(Event):
     """One payment, as it happens."""
 
     id: Key
@@ -65,7 +65,7 @@ def pipeline_file(name: str, source: str, found: Inferred) -> str:
         lines += ["from typing import Annotated", ""]
     if any(field.name != field.column for field in _all_fields(found)):
         lines += ["from msgspec import field"]
-    lines += [_import_line(sorted(set(imports))), "", "", "class Row(Event, kw_only=True):"]
+    lines += [_import_line(sorted(set(imports))), "", "", "class Row(Event):"]
     lines += [f'    """One row of {file}."""', "", *_field_lines(found)]
     lines += [f"    # left out: {_plain(column)} ({why})" for column, why in found.left_out.items()]
     return "\n".join([*lines, "", "", *_pipeline_lines(name, found), ""])

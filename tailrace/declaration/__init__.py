@@ -1,1 +1,1 @@
-"""The declaration: what a user writes. Pure; imports neither numpy nor torch."""
+"""Declarations: the classes that a user writes a pipeline with. Pure; imports neither numpy nor torch."""

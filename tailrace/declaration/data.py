@@ -1,9 +1,9 @@
-"""Data policies (pure): the examples that a run learns from.
+"""Data policies (pure): the examples that a training run learns from. Users import them from `tailrace.data`.
 
-Training(data=Window())                     the newest: Training.window of them
-Training(data=Recency(5_000))               the same, each counting half as much as one 5,000 examples newer
-Training(data=Reservoir(20_000))            the newest, and 20,000 of all that was ever learned, each as likely
-Training(data=History())                    all of them
+Training(data=Window())             the newest Training.window examples
+Training(data=Recency(5_000))       the same; an example counts half as much as one 5,000 examples newer
+Training(data=Reservoir(20_000))    the newest, and a uniform sample of 20,000 of all earlier ones
+Training(data=History())            all examples
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
+from tailrace.declaration.documentation import with_field_docs
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.validation import check_field
 
 
-class _Data(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What every policy can be told. Raises DeclarationError for a value outside its range."""
+class _Data(msgspec.Struct, frozen=True, kw_only=True, tag=True, repr_omit_defaults=True):
+    """Options of every data policy. Raises DeclarationError for a value outside its range."""
 
     mature: str | float = 0.0
-    """Only events at least so old are learned from, such as "12h", whether their labels came sooner or not: else quick
-    labels (a click, a flight that left on time) would be over-represented. They are taken in the order of events."""
+    """Minimum age of an event, such as "12h": younger ones wait, even if their label is known. Otherwise quick labels
+    (a click, an on-time departure) would be over-represented. Examples are then taken in the order of events."""
     balance: float = 1.0
-    """How many times as much as one of the commonest class an example of a rarer one may count, 1 to 100: weights go
-    against frequency, up to this. Probabilities stay calibrated, see `selection.weights`. Binary and multi-class."""
+    """Maximum weight of an example of a rare class, relative to one of the most common class, 1 to 100. Weights are
+    inverse to class frequency up to this limit. Probabilities stay calibrated, see `selection.weights`. Binary and
+    multi-class."""
     hard: float = 1.0
-    """Share of the examples learned before that are learned again, 0 < hard <= 1: below 1 those are drawn by the loss
-    that they were served with, and count the more the less likely they were drawn."""
+    """Share of the previously learned examples that are learned again, 0 < hard <= 1. Below 1 they are sampled by the
+    loss that they were served with, and weighted by the inverse of the sampling probability."""
     late: bool = False
-    """Correct for positives that come after the wait and were taken for `Label(missing=...)`: see
+    """Correct for positive labels that arrive after the wait and were counted as `Label(missing=...)`: see
     `retrain.selection.delayed_feedback`. Binary only."""
 
     forgets: ClassVar[bool] = False
-    """Whether a run after a rise of the loss learns from what came since alone, once there is enough of it."""
+    """Whether a run after a rise of the loss learns only from the examples since, once there are enough of them."""
 
     def __post_init__(self) -> None:
         check_field(self, "mature", 0 <= seconds(self.mature) < math.inf, "at least 0")
@@ -47,25 +49,30 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return seconds(self.mature)
 
     def held(self, window: int) -> int:
-        """How many of the newest examples are kept in memory, where Training says `window`."""
+        """Number of newest examples to keep in memory, given `Training.window`."""
         return window
 
     def reach(self, window: int) -> float:
-        """How many examples before its position a retrainer reads again on start; infinite: all there are."""
+        """Number of examples before its position that a retrainer reads again on start; infinite: all."""
         return self.held(window)
 
 
+@with_field_docs
 class Window(_Data, frozen=True, kw_only=True, tag=True):
-    """The newest `Training.window` examples; after a rise of the loss, only those since."""
+    """The newest `Training.window` examples; after a rise of the loss, only those since the rise."""
 
     forgets: ClassVar[bool] = True
 
 
+@with_field_docs
 class Recency(_Data, frozen=True, tag=True):
-    """The newest `Training.window` examples, each counting half as much as one `half_life` examples newer: drawn so for
-    replay in a warm run, weighted so in a cold one. After a rise of the loss, only those since."""
+    """The newest `Training.window` examples, weighted by exponential decay; after a rise of the loss, only those since.
+
+    A warm run samples its replayed examples with this probability, a cold run weights all examples by it.
+    """
 
     half_life: float
+    """Number of examples of age after which an example counts half as much, > 0."""
 
     forgets: ClassVar[bool] = True
 
@@ -74,35 +81,41 @@ class Recency(_Data, frozen=True, tag=True):
         check_field(self, "half_life", 0 < self.half_life < math.inf, "above 0")
 
 
+@with_field_docs
 class Reservoir(_Data, frozen=True, tag=True):
-    """All that the champion has not learned, and `size` examples of all that it has, each as likely: what is rare or
-    comes back is not forgotten, and memory is bounded. Vitter, "Random sampling with a reservoir", 1985; here the
-    examples with the smallest hashes are the sample."""
+    """All examples that the champion has not learned, and a uniform sample of those that it has.
+
+    Rare and recurring patterns are not forgotten, and memory is bounded (Vitter, "Random sampling with a reservoir",
+    1985). The sample consists of the examples with the smallest hashes.
+    """
 
     size: int
+    """Size of the sample, in examples, >= 1."""
     seed: int = 0
+    """Seed of the hash."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "size", self.size >= 1, "at least 1")
 
     def reach(self, window: int) -> float:
-        """See `_Data.reach`."""
+        """Infinite: the sample is drawn from all examples in the log."""
         return math.inf
 
 
+@with_field_docs
 class History(_Data, frozen=True, tag=True):
-    """All examples that are kept in the log, but at most the newest `limit`, which must fit into memory (about a
-    kilobyte each)."""
+    """All examples in the log, up to a limit."""
 
     limit: int = 1_000_000
+    """Maximum number of examples, the newest; they must fit into memory (about 1 kB each). >= 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "limit", self.limit >= 1, "at least 1")
 
     def held(self, window: int) -> int:
-        """See `_Data.held`."""
+        """The limit, or `Training.window` if that is larger."""
         return max(self.limit, window)
 
 

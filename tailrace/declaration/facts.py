@@ -1,4 +1,4 @@
-"""What triggers may know (pure): plain values, so that a run's facts can stand in its release."""
+"""Facts that triggers decide on (pure): plain values, which are also stored in the release that a run makes."""
 
 from __future__ import annotations
 
@@ -7,54 +7,65 @@ from typing import NamedTuple
 
 import msgspec
 
+from tailrace.declaration.documentation import with_field_docs
 
+
+@with_field_docs
 class Change(msgspec.Struct, frozen=True):
-    """Something that is no longer what it was.
-
-    `what`: "loss", or a feature's name. `before` and `after`: the mean loss; None for a feature. `statistic` passed
-    `threshold`: for the loss, the rise against the least rise that chance and effect size allow, in units of the loss;
-    for a feature, the population stability index. `labels`: how many have come since the change began.
-    """
+    """A drift that was detected, in the loss or in one feature."""
 
     what: str
+    """"loss", or the name of the feature."""
     statistic: float
+    """For the loss, its rise, in units of the loss; for a feature, its population stability index."""
     threshold: float
+    """The value that the statistic exceeded. For the loss, it follows from the effect size and the noise."""
     labels: int
+    """Labels that arrived since the change began."""
     before: float | None = None
+    """Mean loss before the change; None for a feature."""
     after: float | None = None
+    """Mean loss after the change; None for a feature."""
 
 
+@with_field_docs
 class DriftSignals(msgspec.Struct, frozen=True):
-    """What has drifted since the last run was begun; a signal stays until the next is.
-
-    `changed`: labels since the loss last began to rise, also after a run has been begun for it; None: it never did.
-    `learned`: how many of those were there when the last run was begun.
-    """
+    """Drift since the last run started; each signal stays until the next run starts."""
 
     loss: Change | None = None
+    """The rise of the loss; None: it did not rise."""
     features: tuple[Change, ...] = ()
+    """The features whose distribution changed."""
     changed: int | None = None
+    """Labels since the loss last began to rise, also after a run was started for it; None: it never rose."""
     learned: int = 0
+    """How many of these labels existed when the last run started."""
 
 
+@with_field_docs
 class Live(msgspec.Struct, frozen=True):
-    """What the served scores were worth: the mean loss of the newest `labels` since the last run (accuracy: the error
-    rate), its standard error, and what the champion had when it was published, with its standard error.
+    """Loss of the served scores since the last run, beside the loss that the champion had when it was published.
 
-    `over` says for whom this was measured: the newest so many labels; 0: all since the last run.
+    All values are losses: for accuracy, the error rate.
     """
 
     metric: str
+    """Name of the metric."""
     over: int
+    """Size of the window that was measured, in labels: the newest `over`; 0: all since the last run."""
     labels: int
+    """Labels in the window."""
     mean: float
+    """Mean loss of the window."""
     error: float
+    """Standard error of the mean."""
     reference: float | None = None
+    """Mean loss of the champion at the gate; None: not measured."""
     reference_error: float = 0.0
+    """Standard error of the reference."""
 
     def worse(self, certainty: float) -> float:
-        """By how much the loss exceeds the reference, less `certainty` standard errors of the difference; never below
-        0."""
+        """Excess of the loss over the reference, less `certainty` standard errors of the difference; at least 0."""
         if self.reference is None:
             return 0.0
         noise = certainty * math.hypot(self.error, self.reference_error)
@@ -62,28 +73,28 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Facts(NamedTuple):
-    """What triggers may know. Times are unix seconds on the clock that the plan names: the wall's or the labels'.
+    """Input of every trigger. Times are unix seconds on the clock that `Training.clock` names (wall or event time).
 
-    What is not known is None, or empty: a trigger that needs it is not due.
+    Unknown facts are None, or empty; a trigger that needs an unknown fact does not start a run.
     """
 
     now: float
     since: float
-    """When the last run was started; before the first run, when counting began."""
+    """Time at which the last run started; before the first run, the time at which counting began."""
     labels: int
-    """Labelled examples that came after those the last run considered."""
+    """Labelled examples since those that the last run considered."""
     created: float | None = None
-    """When the champion was published."""
+    """Time at which the champion was published."""
     drift: DriftSignals | None = None
     live: tuple[Live, ...] = ()
     run_s: float | None = None
-    """What the last run took, in seconds from its trigger to its end."""
+    """Duration of the last run, in seconds from its trigger to its end."""
     events: float | None = None
-    """Events scored since the last run was started, labelled or not."""
+    """Events scored since the last run started, labelled or not."""
 
 
 class Due(NamedTuple):
-    """A trigger's answer that a run is due. `kind`: the trigger's, such as "schedule"; `reason`: for people."""
+    """Answer of a trigger that wants a run. `kind`: the kind of trigger, such as "schedule"; `reason`: for people."""
 
     kind: str
     reason: str

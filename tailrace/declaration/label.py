@@ -1,4 +1,4 @@
-"""The label of a pipeline (pure): its kind, how long to wait for it, and which of several counts."""
+"""Declaration of the label (pure): its kind, how long the join waits for it, and which of several labels counts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Literal
 
 import msgspec
 
+from tailrace.declaration.documentation import with_field_docs
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.task import ClassValue, Kind, LabelValue, Task, base_rate_scores
 from tailrace.errors import DeclarationError
 
 LABEL_FIELDS = ("id", "label", "time")
-"""Fields of a label record, in the names that they have without `Label(fields=...)`."""
+"""Default field names of a label record; `Label(fields=...)` changes them."""
 
 
 class Winner(StrEnum):
-    """Which of several labels of one event counts. FIRST is known at once; the others when the window closes."""
+    """Rule that selects one of several labels of an event. FIRST decides at once, the others when the wait ends."""
 
     FIRST = "first"
     LAST = "last"
@@ -26,51 +27,57 @@ class Winner(StrEnum):
     MEAN = "mean"
 
 
+@with_field_docs
 class JoinPolicy(msgspec.Struct, frozen=True):
-    """How long to wait for a label (seconds of event time), which one wins, and what a missing one means.
-
-    `implicit` is the label given to events whose label never came; None: such events give no example.
-    """
+    """Rules of the join."""
 
     wait: float
+    """Seconds of event time during which a label is accepted, above 0 and below 1e10."""
     wins: Winner = Winner.FIRST
+    """Which of several labels counts."""
     implicit: LabelValue | None = None
+    """Label of an event whose label never arrived; None: such events give no example."""
 
     def __post_init__(self) -> None:
         if not 0 < self.wait < 1e10:
             raise DeclarationError(f"wait is {self.wait} s: it must be above 0 and below 300 years")
 
 
-class Label(msgspec.Struct, frozen=True):
-    """The feedback: what it is called, what kind it is, how long to wait for it, which one wins, what a missing one
-    means.
-
-    `classes` names those of a multi-class label, or the labels of a multi-label one, of which any may apply to an
-    event: its label record holds a list of those that do, or {class: true or false}; `missing=[]` says that none does.
-    `fields` names the label record's own fields where they are not id, label and time. `rekey`: the label topic is
-    not keyed by the event id; the joiner then re-keys it through `<name>.labels-by-id`. `base_rate` is what release 0
-    predicts, the model of a pipeline that has learned nothing yet: the share of positives, of each class, or the mean
-    value. With `wins`="max" or "min" the number counts that the task makes of a label: 0 or 1, or the value; a mean is
-    for values. Raises DeclarationError.
-    """
+@with_field_docs
+class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """The feedback that the model learns to predict. Raises DeclarationError."""
 
     name: str
+    """Name of the label, for people."""
     kind: Literal["binary", "multiclass", "multilabel", "regression"] = "binary"
+    """Kind of task."""
     classes: Sequence[ClassValue] = ()
+    """Classes of a multi-class label. For a multi-label one, the labels, any number of which may apply to an event: its
+    label record holds a list of those that apply, or {class: true or false}."""
     wait: str | float = "1d"
+    """Event time during which a label is accepted, such as "12h", or a number of seconds."""
     wins: Literal["first", "last", "max", "min", "mean"] = "first"
+    """Which of several labels of an event counts. "max" and "min" compare the targets that the task makes of them (0 or
+    1, or the value); "mean" is for regression."""
     missing: LabelValue | None = None
+    """Label of an event whose label never arrived; None: such an event gives no example. For a multi-label task, []
+    means that none applies."""
     base_rate: float | Sequence[float] | None = None
+    """Prediction of release 0, the model of a pipeline that has not learned yet: the share of positives, of each class,
+    or the mean value. None: even odds, or 0."""
     fields: Mapping[str, str] = {}
+    """Names of the fields of a label record that are not called id, label and time: {"id": "flight_id"}."""
     rekey: bool = False
+    """Whether the label topic is keyed by something else than the event id. The joiner then re-keys it through
+    `<name>.labels-by-id`."""
 
     def __post_init__(self) -> None:
         _check_word("kind", self.kind, Kind)
         _check_word("wins", self.wins, Winner)
-        fitting = _WINNERS[Kind(self.kind)]
-        if self.wins not in fitting:
+        allowed = _WINNERS[Kind(self.kind)]
+        if self.wins not in allowed:
             raise DeclarationError(
-                f"Label(wins={self.wins!r}) does not fit a {self.kind} label: write {', '.join(fitting)}"
+                f"Label(wins={self.wins!r}) does not fit a {self.kind} label: write {', '.join(allowed)}"
             )
         unknown = set(self.fields) - set(LABEL_FIELDS)
         if unknown:
@@ -82,10 +89,10 @@ class Label(msgspec.Struct, frozen=True):
             try:
                 self.task().target(self.missing)
             except ValueError as error:
-                raise DeclarationError(f"Label(missing={self.missing!r}) can be no label: {error}") from None
+                raise DeclarationError(f"Label(missing={self.missing!r}) is not a valid label: {error}") from None
 
     def task(self) -> Task:
-        """The model's task."""
+        """The task of the model."""
         if self.kind == "multiclass" and len(set(map(str, self.classes))) < 2:
             raise DeclarationError(f"label {self.name!r} is multiclass: name its classes, such as classes=[1, 2, 3]")
         if self.kind == "multilabel" and not 1 <= len(set(map(str, self.classes))) == len(self.classes):
@@ -93,7 +100,7 @@ class Label(msgspec.Struct, frozen=True):
         return Task(Kind(self.kind), tuple(self.classes))
 
     def policy(self) -> JoinPolicy:
-        """The join's policy."""
+        """The rules of the join."""
         return JoinPolicy(wait=seconds(self.wait), wins=Winner(self.wins), implicit=self.missing)
 
 
@@ -105,6 +112,6 @@ _WINNERS = {
 }
 
 
-def _check_word(field: str, given: str, words: Iterable[str]) -> None:
-    if given not in tuple(words):
-        raise DeclarationError(f"Label({field}={given!r}): write {', '.join(words)}")
+def _check_word(field: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in tuple(allowed):
+        raise DeclarationError(f"Label({field}={value!r}): write {', '.join(allowed)}")

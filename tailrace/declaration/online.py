@@ -1,5 +1,4 @@
-"""The rhythm of online updates (pure): how often the champion learns, from what and how fast. Torch is not imported
-here."""
+"""Declaration of online updates (pure): how often the champion learns, from which examples, and how fast."""
 
 from __future__ import annotations
 
@@ -7,40 +6,44 @@ import math
 
 import msgspec
 
+from tailrace.declaration.documentation import with_field_docs
 from tailrace.declaration.validation import check_field
 
 
-class Online(msgspec.Struct, frozen=True, kw_only=True):
-    """How the champion is kept fresh between runs. Raises DeclarationError for a value outside its range.
+@with_field_docs
+class Online(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """Schedule and optimiser of the online updates that keep the champion fresh between training runs.
 
-    An update takes a step on the labels that are new, then `replay` steps on batches drawn from those remembered. It is
-    due when `labels` new ones are there and `seconds` have passed since the last one.
+    An update starts when `labels` new labels have arrived and `seconds` have passed since the last update. It takes one
+    optimiser step on the new examples, then `replay` steps on batches from the replay buffer.
+    Raises DeclarationError for a value outside its range.
     """
 
     labels: int = 50
-    """Labels an update, >= 1; more where more come in `seconds`."""
+    """New labels that start an update, >= 1; an update takes more if more arrive within `seconds`."""
     seconds: float = 1.0
-    """Least seconds between two updates, each of which is a release, >= 0."""
+    """Minimum seconds between two updates, >= 0. Each update publishes a release."""
     window: int = 50_000
-    """Newest examples remembered for replay, >= 1."""
+    """Size of the replay buffer: the newest examples, >= 1."""
     replay: int = 3
-    """Replayed batches an update, >= 0; up to five times as many before 200 examples are known, but fewer where an
-    update has less than 50 labels."""
+    """Replayed batches per update, >= 0. Up to five times as many before the first 200 examples, fewer if an update has
+    less than 50 labels."""
     batch_size: int = 96
-    """Examples of a replayed batch, >= 1."""
+    """Examples per replayed batch, >= 1."""
     half_life: float = 10_000.0
-    """Examples of age after which an example is replayed half as often, > 0; infinity: all the same. The default
-    committee's networks have half-lives of their own."""
+    """Number of examples of age after which an example is replayed half as often, > 0; infinity: uniform. The networks
+    of the default ensemble have half-lives of their own."""
     learning_rate: float = 2e-3
-    """AdamW's step, > 0; the default committee takes twice that for a multi-class label."""
+    """Learning rate of AdamW, > 0. The default ensemble uses twice this value for a multi-class label."""
     lookahead: float = 0.4
-    """How far an update goes towards where its steps lead, 0 < lookahead <= 1: less damps what they disagree on."""
+    """Share of the distance to the stepped weights that an update moves, 0 < lookahead <= 1. Smaller values damp
+    directions in which the steps disagree."""
     weight_decay: float = 0.1
-    """AdamW's decoupled decay, >= 0."""
+    """Decoupled weight decay of AdamW, >= 0."""
     warm_up: int = 50
-    """Steps over which AdamW's step rises to its full length when a chain of updates begins, >= 0."""
+    """Steps over which the learning rate rises to its full value when a chain of updates begins, >= 0."""
     budget_s: float = 60.0
-    """Seconds after which an update is killed, > 0."""
+    """Seconds after which an update is cancelled, > 0."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "window", "batch_size"):

@@ -1,8 +1,8 @@
-"""When to train (pure): a trigger looks at facts and says why a run is due, or that none is.
+"""Triggers (pure): rules that start a training run. Users import them from `tailrace.triggers`.
 
-Laws that every trigger keeps: no new labels, no run; what was due stays due while labels come in and time passes (and
-signals and live figures stay what they are); a run resets `labels`, `since`, signals and live figures, so nothing is
-due twice for the same labels.
+Every trigger keeps these laws. Without new labels there is no run. A run that is due stays due while labels arrive and
+time passes, as long as drift signals and live losses do not change. A run resets `labels`, `since`, the signals and the
+live losses, so the same labels never start two runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, get_args
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from tailrace.declaration.documentation import with_field_docs
 from tailrace.declaration.durations import seconds, words
 from tailrace.declaration.facts import Due, Facts, Live
 from tailrace.declaration.gate import Metric
@@ -22,33 +23,35 @@ from tailrace.declaration.validation import check_field
 from tailrace.errors import DeclarationError
 
 METRICS: tuple[str, ...] = get_args(Metric)
-_CERTAINTY = 3.0  # standard errors: a figure that is looked at all the time must not fire on noise
+_CERTAINTY = 3.0  # standard errors: a value that is checked all the time must not fire on noise
 
 
 class Trigger(Protocol):
-    """Decides whether a run is due."""
+    """Interface of a trigger, for triggers of your own."""
 
-    def due(self, facts: Facts) -> Due | None:
-        """The kind of trigger and the reason in words, with numbers; None when no run is due."""
+    def due(self, facts: Facts) -> Due | str | None:
+        """Answer why a run should start now, or None. A plain string is a reason of the kind "other"."""
 
 
+@with_field_docs
 class Schedule(msgspec.Struct, frozen=True):
-    """A run at every instant of a cron expression (five fields, UTC) that has new labels.
+    """A run at every instant of a cron expression, provided that new labels arrived.
 
-    An instant that passed unnoticed is made up for once, however many have passed. Raises DeclarationError.
+    If several instants passed while no retrainer was running, one run makes up for them. Raises DeclarationError.
     """
 
     cron: str
+    """Cron expression of five fields, in UTC, such as "0 5 * * MON"."""
 
     def __post_init__(self) -> None:
         try:
             next(CronSim(self.cron, datetime(2000, 1, 1, tzinfo=UTC)))
         except (CronSimError, StopIteration) as error:
             hint = 'write five fields, such as "0 * * * *" for every full hour'
-            raise DeclarationError(f"Schedule({self.cron!r}) is no cron expression ({error}): {hint}") from None
+            raise DeclarationError(f"Schedule({self.cron!r}) is not a cron expression ({error}): {hint}") from None
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when an instant lies in (since, now]."""
+        """Due if an instant lies in (since, now]."""
         time = self.time(facts)
         if facts.labels < 1 or time is None or facts.now < time:
             return None
@@ -63,36 +66,40 @@ class Schedule(msgspec.Struct, frozen=True):
         return None if instant is None else instant.timestamp()
 
 
+@with_field_docs
 class Labels(msgspec.Struct, frozen=True):
-    """A run each time so many new labels have come. Raises DeclarationError."""
+    """A run after every `count` new labels. Raises DeclarationError."""
 
     count: int
+    """Number of labels, >= 1."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise DeclarationError(f"Labels({self.count}): the number of labels must be at least 1")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when `count` labels have come since the last run."""
+        """Due if `count` labels have arrived since the last run."""
         if facts.labels < self.count:
             return None
         return Due("labels", f"{facts.labels:,} new labels (every {self.count:,})")
 
 
+@with_field_docs
 class Age(msgspec.Struct, frozen=True):
-    """A run when the champion is older than this duration, such as "6h", and new labels have come.
+    """A run when the champion is older than `duration` and new labels have arrived.
 
-    A run that publishes nothing is followed by another when as much time has passed again. Raises DeclarationError.
+    After a run that publishes nothing, the next one follows after the same duration. Raises DeclarationError.
     """
 
     duration: str | float
+    """Maximum age, such as "6h", or a number of seconds, > 0."""
 
     def __post_init__(self) -> None:
         if not 0 < seconds(self.duration) < float("inf"):
             raise DeclarationError(f"Age({self.duration!r}): the age must be above 0")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when the champion, and the last run, are `duration` old."""
+        """Due if both the champion and the last run are at least `duration` old."""
         time = self.time(facts)
         if facts.labels < 1 or facts.created is None or time is None or facts.now < time:
             return None
@@ -105,35 +112,38 @@ class Age(msgspec.Struct, frozen=True):
         return None if facts.created is None else max(facts.created, facts.since) + seconds(self.duration)
 
 
-class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """A run when the world has changed: the live loss rose, or inputs are unlike any seen before (see control.drift).
+@with_field_docs
+class Drift(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """A run when the live loss rises or the distribution of a feature changes (see `retrain.control.drift`).
 
-    The first run after a rise knows little of the new world. So it is followed by others, each when twice as many
-    labels have come since the rise, until there are `settle` of them: few runs, and none is far behind.
-    One Drift is watched in a declaration, the first. Raises DeclarationError.
+    The first run after a rise has few examples from after the change. More runs follow it, each when the number of
+    labels since the rise has doubled, until there are `settle` of them. Of several Drift triggers in a declaration, the
+    first is used. Raises DeclarationError.
     """
 
     effect: float = 0.1
-    """Least rise of the loss that matters, in its standard deviations, > 0. For errors at 10 %: to 13 %."""
+    """Minimum rise of the loss, in its standard deviations, > 0. With the default, an error rate of 10 % must rise to
+    13 %."""
     shift: float | None = 0.25
-    """Least population stability index of a feature that matters, > 0; None: inputs are not watched."""
+    """Minimum population stability index of a changed feature, > 0; None: features are not watched."""
     false_alarms: float = 1e-4
-    """Bound of the chance of a false alarm at one look, 0 < false_alarms < 1; what happens is far less."""
+    """Upper bound of the probability of a false alarm per check, 0 < false_alarms < 1; the measured rate is far
+    lower."""
     settle: int = 8_000
-    """Labels after a rise until which runs follow, >= 0; 0: one run only."""
+    """Labels after a rise up to which further runs follow, >= 0; 0: one run only."""
 
     def __post_init__(self) -> None:
-        fine = {
+        requirements = {
             "effect": (0 < self.effect < float("inf"), "above 0"),
             "shift": (self.shift is None or 0 < self.shift < float("inf"), "above 0, or None"),
             "false_alarms": (0 < self.false_alarms < 1, "between 0 and 1"),
             "settle": (self.settle >= 0, "at least 0"),
         }
-        for name, (good, range_) in fine.items():
-            check_field(self, name, good, range_)
+        for name, (valid, requirement) in requirements.items():
+            check_field(self, name, valid, requirement)
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when something has drifted since the last run, or to follow up a rise of the loss."""
+        """Due if the loss or a feature drifted since the last run, or to follow up a rise of the loss."""
         drift = facts.drift
         if facts.labels < 1 or drift is None:
             return None
@@ -150,17 +160,17 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         return Due("drift", f"{drift.changed:,} labels since the loss rose, {drift.learned:,} at the last run")
 
 
-class Below(msgspec.Struct, frozen=True):
-    """A run when a live metric is worse than it should be, over the newest `over` labels since the last run.
-
-    `reference`: a number in the metric's own sense (accuracy: the share that is right; the others: losses), which the
-    live value must pass; without one, what the champion had at the gate, which it must pass by more than noise (three
-    standard errors). Raises DeclarationError.
-    """
+@with_field_docs
+class Below(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """A run when a live metric is worse than a reference. Raises DeclarationError."""
 
     metric: Metric
+    """Metric of the served scores."""
     reference: float | None = None
+    """Limit in the metric's own unit (accuracy: share of correct predictions; others: losses). None: the value of the
+    champion at the gate, exceeded by more than three standard errors."""
     over: int = 2_000
+    """Window of the metric: the newest `over` labels since the last run, >= 2."""
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -173,7 +183,7 @@ class Below(msgspec.Struct, frozen=True):
             raise DeclarationError(f"Below(over={self.over!r}): it must be at least 2 labels")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when `over` labels have been measured and are worse than the reference."""
+        """Due if `over` labels have been measured and their metric is worse than the reference."""
         live = live_of(facts, self.metric, self.over)
         if facts.labels < 1 or live is None or live.labels < self.over:
             return None
@@ -184,35 +194,36 @@ class Below(msgspec.Struct, frozen=True):
             worse = live.mean > reference
         if not worse or reference is None:
             return None
-        found, wanted = self._loss(live.mean), self._loss(reference)
-        return Due("below", f"{self.metric} {found:.4f} over {live.labels:,} labels (should be {wanted:.4f})")
+        measured, limit = self._loss(live.mean), self._loss(reference)
+        return Due("below", f"{self.metric} {measured:.4f} over {live.labels:,} labels (should be {limit:.4f})")
 
     def _loss(self, value: float) -> float:
-        """A metric's value as a loss, and back."""
+        """Convert a value of the metric to a loss, and back."""
         return 1 - value if self.metric == "accuracy" else value
 
 
-class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
-    """A run when it pays: when the loss that it is expected to save is worth more than it costs.
+@with_field_docs
+class Worthwhile(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """A run when the loss that it is expected to save is worth more than the run costs.
 
         saved = (live loss - the champion's at the gate, beyond noise) x events since the last run x value
         cost  = seconds of the last run x price / 3600
 
-    The next period is expected to be like the last: as many events, and as much worse than a fresh model. So a run is
-    due when staleness has cost as much as a run, which is the rule of ski rental: whatever comes, at most about twice
-    what hindsight would have paid (Karlin, Manasse, Rudolph and Sleator, "Competitive snoopy caching", 1988). On costs
-    of retraining: Zliobaite, Budka and Stahl, "Towards cost-sensitive adaptation: when is it worth updating your
-    predictive model?", 2015. Raises DeclarationError.
+    The next period is assumed to resemble the last: as many events, and as much worse than a fresh model. A run is due
+    when staleness has cost as much as a run, the rule of ski rental: the total cost is at most about twice the optimum
+    in hindsight (Karlin, Manasse, Rudolph and Sleator, "Competitive snoopy caching", 1988). On the costs of retraining:
+    Zliobaite, Budka and Stahl, "Towards cost-sensitive adaptation: when is it worth updating your predictive model?",
+    2015. Raises DeclarationError.
     """
 
     value: float
-    """What one unit of loss costs on one event, in any currency, > 0."""
+    """Cost of one unit of loss on one event, in any currency, > 0."""
     price: float
-    """What an hour of training costs, in the same, > 0."""
+    """Cost of an hour of training, in the same currency, > 0."""
     metric: Metric = "log_loss"
-    """The loss that `value` is about; accuracy: the error rate."""
+    """Loss to which `value` refers; accuracy: the error rate."""
     first_s: float = 60.0
-    """Seconds that a run is taken to last before there was one, > 0."""
+    """Assumed duration of the first run in seconds, > 0; later the duration of the last run counts."""
 
     def __post_init__(self) -> None:
         for name in ("value", "price", "first_s"):
@@ -221,7 +232,7 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
             raise DeclarationError(f"Worthwhile(metric={self.metric!r}): the metrics are {', '.join(METRICS)}")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due when what staleness has cost since the last run exceeds what a run costs."""
+        """Due if staleness has cost more since the last run than a run costs."""
         live = live_of(facts, self.metric, 0)
         if facts.labels < 1 or live is None:
             return None
@@ -235,7 +246,7 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def live_of(facts: Facts, metric: str, over: int) -> Live | None:
-    """The live figure that was measured for a trigger."""
+    """The live loss of this metric and window; None: not measured."""
     return next((live for live in facts.live if live.metric == metric and live.over == over), None)
 
 
@@ -270,5 +281,19 @@ def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
 
 
 def first_due(triggers: Sequence[Trigger], facts: Facts) -> Due | None:
-    """The answer of the first trigger, in declared order, that is due."""
-    return next((due for trigger in triggers if (due := trigger.due(facts)) is not None), None)
+    """Ask the triggers in declared order and return the first answer that starts a run.
+
+    Raises DeclarationError if a trigger answers with anything but Due, a string or None.
+    """
+    for trigger in triggers:
+        answer = trigger.due(facts)
+        if isinstance(answer, str):
+            return Due("other", answer)
+        if isinstance(answer, Due):
+            return answer
+        if answer is not None:
+            raise DeclarationError(
+                f"{type(trigger).__name__}.due returned {answer!r}: return None, or the reason for a run as "
+                'Due("kind", "reason") or as a string'
+            )
+    return None

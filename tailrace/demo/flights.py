@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tailrace import Category, Cyclic, Event, EventTime, Gate, Key, Label, Number, Online, Pipeline, Schedule, Training
+from tailrace import Category, Cyclic, Event, EventTime, Gate, Key, Label, Number, Online, Pipeline, Training
 from tailrace.datafiles.read import Columns
+from tailrace.triggers import Schedule
 
 DATA = Path(__file__).with_name("flights.csv.gz")
 COLUMNS = Columns(time="event_time", label="label", label_time="label_time")
 
 
-class Flight(Event, kw_only=True):
+class Flight(Event):
     """A departure as it is known when it is due, with the weather at its airport."""
 
     id: Key

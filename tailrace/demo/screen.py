@@ -90,7 +90,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     return [
         f"{s['events']:,} events, {s['predictions']:,} predictions: {once}; {s['dead_letters']:,} dead letters",
         f"{s['labels']:,} labels came hours later, {s['examples']:,} examples; {s['unlabelled']:,} never got a label",
-        f"{s['releases']} releases ({s['updates']} online updates), {s['swaps']} swapped in while events flowed: "
+        f"{s['releases']} releases ({s['updates']} online updates), {s['swaps']} hot swaps: "
         f"pause p50 {pause['p50']:.3f} ms, max {pause['max']:.3f} ms",
         f"log-loss {_number(live['log_loss'])} live, {_number(frozen['log_loss'])} frozen after week 1; "
         f"AUC {_number(live['auc'])} live, {_number(frozen['auc'])} frozen",

@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.demo.scores import auc, log_loss
+from tailrace.declaration.task import Kind
+from tailrace.inference.models.losses import losses
+from tailrace.inference.models.metrics import auc
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Refused, parse
 from tailrace.inference.releases.registry import Registry
@@ -108,8 +110,10 @@ class Watcher:
         scores = self._live_scores if model == "live" else self._frozen_scores
         end = len(self._labels)  # labels are added last: as many scores are there
         start = max(0, end - newest) if newest else 0
-        s, y = np.array(scores[start:end], np.float64), np.array(self._labels[start:end], np.float64)
-        return {"log_loss": log_loss(s, y), "auc": auc(s, y)}
+        s, y = np.array(scores[start:end], np.float32), np.array(self._labels[start:end], np.float32)
+        if not len(y):
+            return {"log_loss": None, "auc": None}
+        return {"log_loss": float(losses("log_loss", Kind.BINARY, s[:, None], y).mean()), "auc": auc(y == 1, s)}
 
     def recent_quality(self, model: str) -> dict[str, float | None]:
         """The same over the newest few thousand examples."""

@@ -1,5 +1,4 @@
-"""No dependency of ours holds River or Faust back: with all extras at once, and so with each of them, pip's resolver
-settles on their newest versions."""
+"""No dependency holds River or Faust back: with all extras at once pip's resolver chooses their newest versions."""
 
 from __future__ import annotations
 
@@ -19,18 +18,18 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 def pip(*arguments: str) -> str | None:
-    """What pip prints; None when it failed."""
+    """Run pip; return its output, or None if it failed."""
     done = subprocess.run([*PIP, *arguments], capture_output=True, text=True, check=False, timeout=240)
     return done.stdout if done.returncode == 0 else None
 
 
 @pytest.fixture(scope="module")
 def newest() -> dict[str, str]:
-    """The newest release of each that the index has."""
+    """The newest version of each watched package in the index."""
     found = {}
     for package in WATCHED:
-        told = pip("index", "versions", package)
-        match = re.search(r"\(([^)]+)\)", told or "")
+        versions = pip("index", "versions", package)
+        match = re.search(r"\(([^)]+)\)", versions or "")
         if match is None:
             pytest.skip(f"no package index answers for {package}: whether dependencies hold it back was not checked")
         found[package] = match[1]
@@ -39,8 +38,10 @@ def newest() -> dict[str, str]:
 
 @pytest.mark.nightly
 def test_newest_versions_fit(newest: dict[str, str]) -> None:
-    """River and Faust, upgraded together with the requirements of all extras (what is installed stays where it fits;
-    torch is pinned), are at their newest."""
+    """An upgrade of River and Faust together with all extras gives their newest versions.
+
+    Installed packages stay if they fit; torch is pinned.
+    """
     extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
     wanted = [*WATCHED, *PROJECT["dependencies"], *extras, f"torch=={version('torch').partition('+')[0]}"]
     upgrade = ("--upgrade", "--upgrade-strategy", "only-if-needed")

@@ -1,4 +1,4 @@
-"""The files around the code hold together: YAML parses, versions are pinned, paths that are named exist."""
+"""The files around the code are consistent: YAML parses, versions are pinned, named paths exist."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_yaml_parses(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict)
 
 
-def test_compose_names_real_things() -> None:
-    """The services are the whole loop; their commands are roles, and the files they mount exist."""
+def test_compose_names_existing_roles_and_files() -> None:
+    """The services are the whole loop: their commands are roles, and the files that they mount exist."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     assert set(services) == {"kafka", "worker", "joiner", "retrainer", "prometheus", "grafana"}
     for role in ("worker", "joiner", "retrainer"):
@@ -48,7 +48,7 @@ def test_compose_names_real_things() -> None:
 
 
 def test_compose_sets_known_settings() -> None:
-    """The settings in the environment of the roles are known ones."""
+    """Each setting in the environment of a role is known, and the roles find the broker."""
     from tailrace.app.settings import load_settings
 
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -57,7 +57,7 @@ def test_compose_sets_known_settings() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    """Each declared dependency, extras included, has one version in constraints.txt that fits."""
+    """constraints.txt pins each declared dependency, extras included, to a version in the declared range."""
     declared = [
         *project()["dependencies"],
         *(r for extra in project()["optional-dependencies"].values() for r in extra),
@@ -69,11 +69,13 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_one_version() -> None:
-    """The package and its metadata tell the same version."""
+    """The package and its metadata have the same version."""
     assert tailrace.__version__ == project()["version"]
 
 
 def test_dockerfile_copies_every_package() -> None:
-    """Each package that is installed is copied into the image."""
-    copied = set(re.findall(r"COPY (\w+) \./\1", (ROOT / "Dockerfile").read_text()))
+    """The image is built from all five folders and from the files that the build reads."""
+    text = (ROOT / "Dockerfile").read_text()
+    copied = set(re.findall(r"COPY (\w+) \./\1", text))
     assert copied == {"streams", "inference", "retrain", "monitoring", "tailrace"}
+    assert re.search(r"^COPY pyproject.toml setup.py README.md LICENSE \./$", text, re.MULTILINE)

@@ -31,7 +31,7 @@ HINT = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/pat
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    path = next((command for name in names if name and (command := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"{NONE}: {HINT}")
     with sync_playwright() as playwright:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
-from support.watched import RUN, TOKEN, WatchedPipeline
+from support.watched import RUN, START, TOKEN, WatchedPipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
@@ -40,7 +40,7 @@ def page(browser: Browser, watched: WatchedPipeline) -> Iterator[Page]:
 
 def learn(page: Page, watched: WatchedPipeline) -> int:
     """Send the labels of one more run; return the version that serves after it."""
-    version: int = page.request.get(f"{watched.url}api/state").json()["releases"]["count"] + 1
+    version = int(page.request.get(f"{watched.url}api/state").json()["releases"]["count"]) + 1
     watched.send(RUN + 10)
     expect(page.locator(".panel.timeline li.run").first).to_contain_text(f"Retrained: release {version}")
     watched.send(5)
@@ -113,6 +113,35 @@ def test_dead_letters_are_replayed(page: Page, watched: WatchedPipeline) -> None
     expect(page.locator("#result")).to_have_text(re.compile(r"\d+ replayed"))
 
 
+OVERFLOWING = """() => [...document.querySelectorAll('.panel, .flow')].flatMap((panel) => {
+  const { left, right } = panel.getBoundingClientRect();
+  return [...panel.querySelectorAll('*')]
+    .filter((part) => !part.closest('.unseen, .scroll, .chart, pre') && part.getClientRects().length)
+    .filter((part) => part.getBoundingClientRect().right > right + 0.5 || part.getBoundingClientRect().left < left - 5)
+    .map((part) => `${panel.className}: ${part.outerHTML.slice(0, 80)}`);
+})"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1120, 1280, 1440])
+def test_no_part_overflows_its_panel(page: Page, watched: WatchedPipeline, width: int) -> None:
+    """Every figure stays inside its card at every width, with energy and cost measured by the roles."""
+    if not serving(page):
+        learn(page, watched)
+    expect(page.locator(".panel.costs")).to_contain_text("EUR per")
+    expect(page.locator(".panel.costs")).not_to_contain_text("not measured")
+    page.set_viewport_size(ViewportSize(width=width, height=900))
+    assert page.evaluate(OVERFLOWING) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_chart_names_its_clock(page: Page, watched: WatchedPipeline) -> None:
+    """Readings of 2023 are charted over their own event time, and not over the time of the replay."""
+    learn(page, watched)
+    quality = page.request.get(f"{watched.url}api/state").json()["quality"]
+    assert START <= quality["at"][0] < quality["at"][-1] < START + 365 * 86_400
+    assert all(START <= mark["at"] < START + 365 * 86_400 for mark in quality["marks"])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_the_page_is_accessible(page: Page, watched: WatchedPipeline, scheme: str, viewport: ViewportSize) -> None:
@@ -122,8 +151,8 @@ def test_the_page_is_accessible(page: Page, watched: WatchedPipeline, scheme: st
     watched.send(5, bad=1)
     expect(page.locator(".panel.dead-letters details").first).to_be_visible()
     expect(page.locator(".panel.tail tbody tr").first).to_be_visible()
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -133,8 +162,8 @@ def test_the_dialog_is_accessible(page: Page, watched: WatchedPipeline) -> None:
     page.get_by_role("button", name="Replay wrong_shape").click()
     page.get_by_role("dialog").get_by_role("button", name="Replay").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page)
+    assert result.violations_count == 0, result.generate_report()
 
 
 def test_the_keyboard_reaches_everything(page: Page, watched: WatchedPipeline) -> None:

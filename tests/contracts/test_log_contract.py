@@ -27,6 +27,7 @@ from tailrace.streams.log.base import (
     TopicPartition,
     Writer,
 )
+from tailrace.streams.log.record_count import RecordCount
 from tailrace.streams.log.records import Out, Record
 
 # ---- topics
@@ -127,8 +128,8 @@ def test_large_records(place: Place) -> None:
 # ---- positions
 
 
-def test_begin_end_and_time(place: Place) -> None:
-    """Positions by place and by time: the first record at or after a time, and the end behind the newest."""
+def test_begin_and_end(place: Place) -> None:
+    """The positions of the oldest record kept and behind the newest one."""
     topic, now = place.topic(), time.time()
     writer = place.kept(place.log.writer())
     writer.write([Out(topic, b"k", b"v", timestamp=round((now - 100 + n) * 1000)) for n in range(10)])
@@ -137,9 +138,6 @@ def test_begin_end_and_time(place: Place) -> None:
     at = TopicPartition(topic, 0)
     assert place.log.begin_positions(topic) == {at: 0}
     assert place.log.end_positions(topic) == {at: 10}
-    assert place.log.positions_at(topic, now - 1000) == {at: 0}
-    assert place.log.positions_at(topic, now - 95.5) == {at: 5}
-    assert place.log.positions_at(topic, now) == {at: 10}
 
 
 def test_read_from_a_position(place: Place) -> None:
@@ -196,6 +194,44 @@ def test_at_end(place: Place) -> None:
             assert not ended or taken == total
         if total == 10:
             place.put(topic, numbered(3))
+
+
+def test_the_end_lies_behind_control_records(place: Place) -> None:
+    """The position at a partition's end equals the end position, also where transactions were committed and aborted."""
+    topic = place.topic()
+    at = TopicPartition(topic, 0)
+    reader = place.kept(place.log.reader([topic]))
+    writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
+    for number in range(3):
+        _write_and_commit(writer, [Out(topic, b"k", b"%d" % number)])
+    ends: dict[TopicPartition, int] = {}
+    until(lambda: ends == place.log.end_positions(topic), lambda: ends.update(reader.read(10, 0.1).at_end))
+    assert ends[at] >= 3
+
+
+def test_control_records_are_not_counted(place: Place) -> None:
+    """A RecordCount tells the number of records, however many transactions wrote them, and the number since offsets."""
+    topic = place.topic(partitions=2)
+    writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
+    for number in range(10):
+        _write_and_commit(writer, [Out(topic, b"k", b"%d" % number, partition=n) for n in (0, 1)])
+    count = place.kept(RecordCount(place.log, [topic]))
+    until(lambda: count.look() == {topic: 20})
+    before = {at.partition: end for at, end in place.log.end_positions(topic).items()}
+    _write_and_commit(writer, [Out(topic, b"k", b"v", partition=0)] * 6)
+    until(lambda: count.look() == {topic: 26})
+    assert 3 <= count.between(topic, before) <= 7
+    assert 20 <= count.between(topic, {}) <= 30
+
+
+def test_a_count_of_many_records_is_an_estimate(place: Place) -> None:
+    """Records that come faster than a RecordCount reads them are estimated from the newest ones."""
+    topic = place.topic()
+    count = place.kept(RecordCount(place.log, [topic]))
+    assert count.look() == {topic: 0}
+    for start in (0, 5_000):
+        place.put(topic, numbered(5_000, start))
+        until(lambda: start + 4_900 <= count.look()[topic] <= start + 5_100)  # noqa: B023
 
 
 def test_a_silent_end_is_told_anew(place: Place) -> None:

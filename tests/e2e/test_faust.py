@@ -53,7 +53,7 @@ DECLARED = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     id: Key
     at: EventTime
     x: Number
@@ -63,7 +63,7 @@ pipeline = Pipeline("{name}", event=Row, label=Label("y", base_rate=0.25))
 """
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     """As the application declares it."""
 
     id: Key

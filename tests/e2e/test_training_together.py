@@ -23,7 +23,8 @@ from tailrace.streams.log.sqlite.log import SqliteLog
 pytestmark = pytest.mark.long
 
 DECLARATION = """
-from tailrace import Event, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, Key, Label, Number, Pipeline, Training
+from tailrace.triggers import Labels
 
 
 class Reading(Event):

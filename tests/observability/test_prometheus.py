@@ -1,4 +1,4 @@
-"""Metrics, dashboards, rules and the comparison against a real Prometheus that scrapes real roles of a real run."""
+"""Metrics, dashboards, rules and `tailrace compare` on a real Prometheus that scrapes the roles of a real run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.ports import free_port
-from support.prometheus_server import Prometheus, promtool, running, tool
+from support.prometheus_server import PrometheusClient, promtool, running, tool
 from support.waiting import until
 
 from tailrace.app.factory import create_topics, signing_key
@@ -31,10 +31,11 @@ from tailrace.streams.log.records import Out
 from tailrace.streams.log.url import open_log
 
 DECLARATION = """
-from tailrace import Drift, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace.triggers import Drift, Labels, Schedule
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     at: EventTime
     x: Number
@@ -49,23 +50,23 @@ pipeline = Pipeline(
     training=Training(min_examples=200, window=2_000, epochs=1),
 )
 """
-EVENTS = 7_500  # six windows of labels say what drift is
-ONLY_OF_VALUES = {"tailrace_quality_squared_error"}  # this run is about yes and no
-WINDOW = "2m"  # for Grafana's $__rate_interval: all of the run
+EVENTS = 7_500  # drift is measured from six windows of labels on
+REGRESSION_ONLY = {"tailrace_quality_squared_error"}  # the label of this run is binary
+WINDOW = "2m"  # in place of Grafana's $__rate_interval: covers the whole run
 
 
-class Live(NamedTuple):
-    """A run under way, and Prometheus."""
+class ScrapedRun(NamedTuple):
+    """Running roles and the Prometheus that scrapes them."""
 
-    prometheus: Prometheus
+    prometheus: PrometheusClient
     urls: list[str]
-    texts: dict[str, str]  # what each role serves, at the end of the run
-    logs: dict[str, str]  # what each has logged
+    texts: dict[str, str]  # /metrics of each role, at the end of the run
+    logs: dict[str, str]  # log lines of each role
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Worker, joiner and retrainer with some thousand events behind them, scraped from their start on."""
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScrapedRun]:
+    """Worker, joiner and retrainer after thousands of events, scraped since their start."""
     tool("prometheus")
     directory = tmp_path_factory.mktemp("observed")
     (directory / "pipeline.py").write_text(DECLARATION)
@@ -90,13 +91,18 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         trickle = _Trickle(log, declared)
         until(lambda: prometheus.query(f"sum(tailrace_examples_total) >= {EVENTS - 2}"), 120.0, roles.check)
         until(lambda: prometheus.query('sum(tailrace_retrain_runs_total{outcome="published"}) > 0'), 120.0, roles.check)
-        until(lambda: trickle.sent() and prometheus.query("tailrace_swap_pause_seconds_count > 0"), check=roles.check)
+
+        def swapped() -> bool:
+            trickle.send()
+            return bool(prometheus.query("tailrace_swap_pause_seconds_count > 0"))
+
+        until(swapped, check=roles.check)
         logs = {role: (directory / f"{role}.log").read_text() for role in ROLES}
-        yield Live(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)), logs)
+        yield ScrapedRun(prometheus, urls, dict(zip(ROLES, map(_text, urls), strict=True)), logs)
 
 
 def _send(log: Log, declared: Pipeline) -> None:
-    """Labels first, so that no window closes before they are read; two events that are none, one late label."""
+    """Send labels first, so that no window closes before they are read; with two malformed events and a late label."""
     start, topics, writer = time.time() - 0.2 * EVENTS, declared.topics, log.writer()
     events: list[dict[str, Any]] = [
         {"id": str(n), "at": start + 0.2 * n, "x": (n * 37 % 100 - 49.5) / 50} for n in range(EVENTS)
@@ -113,20 +119,19 @@ def _send(log: Log, declared: Pipeline) -> None:
 
 
 class _Trickle:
-    """A few events more: a release is swapped in before a batch."""
+    """Sends single events: a worker swaps a release in before a batch."""
 
     def __init__(self, log: Log, declared: Pipeline) -> None:
         self._log, self._topic, self._sent = log, declared.topics.events, 0
 
-    def sent(self) -> bool:
-        """Send one event more."""
+    def send(self) -> None:
+        """Send one event."""
         writer = self._log.writer()
         event = {"id": f"more{self._sent}", "at": time.time(), "x": 0.5}
         writer.write([Out(self._topic, None, json.dumps(event).encode())])
         writer.commit()
         writer.close()
         self._sent += 1
-        return True
 
 
 def _text(url: str) -> str:
@@ -136,8 +141,8 @@ def _text(url: str) -> str:
 
 
 @pytest.mark.long
-def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
-    """Each expression gives at least one finite value, before somebody could lose patience."""
+def test_every_panel_of_every_dashboard_has_data(live: ScrapedRun) -> None:
+    """Each expression of each panel has at least one finite value."""
     panels = {
         f"{dashboard.uid}: {panel.title}: {query}": query.replace("$__rate_interval", WINDOW)
         for dashboard in DASHBOARDS
@@ -159,8 +164,8 @@ def test_every_panel_of_every_dashboard_has_data(live: Live) -> None:
 
 
 @pytest.mark.long
-def test_rules_evaluate_and_record(live: Live) -> None:
-    """No rule fails, and what is recorded has values. (The dead letters of the run are noticed.)"""
+def test_rules_evaluate_and_record(live: ScrapedRun) -> None:
+    """No rule fails, every recording rule has values, and the dead letters of the run fire their alert."""
     rules = live.prometheus.rules()
     recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
     alerts = {rule["name"] for rule in rules if rule["type"] == "alerting"}
@@ -174,8 +179,8 @@ def test_rules_evaluate_and_record(live: Live) -> None:
 
 
 @pytest.mark.long
-def test_what_roles_serve_is_documented_and_clean(live: Live) -> None:
-    """promtool has nothing to object to, and the three roles together serve what docs/metrics.md lists, no more."""
+def test_served_metrics_are_documented_and_clean(live: ScrapedRun) -> None:
+    """promtool finds no fault, and the three roles together serve exactly the metrics of docs/metrics.md."""
     for text in live.texts.values():
         promtool("check", "metrics", given=text)
     served = set(re.findall(r"^# TYPE (tailrace_\w+) ", "\n".join(live.texts.values()), re.MULTILINE))
@@ -183,12 +188,12 @@ def test_what_roles_serve_is_documented_and_clean(live: Live) -> None:
     documented = {metric.name for metrics in (COLLECTED, *groups) for metric in metrics}
     assert served == documented
     values = set(re.findall(r"^(tailrace_\w+?)(?:_bucket|_sum|_count)?(?:\{| )", "\n".join(live.texts.values()), re.M))
-    assert documented - ONLY_OF_VALUES <= values
+    assert documented - REGRESSION_ONLY <= values
 
 
 @pytest.mark.long
-def test_logs_are_lines_of_json_that_quote_no_record(live: Live) -> None:
-    """Each line says what happened, when and how grave it is; what records held, usable or not, stands in none."""
+def test_logs_are_lines_of_json_that_quote_no_record(live: ScrapedRun) -> None:
+    """Each line has an event, a level and a timestamp; no line quotes a record, usable or not."""
     for role, log in live.logs.items():
         lines = [json.loads(line) for line in log.splitlines()]
         assert all({"event", "level", "timestamp"} <= line.keys() for line in lines), role
@@ -199,13 +204,13 @@ def test_logs_are_lines_of_json_that_quote_no_record(live: Live) -> None:
 
 
 @pytest.mark.long
-def test_training_and_inference_are_compared(live: Live, capsys: pytest.CaptureFixture[str]) -> None:
-    """`tailrace compare` measures both sides, says where each energy figure comes from, and can say it in words."""
+def test_training_and_inference_are_compared(live: ScrapedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """`tailrace compare` measures both sides, names the source of each energy figure, and prints a table."""
     options = [part for url in live.urls for part in ("--url", url)]
     assert run(["compare", "--json", *options]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found.keys() == comparison(live.urls).keys() == {"inference", "training"}
-    for side in found.values():
+    compared = json.loads(capsys.readouterr().out)
+    assert compared.keys() == comparison(live.urls).keys() == {"inference", "training"}
+    for side in compared.values():
         assert side["purpose"]
         assert side["compute"]["cpu_seconds"] > 0
         assert 0 < side["latency"]["p50_s"] <= side["latency"]["p99_s"]
@@ -214,15 +219,15 @@ def test_training_and_inference_are_compared(live: Live, capsys: pytest.CaptureF
         assert set(side["energy"]["sources"]) <= {"rapl", "nvml", "estimate"}
         assert side["cost"]["EUR"] > 0
         assert int(side["hardware"][0]["cores"]) >= 1
-    inference, training = found["inference"], found["training"]
+    inference, training = compared["inference"], compared["training"]
     assert inference["data"]["events"] > EVENTS
     assert inference["data"]["dead_letters"] == 2
     assert training["data"]["examples"] >= EVENTS - 2
     assert training["run_latency"]["p50_s"] > 0
     assert inference["per_million_predictions"]["joules"] > 0
     assert training["per_retraining"]["cost"]["EUR"] > 0
-    assert len(list(rows(found))) >= 10
-    assert len(sentences(found)) == 2
+    assert len(list(rows(compared))) >= 10
+    assert len(sentences(compared)) == 2
     assert run(["compare", *options]) == 0
     printed = capsys.readouterr().out
-    assert "J a retraining" in printed
+    assert "J per retraining" in printed

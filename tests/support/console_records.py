@@ -31,7 +31,7 @@ from tailrace.streams.log.records import Example, Out, Prediction, Record, Sourc
 KEY = SigningKey.generate()
 
 
-class Person(Event, kw_only=True):
+class Person(Event):
     """An event with a field that must stay hidden."""
 
     id: Key

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Pipeline, Training, feature
+from tailrace import Category, Event, EventTime, Key, Label, Number, Pipeline, Training, feature
+from tailrace.triggers import Labels
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number and a colour."""
 
     id: Key

@@ -19,7 +19,8 @@ WAIT = 60.0  # seconds; longer than any outage: events whose broker was away are
 PIPELINE = f"""
 from torch import nn
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Pipeline, Training
+from tailrace.triggers import Labels
 
 class Line(nn.Module):  # the faults are in the protocols: arithmetic would only take their time
     def __init__(self):

@@ -1,4 +1,4 @@
-"""A real Prometheus on a free port, with the configuration that is shipped."""
+"""A real Prometheus on a free port, with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ SHIPPED = ROOT / "monitoring" / "prometheus"
 
 def tool(name: str) -> str:
     """The path of `prometheus` or `promtool`; skips the test where there is none."""
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         pytest.skip(f"{NO_PROMETHEUS}: {PROMETHEUS}")
-    return found
+    return path
 
 
 def promtool(*arguments: str | Path, given: str | None = None) -> None:
-    """Run promtool, which must have nothing to object to."""
+    """Run promtool and assert that it finds no fault."""
     command = [tool("promtool"), *map(str, arguments)]
     done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-class Prometheus:
-    """Asks a running one."""
+class PrometheusClient:
+    """Client of a running Prometheus."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
 
     def query(self, expression: str) -> list[float]:
-        """The finite values that an expression has now."""
-        found = self.get("/api/v1/query", query=expression)["result"]
-        values = [float(series["value"][1]) for series in found]
+        """Current finite values of an expression."""
+        result = self.get("/api/v1/query", query=expression)["result"]
+        values = [float(series["value"][1]) for series in result]
         return [value for value in values if math.isfinite(value)]
 
     def rules(self) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class Prometheus:
         return [rule for group in self.get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def get(self, path: str, **parameters: str) -> Any:
-        """What the API answers."""
+        """Data of an answer of the HTTP API; fails the test for an error."""
         try:
             with urllib.request.urlopen(
                 f"{self._url}{path}?{urllib.parse.urlencode(parameters)}", timeout=30
@@ -67,7 +67,7 @@ class Prometheus:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """True once the server answers and is ready."""
         try:
             with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -76,8 +76,8 @@ class Prometheus:
 
 
 @contextmanager
-def running(directory: Path, ports: Mapping[str, int], interval: str = "1s") -> Iterator[Prometheus]:
-    """Prometheus as shipped, but for where the roles are (component -> port) and how often it looks."""
+def running(directory: Path, ports: Mapping[str, int], interval: str = "1s") -> Iterator[PrometheusClient]:
+    """Run Prometheus with the shipped configuration, except the ports of the roles (by component) and intervals."""
     config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "1s"}
     for target in config["scrape_configs"][0]["static_configs"]:
@@ -98,7 +98,7 @@ def running(directory: Path, ports: Mapping[str, int], interval: str = "1s") -> 
     ]
     with (directory / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            prometheus = Prometheus(port)
+            prometheus = PrometheusClient(port)
 
             def alive() -> None:
                 assert process.poll() is None, (directory / "log").read_text()[-2000:]

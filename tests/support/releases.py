@@ -1,4 +1,4 @@
-"""Shared by tests: the live model against a real log: a publisher at one end, a follower at the other."""
+"""Both ends of a models topic on a real log: a publisher of releases and the live model that follows them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tailrace.inference.releases.manifest import (
 )
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
-from tailrace.inference.serving.loader import scorer
+from tailrace.inference.serving.loader import Loader, scorer
 from tailrace.streams.log.base import Topic
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
@@ -35,13 +35,16 @@ TASK = Task(Kind.BINARY)
 KEY = SigningKey.generate()
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
+    """An event of the test."""
+
     id: Key
     x: Number
     carrier: Category | None = None
 
 
 FEATURES = Features.of(Row)
+SPEC = ModelSpec(FEATURES, TASK)
 ROWS = FEATURES.encode([Row(id="a", x=1.0, carrier="UA"), Row(id="b", x=-2.0)])
 
 
@@ -68,11 +71,12 @@ def release(version: int, **changes: Any) -> Release:
 
 
 def champion(version: int) -> Out:
+    """The record that makes this version the champion."""
     return alias_record(TOPIC, "champion", version, "test", "because", 0.0)
 
 
 class Ends:
-    """Both ends of a models topic."""
+    """A publisher and the live models of one models topic; records swaps and refusals."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,18 +87,26 @@ class Ends:
         self.refusals: list[tuple[int, str]] = []
 
     def publish(self, *outs: Out | Release | Sequence[Out]) -> None:
+        """Write releases and records in this order, in one transaction."""
         for out in outs:
             records = release_records(out, TOPIC) if isinstance(out, Release) else out
             self._writer.write([records] if isinstance(records, Out) else list(records))
         self._writer.commit()
         self._writer.flush()
 
-    def live(self, **options: Any) -> LiveModel:
-        options = {"trusted": TrustedKeys([KEY.public_pem()]), "base_rate": 0.25, **options}
-        on_swap = lambda *swap: self.swaps.append(swap)  # noqa: E731
-        on_refusal = lambda *refusal: self.refusals.append(refusal)  # noqa: E731
-        return LiveModel(self.log, TOPIC, ModelSpec(FEATURES, TASK), on_swap=on_swap, on_refusal=on_refusal, **options)
+    def live(self, spec: ModelSpec | None = None, **options: Any) -> LiveModel:
+        """A live model of this topic; its swaps and refusals are recorded."""
+        loader = Loader(spec or SPEC, trusted=TrustedKeys([KEY.public_pem()]), base_rate=0.25)
+        return LiveModel(
+            self.log,
+            TOPIC,
+            loader,
+            on_swap=lambda swap: self.swaps.append(swap[:4]),
+            on_refusal=lambda refusal: self.refusals.append((refusal.version, refusal.reason)),
+            **options,
+        )
 
     def close(self) -> None:
+        """Free the log."""
         self._writer.close()
         self.log.close()

@@ -12,15 +12,16 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from tailrace import Category, Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Schedule, Training
+from tailrace import Category, Event, EventTime, Key, Label, Number, Online, Pipeline, Training
 from tailrace.inference.models.hooks import OnlineModule
 from tailrace.streams.log.records import Example, Out, Source
+from tailrace.triggers import Labels, Schedule
 
 LOADER = "tailrace.app.pipeline_file:load_pipeline"
 START = 1_700_000_000.0
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number that decides the label, a colour that shifts it, and one that says nothing."""
 
     id: Key

@@ -16,7 +16,7 @@ PIPELINE = """
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     id: Key
     at: EventTime
     x: Number

@@ -8,20 +8,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from support.ports import free_port
 from torch import Tensor, nn
 
-from tailrace import Event, EventTime, Gate, Key, Label, Labels, Number, Pipeline, Training
+from tailrace import Event, EventTime, Gate, Key, Label, Number, Pipeline, Training
 from tailrace.app.console import following, served
 from tailrace.app.factory import create_topics, open_configured_log, signing_key
 from tailrace.app.roles import run_joiner, run_retrainer, run_worker
 from tailrace.app.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.streams.log.records import Out
+from tailrace.triggers import Labels
 
 TOKEN = "a token for the tests, long enough"
 START, RUN = 1_700_000_000.0, 150
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number, and a name that the console must hide."""
 
     id: Key
@@ -55,6 +57,9 @@ pipeline = Pipeline(
 )
 
 
+_ROLES: dict[str, Callable[..., None]] = {"worker": run_worker, "joiner": run_joiner, "retrainer": run_retrainer}
+
+
 class WatchedPipeline:
     """The running pipeline and the address of its console; a context manager."""
 
@@ -65,9 +70,9 @@ class WatchedPipeline:
             pipeline=__file__,
             log=LogSettings(url=f"sqlite:///{directory}/log.db", partitions=2),
             keys=KeysSettings(directory=directory / "keys"),
-            monitoring=MonitoringSettings(enabled=False),
             console=ConsoleSettings(port=0, token_file=token, mask=("owner",)),
         )
+        self._ports = {role: free_port() for role in _ROLES}
         self._stack = ExitStack()
         self._sent = 0
         self._failures: list[BaseException] = []
@@ -80,11 +85,11 @@ class WatchedPipeline:
             create_topics(self._log, pipeline, self._settings)
             signing_key(self._settings)
             stop, threads = threading.Event(), list[threading.Thread]()
-            for role in (run_worker, run_joiner, run_retrainer):
-                threads.append(threading.Thread(target=self._run, args=(role, stop)))
+            for name in _ROLES:
+                threads.append(threading.Thread(target=self._run, args=(name, stop)))
                 threads[-1].start()
             stack.callback(self._stop, stop, threads)
-            stack.enter_context(following(page, self._log, pipeline, self._settings, dict))
+            stack.enter_context(following(page, self._log, pipeline, self._settings, self._metrics_urls))
             self._stack = stack.pop_all()
         return self
 
@@ -108,9 +113,13 @@ class WatchedPipeline:
         writer.commit()
         writer.close()
 
-    def _run(self, role: Callable[..., None], stop: threading.Event) -> None:
+    def _metrics_urls(self) -> dict[str, str]:
+        return {role: f"http://127.0.0.1:{port}/metrics" for role, port in self._ports.items()}
+
+    def _run(self, name: str, stop: threading.Event) -> None:
+        monitoring = MonitoringSettings(port=self._ports[name])
         try:
-            role(pipeline, self._settings, stop)
+            _ROLES[name](pipeline, self._settings.model_copy(update={"monitoring": monitoring}), stop)
         except BaseException as error:
             self._failures.append(error)
 

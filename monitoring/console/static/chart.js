@@ -48,7 +48,7 @@ function options(box, curves, shown, unit) {
     padding: [10, 26, 0, 0],
     scales: { y: { range: (_, low, high) => padded(low, high) } },
     axes: [
-      { ...axis, space: 70, size: 30, label: "event time, UTC", values: (_, splits) => timeLabels(splits) },
+      { ...axis, space: 60, size: 30, label: "event time, UTC", values: (_, ticks, axis, space, step) => timeLabels(ticks, step) },
       { ...axis, size: 52, label: unit },
     ],
     series: [

@@ -16,7 +16,7 @@ export function Flow({ flow, releases, pause }) {
       <li class="stream">
         <span class="name">live</span>
         <strong id="serving">${releases?.serving == null ? "–" : `v${releases.serving}`}</strong>
-        <span class="unit">${swaps === 1 ? "1 swap" : `${count(swaps)} swaps`} seen${pause ? `, ${duration(pause)} each` : ""}</span>
+        <span class="unit">${swaps === 1 ? "1 swap" : `${count(swaps)} swaps`}${pause ? `, ${duration(pause)} each` : ""}</span>
       </li>
     </ol>
   </section>`;

@@ -45,17 +45,12 @@ export function bytes(n) {
   return `${n} B`;
 }
 
-// Labels of a time axis, seconds to text: as fine as the distance of its ticks, with the day where it changes.
-export function timeLabels(ticks) {
-  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
+// Labels of a time axis. `ticks` and their distance `step` are in seconds; a tick at midnight shows the day.
+export function timeLabels(ticks, step) {
   if (step >= 28 * 86400) return ticks.map((at) => month.format(new Date(at * 1000)));
   if (step >= 86400) return ticks.map((at) => day.format(new Date(at * 1000)));
   const format = step < 60 ? dayTimeSeconds : dayTime;
-  const several = ticks.length > 1 && Math.floor(ticks[0] / 86400) !== Math.floor(ticks.at(-1) / 86400);
-  return ticks.map((at, n) => {
-    const date = new Date(at * 1000), newDay = !n || Math.floor(ticks[n - 1] / 86400) !== Math.floor(at / 86400);
-    return several && newDay && at % 86400 === 0 ? day.format(date) : format.format(date);
-  });
+  return ticks.map((at) => (at % 86400 === 0 ? day : format).format(new Date(at * 1000)));
 }
 
 // A titled part of the page. `area` is its place in the grid; `tools` stand beside the title.

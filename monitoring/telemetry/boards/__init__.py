@@ -1,1 +1,1 @@
-"""What each dashboard shows."""
+"""Contents of the Grafana dashboards, one module for each."""

@@ -1,4 +1,4 @@
-"""The dashboard of models and learning (pure): quality, releases, runs, updates, drift."""
+"""The dashboard of models and training (pure): quality, releases, runs, online updates, drift."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _STALENESS = (
 
 ROWS = (
     PanelRow(
-        "Quality of what was served, by the newest 2,000 labels",
+        "Quality of served predictions over the newest 2,000 labels",
         (
             Panel(
                 "Log-loss", "Mean log-loss of the served scores, in nats; lower is better.", "none",
                 (("avg by (role) (tailrace_quality_log_loss)", "{{role}}"),),
             ),
             Panel(
-                "Accuracy", "Share of the labels that the served scores had right.", "percentunit",
+                "Accuracy", "Share of the labels that the served scores predicted correctly.", "percentunit",
                 (("avg by (role) (tailrace_quality_accuracy_ratio)", "{{role}}"),),
             ),
             Panel(
-                "Calibration error", "How far stated probabilities lie from what happened; 0 is best.", "percentunit",
+                "Calibration error", "Distance of probabilities from observed frequencies; 0 is best.", "percentunit",
                 (("avg by (role) (tailrace_quality_calibration_error_ratio)", "{{role}}"),),
             ),
         ),
@@ -31,7 +31,7 @@ ROWS = (
         "Releases",
         (
             Panel(
-                "Predictions by release", "Predictions a second of each release: one takes over from the other.", "ops",
+                "Predictions by release", "Predictions per second, by release.", "ops",
                 (
                     (
                         'sum by (release) (rate(tailrace_events_total{outcome="predicted"}[$__rate_interval]) '
@@ -41,25 +41,25 @@ ROWS = (
                 ),
             ),
             Panel(
-                "Staleness", "How much older than the newest event scored the newest event is that the release knows.",
+                "Staleness", "Event time from the newest event in training to the newest one scored.",
                 "s", ((_STALENESS, "behind"),), least=None,
             ),
             Panel(
-                "Swap pause", "How long a swap held up scoring.", "s", quantiles("tailrace_swap_pause_seconds"),
+                "Swap pause", "Pause of scoring for a swap of releases.", "s", quantiles("tailrace_swap_pause_seconds"),
             ),
             Panel(
-                "Swaps and rollbacks", "Releases that began to serve; rollbacks: older ones than before.", "ops",
+                "Swaps and rollbacks", "Releases that began to serve; a rollback is a swap to an older release.", "ops",
                 (
                     (rate("tailrace_swap_pause_seconds_count"), "swaps"),
                     (rate("tailrace_rollbacks_total"), "rollbacks"),
                 ),
             ),
             Panel(
-                "Loading", "Fetching, verifying and warming up a release in the background.", "s",
+                "Loading", "Time to fetch, verify and warm up a release in the background.", "s",
                 ((quantile(0.99, "tailrace_release_load_seconds"), "p99"),),
             ),
             Panel(
-                "Refusals", "Releases that were not served, by reason.", "ops",
+                "Refusals", "Releases that workers refused to serve, by reason.", "ops",
                 ((rate("tailrace_refusals_total", "reason"), "{{reason}}"),),
             ),
         ),
@@ -68,19 +68,19 @@ ROWS = (
         "Online updates",
         (
             Panel(
-                "Updates", "Online updates by what came of them.", "ops",
+                "Updates", "Online updates by outcome.", "ops",
                 ((rate("tailrace_updates_total", "outcome"), "{{outcome}}"),), width=6,
             ),
             Panel(
-                "Duration", "From an update's labels' being there to its release.", "s",
+                "Duration", "From the arrival of the labels of an update to its release.", "s",
                 quantiles("tailrace_update_seconds"), width=6,
             ),
             Panel(
-                "Labels learned", "Labels that published updates have learned.", "ops",
+                "Labels learned", "Labels that published updates were trained on.", "ops",
                 ((rate("tailrace_updated_labels_total"), "labels"),), width=6,
             ),
             Panel(
-                "Loss", "Mean training loss of an update's labels before they were learned.", "none",
+                "Loss", "Mean training loss of the labels of an update, before the update.", "none",
                 (("avg(tailrace_update_loss)", "loss"),), width=6,
             ),
         ),
@@ -89,23 +89,23 @@ ROWS = (
         "Runs",
         (
             Panel(
-                "Next run", "Time until a run is due by schedule or age; below 0 it is overdue.", "s",
+                "Next run", "Time until the next run by schedule or age; overdue below 0.", "s",
                 (("min(tailrace_retrain_next_timestamp_seconds > 0) - time()", "until"),), "stat", 4, None,
             ),
             Panel(
-                "Last success", "Time since a run published a release.", "s",
+                "Last success", "Time since the last run that published a release.", "s",
                 (("time() - max(tailrace_retrain_last_success_timestamp_seconds > 0)", "since"),), "stat", 4,
             ),
             Panel(
-                "Waiting labels", "Labels that came after those the last run considered.", "short",
+                "Waiting labels", "Labels that the last run did not consider.", "short",
                 (("sum(tailrace_retrain_waiting_labels)", "labels"),), "stat", 4,
             ),
             Panel(
-                "Progress", "How much of the newest run is done.", "percentunit",
+                "Progress", "Progress of the newest run.", "percentunit",
                 (("max(tailrace_retrain_progress_ratio)", "done"),), "stat", 4,
             ),
             Panel(
-                "Rows", "Examples that runs have trained on, since the retrainer was started.", "short",
+                "Rows", "Examples that runs have trained on since the retrainer started.", "short",
                 (("sum(tailrace_retrain_rows_total)", "rows"),), "stat", 4,
             ),
             Panel(
@@ -113,12 +113,12 @@ ROWS = (
                 (("avg(tailrace_retrain_loss)", "loss"),), "stat", 4,
             ),
             Panel(
-                "Runs", "Runs by trigger and outcome, since the retrainer was started.", "short",
+                "Runs", "Runs by trigger and outcome since the retrainer started.", "short",
                 (("sum by (trigger, outcome) (tailrace_retrain_runs_total)", "{{trigger}}: {{outcome}}"),),
             ),
             Panel("Duration", "From a run's trigger to its report.", "s", quantiles("tailrace_retrain_seconds")),
             Panel(
-                "Stages of a run", "The mean of each: selecting, the training loop, the gate, publishing.", "s",
+                "Stages of a run", "Mean duration of each stage: select, train (the loop alone), gate, publish.", "s",
                 ((mean("tailrace_retrain_stage_seconds", "stage"), "{{stage}}"),),
             ),
         ),
@@ -136,7 +136,7 @@ ROWS = (
                 width=12, least=None,
             ),
             Panel(
-                "Detections", "Times that drift was signalled, by kind, since the retrainer was started.", "short",
+                "Detections", "Signals of drift by kind since the retrainer started.", "short",
                 (("sum by (kind) (tailrace_drift_detections_total)", "{{kind}}"),), width=12,
             ),
         ),

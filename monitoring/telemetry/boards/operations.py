@@ -23,43 +23,43 @@ ROWS = (
                 ((rate("tailrace_compute_seconds_total", "phase, device"), "{{phase}}, {{device}}"),),
             ),
             Panel(
-                "Power", "Watts by phase and by where the figure comes from: a counter, or an estimate.", "watt",
+                "Power", "Watts by phase and source: a counter, or an estimate.", "watt",
                 ((rate("tailrace_energy_joules_total", "phase, source"), "{{phase}}, {{source}}"),),
             ),
             Panel(
-                "Cost an hour", "What cores and energy cost at the configured prices.", "none",
+                "Cost per hour", "Cost of cores and energy at the configured prices.", "none",
                 ((f"3600 * {rate('tailrace_cost_total', 'phase, currency')}", "{{phase}}, {{currency}}"),),
             ),
             Panel(
-                "Latency of inference", "From an event's being read to the commit of its prediction.", "s",
+                "Latency of inference", "From reading an event to the commit of its prediction.", "s",
                 quantiles("tailrace_prediction_seconds"),
             ),
             Panel(
-                "Latency of training", "An online update, from its labels' being there to its release.", "s",
+                "Latency of training", "An online update, from the arrival of its labels to its release.", "s",
                 quantiles("tailrace_update_seconds"),
             ),
             Panel(
-                "Data handled", "Events predicted; labelled examples that were read to learn from.", "ops",
+                "Data handled", "Events predicted, and examples read for training.", "ops",
                 ((_PREDICTED, "inference: events"), (rate("tailrace_examples_total"), "training: examples")),
             ),
             Panel(
-                "Energy of a million predictions", "Of the present rates of both.", "joule",
+                "Energy per million predictions", "At the present rates of energy and predictions.", "joule",
                 ((f"1e6 * {_INFERENCE_JOULES} / {_PREDICTED}", "inference"),), width=6,
             ),
             Panel(
-                "Cost of a million predictions", "Of the present rates of both, in the configured currency.", "none",
+                "Cost per million predictions", "At the present rates, in the configured currency.", "none",
                 ((f"1e6 * {_INFERENCE_COST} / {_PREDICTED}", "inference"),), width=6,
             ),
             Panel(
-                "Energy of a retraining", "A retraining: a run or an online update that was published.", "joule",
+                "Energy per retraining", "A retraining is a run or an online update that was published.", "joule",
                 ((f"{_TRAINING_JOULES} / {_RETRAINED}", "training"),), width=6,
             ),
             Panel(
-                "Cost of a retraining", "In the configured currency.", "none",
+                "Cost per retraining", "In the configured currency.", "none",
                 ((f"{_TRAINING_COST} / {_RETRAINED}", "training"),), width=6,
             ),
             Panel(
-                "Hardware", "The machine that does each phase's work.", "none",
+                "Hardware", "Machine that does the work of each phase.", "none",
                 (("max by (phase, machine, processor, cores, gpu) (tailrace_hardware_info)", ""),), "table", 24,
             ),
         ),
@@ -68,19 +68,19 @@ ROWS = (
         "Processes",
         (
             Panel(
-                "Up", "Whether each role answers.", "none",
+                "Up", "1 while the role answers scrapes, else 0.", "none",
                 (('up{job="tailrace"}', "{{component}} {{instance}}"),), width=6,
             ),
             Panel(
-                "Processor", "Cores that each role's own process uses, without its children.", "short",
+                "Processor", "Cores in use by the process of each role, without its children.", "short",
                 (("sum by (component) (rate(process_cpu_seconds_total[$__rate_interval]))", "{{component}}"),), width=6,
             ),
             Panel(
-                "Memory", "Resident memory of each role's own process.", "bytes",
+                "Memory", "Resident memory of the process of each role.", "bytes",
                 (("max by (component) (process_resident_memory_bytes)", "{{component}}"),), width=6,
             ),
             Panel(
-                "Open files", "File descriptors of each role by the most that it may have.", "percentunit",
+                "Open files", "Open file descriptors of each role as a share of its limit.", "percentunit",
                 (("max by (component) (process_open_fds / process_max_fds)", "{{component}}"),), width=6,
             ),
         ),
@@ -89,11 +89,11 @@ ROWS = (
         "Alerts",
         (
             Panel(
-                "Firing", "Alerts that fire now: docs/runbooks says what to do.", "short",
+                "Firing", "Alerts that fire now; each has a page in docs/runbooks.", "short",
                 (('sum by (alertname) (ALERTS{alertstate="firing"}) or vector(0)', "{{alertname}}"),), width=12,
             ),
             Panel(
-                "Scrapes", "How long Prometheus waits for each role's metrics.", "s",
+                "Scrapes", "Duration of a scrape of each role.", "s",
                 (('max by (component) (scrape_duration_seconds{job="tailrace"})', "{{component}}"),), width=12,
             ),
         ),

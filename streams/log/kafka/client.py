@@ -1,119 +1,128 @@
-"""What readers, writers and administration of Kafka have in common: settings, reachability, errors in our own words."""
+"""Base of Kafka readers, writers and administration: settings, reachability, and the cause of a failed connection."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from tailrace.streams.log.base import LogError, TopicMissing, Unreachable
+from tailrace.streams.log.base import Unreachable
+from tailrace.streams.log.kafka.client_log import LibrdkafkaLog
+from tailrace.streams.log.kafka.errors import Outcome, classify, topic_error
+from tailrace.streams.log.kafka.options import BadOption
 
-PATIENCE = 10.0  # seconds that opening anything waits for a broker
-DOWN_LIMIT = 30.0  # seconds without any broker after which a running client gives up
-METADATA_LAG = 1.0  # seconds that a fresh topic may stay unknown to some broker of the cluster
-log = logging.getLogger("tailrace.kafka")
+CONNECT_S = 10.0  # opening anything waits for a broker so long
+DOWN_S = 30.0  # a running client gives up after so long without any broker
+METADATA_LAG_S = 1.0  # a fresh topic may be unknown to some broker of the cluster for so long
+_PROBE_S = 1.0
+BATCH_BYTES = 262_144  # largest batch of records; topics that Tailrace creates take at least this
+WRITER_ONLY = frozenset({"compression.type", "linger.ms", "batch.size"})  # librdkafka's consumers do not know these
 
-WRITER_ONLY = frozenset(
-    {"compression.type", "linger.ms", "batch.size"}
-)  # options that librdkafka's consumers do not know
-MISSING_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-
-
-class Chatter(logging.LoggerAdapter[logging.Logger]):
-    """librdkafka's own lines, for debugging: whatever matters also comes as an error, and it repeats itself."""
-
-    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        super().log(logging.DEBUG, msg, *args, **kwargs)
-
-
-CHATTER = Chatter(log.getChild("librdkafka"))
+log = structlog.get_logger("tailrace.kafka")
 
 
 @dataclass
 class Connection:
-    """The address and options of a cluster, and what one client's background threads said about it lately."""
+    """Address and options of a cluster, and the newest complaints of one client's background threads."""
 
     bootstrap: str
     options: Mapping[str, str]
-    down_since: float | None = field(default=None, init=False)
+    down_since: float | None = field(default=None, init=False)  # time.monotonic()
     complaint: str = field(default="", init=False)
+    untrusted: bool = field(default=False, init=False)  # the complaint is about TLS or SASL
 
-    def settings(self, writer: bool = False) -> dict[str, Any]:
-        """What every client is given; `options` win over it."""
-        chosen = {name: value for name, value in self.options.items() if writer or name not in WRITER_ONLY}
+    def consumer(self, settings: Mapping[str, object]) -> Consumer:
+        """Open a consumer; the connection's options win over `settings`. Raises BadOption."""
+        chosen = {name: value for name, value in self.options.items() if name not in WRITER_ONLY}
+        consumer: Consumer = self._open(Consumer, {**settings, **self._settings(), **chosen})
+        return consumer
+
+    def producer(self, settings: Mapping[str, object]) -> Producer:
+        """Open a producer; the connection's options win over `settings`. Raises BadOption."""
+        producer: Producer = self._open(Producer, {**settings, **self._settings(), **self.options})
+        return producer
+
+    def _open(self, kind: Any, settings: Mapping[str, object]) -> Any:
+        try:
+            return kind(dict(settings), logger=LibrdkafkaLog())
+        except KafkaException as raised:
+            raise BadOption(f"Kafka's options cannot be used: {raised.args[0].str()}") from None
+
+    def _settings(self) -> dict[str, Any]:
         return {
             "bootstrap.servers": self.bootstrap,
             "error_cb": self._on_error,
             "reconnect.backoff.max.ms": 1_000,  # a broker that comes back is found within a second
             "socket.keepalive.enable": True,
             "topic.metadata.refresh.interval.ms": 30_000,
-        } | chosen
+        }
 
     def _on_error(self, error: KafkaError) -> None:
-        """Called from within poll. The client goes on by itself; only a long silence is for the caller to know."""
-        log.debug("%s", error.str())
+        """Remember an error of the client, which goes on by itself. Called by librdkafka from within poll."""
+        log.debug("client error", error=error.str())
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.down_since = self.down_since or time.monotonic()
-        else:
+        elif classify(error) is Outcome.UNTRUSTED:
+            self.complaint, self.untrusted = error.str(), True
+        elif not self.untrusted:  # a cause must not be hidden by its effects
             self.complaint = error.str()
 
-    def unreachable(self, seconds: float) -> Unreachable:
-        """The error that says so, with what librdkafka last complained about."""
-        cause = f" ({self.complaint})" if self.complaint else ""
+    def unreachable(self, seconds: float, cause: str = "") -> Unreachable:
+        """Return the exception for a cluster that did not answer for so long; it names the newest complaint."""
+        if self.untrusted:
+            return Unreachable(
+                f"Kafka at {self.bootstrap} does not accept the connection ({self.complaint}): "
+                "check security.protocol and the options sasl.* and ssl.*. Check with: tailrace doctor"
+            )
+        cause = self.complaint or cause
         return Unreachable(
-            f"No Kafka broker answers at {self.bootstrap} (tried {seconds:.0f} s){cause}: "
+            f"No Kafka broker answers at {self.bootstrap} (tried {seconds:.0f} s){f' ({cause})' if cause else ''}: "
             "is it running, is the address right? Check with: tailrace doctor"
         )
 
     def check(self, client: Consumer | Producer) -> None:
-        """Raises Unreachable when no broker has been there for DOWN_LIMIT seconds. Cheap while all is well."""
-        if self.down_since is None or time.monotonic() - self.down_since < DOWN_LIMIT:
+        """Raise Unreachable when no broker has been there for DOWN_S seconds. Cheap while all is well."""
+        if self.down_since is None or time.monotonic() - self.down_since < DOWN_S:
             return
         try:
             client.list_topics(timeout=1)
         except KafkaException:
-            raise self.unreachable(DOWN_LIMIT) from None
+            raise self.unreachable(DOWN_S) from None
         self.down_since = None
 
     def await_cluster(self, client: Consumer | Producer) -> None:
-        """Returns when a broker answers. Raises Unreachable after PATIENCE seconds."""
-        try:
-            client.list_topics(timeout=PATIENCE)
-        except KafkaException:
-            client.poll(0)  # serves the error callback: the complaint names the cause
-            raise self.unreachable(PATIENCE) from None
+        """Return when a broker answers. Raises Unreachable after CONNECT_S seconds, or when TLS or SASL fails."""
+        deadline = time.monotonic() + CONNECT_S
+        while True:
+            try:
+                client.list_topics(timeout=min(CONNECT_S, _PROBE_S))
+            except KafkaException:
+                client.poll(0)  # delivers the error events, which name the cause
+                if self.untrusted or time.monotonic() > deadline:
+                    raise self.unreachable(CONNECT_S) from None
+            else:
+                self.untrusted, self.complaint = False, ""
+                return
 
     def await_topics(self, client: Consumer | Producer, topics: Iterable[str]) -> dict[str, int]:
-        """The numbers of partitions of these topics. Raises TopicMissing, Unreachable."""
-        deadline = time.monotonic() + METADATA_LAG
+        """Return the numbers of partitions of these topics. Raises TopicMissing, Unreachable."""
+        self.await_cluster(client)
+        deadline = time.monotonic() + METADATA_LAG_S
         return {topic: self._partitions(client, topic, deadline) for topic in topics}
 
     def _partitions(self, client: Consumer | Producer, topic: str, deadline: float) -> int:
         while True:
             try:
-                found = client.list_topics(topic, timeout=PATIENCE).topics[topic]
+                described = client.list_topics(topic, timeout=CONNECT_S).topics[topic]
             except KafkaException:
                 client.poll(0)
-                raise self.unreachable(PATIENCE) from None
-            if found.error is None and found.partitions:
-                return len(found.partitions)
+                raise self.unreachable(CONNECT_S) from None
+            if described.error is None and described.partitions:
+                return len(described.partitions)
             if time.monotonic() > deadline:
-                raise topic_missing(topic, found.error)
+                raise topic_error(topic, described.error)
             time.sleep(0.05)
-
-
-def topic_missing(topic: str, error: KafkaError | None = None) -> LogError:
-    """The error for a topic that cannot be used; other causes than its absence (no permission) are named."""
-    if error is not None and error.code() not in MISSING_TOPIC | {KafkaError.LEADER_NOT_AVAILABLE}:
-        return LogError(f"Topic {topic!r} cannot be used: {error.str()}")
-    return TopicMissing(f"Topic {topic!r} does not exist. Create it, or check the name")
-
-
-def error_of(raised: KafkaException) -> KafkaError:
-    """The error inside of librdkafka's exception."""
-    error: KafkaError = raised.args[0]
-    return error

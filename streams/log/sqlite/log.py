@@ -14,24 +14,31 @@ How it keeps the promises of `tailrace.streams.log.base`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from tailrace.streams.log.base import Assignment, Committed, Delivery, Sharing, Topic, TopicMissing, TopicPartition
+from tailrace.streams.log.base import (
+    Committed,
+    Delivery,
+    Log,
+    Sharing,
+    Subscription,
+    Topic,
+    TopicMissing,
+    TopicPartition,
+)
 from tailrace.streams.log.records import Record
-from tailrace.streams.log.sqlite.file import BLOCK_BITS, OFFSET_BITS, OFFSET_MASK, File, Synchronous
+from tailrace.streams.log.sqlite.file import OFFSET_BITS, OFFSET_MASK, File, Synchronous
 from tailrace.streams.log.sqlite.groups import Membership
 from tailrace.streams.log.sqlite.reader import SqliteReader, committed_positions, end_positions, select_records
 from tailrace.streams.log.sqlite.topics import Topics
 from tailrace.streams.log.sqlite.writer import SqliteWriter
 
-T = TypeVar("T")
-
 _SCAN = 256  # records in one batch of a scan; they may have a megabyte each
 
 
-class SqliteLog:
+class SqliteLog(Log):
     """The embedded log in the file `path`, which is created when it is not there (its directory is not).
 
     `session_timeout`: seconds after which a reader that shows no sign of life loses its partitions.
@@ -64,23 +71,24 @@ class SqliteLog:
 
     def begin_positions(self, topic: str) -> dict[TopicPartition, int]:
         """See `tailrace.streams.log.base.Log`."""
+        row = self._topics.get(topic)
         query = "SELECT min(id) FROM record WHERE id >= ? AND id < ?"
-        return self._first(topic, lambda span: (query, span))
+
+        def oldest(db: sqlite3.Connection) -> dict[TopicPartition, int]:
+            ends = end_positions(db, row)
+            positions = {}
+            for at, end in ends.items():
+                partition = row.partitions[at.partition]
+                (id,) = db.execute(query, (partition << OFFSET_BITS, (partition + 1) << OFFSET_BITS)).fetchone()
+                positions[at] = end if id is None else id & OFFSET_MASK
+            return positions
+
+        return self._file.read(oldest)
 
     def end_positions(self, topic: str) -> dict[TopicPartition, int]:
         """See `tailrace.streams.log.base.Log`."""
         row = self._topics.get(topic)
         return self._file.read(lambda db: end_positions(db, row))
-
-    def positions_at(self, topic: str, time: float) -> dict[TopicPartition, int]:
-        """See `tailrace.streams.log.base.Log`."""
-        query = (
-            f"SELECT record.id FROM block JOIN record ON record.id >= block.id << {BLOCK_BITS}"  # noqa: S608 (constants)
-            f" AND record.id < (block.id + 1) << {BLOCK_BITS} AND timestamp >= ?1"
-            f" WHERE block.id >= ?2 >> {BLOCK_BITS} AND block.id < ?3 >> {BLOCK_BITS} AND newest >= ?1"
-            " ORDER BY block.id, record.id LIMIT 1"
-        )
-        return self._first(topic, lambda span: (query, (time * 1000, *span)))
 
     def committed(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Committed]:
         """See `tailrace.streams.log.base.Log`. Raises TopicMissing."""
@@ -98,31 +106,29 @@ class SqliteLog:
             yield records
             start = records[-1].offset + 1
 
-    def reader(
-        self,
-        topics: Sequence[str],
-        *,
-        group: str | None = None,
-        instance: str = "",
-        sharing: Sharing = Sharing.SPREAD,
-        listener: Assignment | None = None,
-        alone: bool = False,
-        start: Mapping[TopicPartition, int] | None = None,
-    ) -> SqliteReader:
-        """See `log.base.Log`. All members of a group read the same topics (LogError from `read` where not)."""
-        rows = [self._topics.get(topic) for topic in topics]
+    def subscribe(self, subscription: Subscription) -> SqliteReader:
+        """Open a reader; see `log.base.Log.reader`.
+
+        All members of a group read the same topics; `read` raises LogError where they do not.
+        """
+        rows = [self._topics.get(topic) for topic in subscription.topics]
         counts = {len(row.partitions) for row in rows}
-        if sharing is Sharing.TOGETHER and len(counts) > 1:
-            raise TopicMissing(f"topics {list(topics)} must have the same number of partitions to be read together")
+        if subscription.sharing is Sharing.TOGETHER and len(counts) > 1:
+            topics = list(subscription.topics)
+            raise TopicMissing(f"topics {topics} must have the same number of partitions to be read together")
         file = self._open()
         try:
-            membership = None
-            if group is not None and not alone:
-                membership = Membership(file, group, topics, max(counts), instance, self._session_timeout)
-            return SqliteReader(file, rows, group=group, membership=membership, listener=listener, start=start or {})
+            return SqliteReader(file, rows, subscription, self._membership(file, subscription, max(counts)))
         except BaseException:
             file.close()
             raise
+
+    def _membership(self, file: File, subscription: Subscription, count: int) -> Membership | None:
+        if subscription.group is None or subscription.alone:
+            return None
+        return Membership(
+            file, subscription.group, subscription.topics, count, subscription.instance, self._session_timeout
+        )
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> SqliteWriter:
         """See `tailrace.streams.log.base.Log`."""
@@ -135,25 +141,13 @@ class SqliteLog:
             file.close()
             raise
 
+    def reopen(self) -> SqliteLog:
+        """See `tailrace.streams.log.base.Log`."""
+        return type(self)(self._file.path, session_timeout=self._session_timeout, synchronous=self._synchronous)
+
     def close(self) -> None:
         """See `tailrace.streams.log.base.Log`."""
         self._file.close()
 
     def _open(self) -> File:
         return File(self._path, self._synchronous)
-
-    def _first(
-        self, topic: str, query: Callable[[tuple[int, int]], tuple[str, Sequence[float]]]
-    ) -> dict[TopicPartition, int]:
-        """The offset of the record that a query finds in each partition's span of ids, or the partition's end."""
-        row = self._topics.get(topic)
-        ends, found = self._file.read(
-            lambda db: (
-                end_positions(db, row),
-                [db.execute(*query((id << OFFSET_BITS, (id + 1) << OFFSET_BITS))).fetchone() for id in row.partitions],
-            )
-        )
-        return {
-            at: hit[0] & OFFSET_MASK if hit and hit[0] is not None else end
-            for (at, end), hit in zip(sorted(ends.items()), found, strict=True)
-        }

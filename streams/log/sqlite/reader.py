@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from tailrace.streams.log.base import Assignment, Batch, Committed, Fenced, Positions, TopicPartition
+from tailrace.streams.log.base import Batch, Committed, Fenced, Positions, Subscription, TopicPartition
 from tailrace.streams.log.records import Headers, Record
 from tailrace.streams.log.sqlite.file import OFFSET_BITS, OFFSET_MASK, File
 from tailrace.streams.log.sqlite.groups import Membership
@@ -30,24 +30,21 @@ class SqliteReader:
         self,
         file: File,
         topics: Iterable[TopicRow],
-        *,
-        group: str | None,
+        subscription: Subscription,
         membership: Membership | None,
-        listener: Assignment | None,
-        start: Mapping[TopicPartition, int],
     ) -> None:
-        self.group = group
+        self.group = subscription.group
         self._file = file
         self._topics = {topic.name: topic for topic in topics}
         self._membership = membership
-        self._listener = listener
+        self._listener = subscription.listener
         self._positions: dict[TopicPartition, int] = {}
         self._told = membership is not None
         self._turn = 0
         self._last_record = time.monotonic()
         if membership is None:
             everything = self._partitions(range(max(len(topic.partitions) for topic in self._topics.values())))
-            self._positions = _offsets(self._committed(everything)) | dict(start)
+            self._positions = _offsets(self._committed(everything)) | dict(subscription.start)
 
     def read(self, max_records: int, timeout: float) -> Batch:
         """See `log.base.Reader`. Raises Fenced when a newer reader of the same instance has joined the group."""
@@ -172,7 +169,7 @@ class SqliteReader:
             positions[at] = found[-1].offset + 1 if len(found) == share else ends[at]
             records += found
         self._positions |= positions
-        return Batch(records, frozenset(at for at, position in self._positions.items() if position >= ends[at]))
+        return Batch(records, {at: position for at, position in self._positions.items() if position >= ends[at]})
 
     def _nap(self, version: int, deadline: float) -> None:
         """Sleep until something was committed, a heartbeat is due, or the deadline has come.

@@ -112,7 +112,7 @@ def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
 
 def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker is exit code 4, and the fix says what to look at."""
-    monkeypatch.setattr("tailrace.streams.log.kafka.client.PATIENCE", 0.5)
+    monkeypatch.setattr("tailrace.streams.log.kafka.client.CONNECT_S", 0.5)
     code, found = examine(shell, "--log", "kafka://127.0.0.1:1")
     assert (code, found["log"]["state"]) == (4, "unreachable")
     assert "127.0.0.1:1" in found["log"]["finding"]

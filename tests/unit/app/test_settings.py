@@ -66,7 +66,7 @@ def test_a_named_file_is_read_instead(tmp_path: Path) -> None:
         ("[log]\npartitions = 0", "log.partitions = 0 does not fit"),
         ("log = 3", "unknown setting log;"),
         ("[log", "no valid TOML"),
-        ('[log]\nretention = "soon"', "log.retention = 'soon' does not fit: value error, 'soon' is no duration"),
+        ('[log]\nretention = "soon"', "log.retention = 'soon' does not fit: value error, 'soon' is not a duration"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, said: str) -> None:

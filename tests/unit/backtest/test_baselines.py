@@ -29,14 +29,14 @@ from tailrace.declaration.task import Kind, Task
 ELECTRICITY = Path(__file__).parents[4] / "shared/data/electricity/electricity.csv.gz"
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     x: Number
     gap: Number | None = None
     colour: Category | None = None
 
 
-class HalfHour(Event, kw_only=True):
+class HalfHour(Event):
     id: Key
     date: Number
     day: Number

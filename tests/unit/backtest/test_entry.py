@@ -13,7 +13,7 @@ from tailrace.datafiles.read import Columns, replay
 from tailrace.monitoring.telemetry.energy import Energy
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     x: Number
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import metrics
 
-from tailrace.backtest.metrics import Prequential, auc, calibration_error, figures
+from tailrace.backtest.metrics import Prequential, figures
 from tailrace.declaration.task import Kind, Task
+from tailrace.inference.models.metrics import auc
 
 BINARY, REGRESSION = Task(Kind.BINARY), Task(Kind.REGRESSION)
 THREE = Task(Kind.MULTICLASS, ("a", "b", "c"))
@@ -96,21 +97,6 @@ def test_auc_counts_pairs(seed: int, rows: int) -> None:
     each = [area for k in range(3) if (area := pairs(targets == k, scores[:, k])) is not None]
     found = figures(THREE, scores, targets).auc
     assert found == (pytest.approx(np.mean(each)) if each else None)
-
-
-@given(seeds, sizes)
-def test_calibration_error_by_hand(seed: int, rows: int) -> None:
-    """It is the weighted gap between what was said and what came true, bin by bin."""
-    random = np.random.default_rng(seed)
-    said, true = random.uniform(size=rows).astype(np.float32), random.integers(0, 2, rows).astype(bool)
-    said[0] = 1.0
-    expected = 0.0
-    for k in range(15):
-        inside = [i for i in range(rows) if min(int(float(said[i]) * 15), 14) == k]
-        if inside:
-            gap = abs(float(np.mean([float(said[i]) for i in inside])) - float(np.mean(true[inside])))
-            expected += len(inside) / rows * gap
-    assert calibration_error(said, true) == pytest.approx(expected, abs=1e-9)
 
 
 @given(seeds, st.integers(1, 200), st.integers(0, 220), st.integers(1, 60))

@@ -22,7 +22,7 @@ from tailrace.streams.log.topology import topology
 START = 1_700_000_000.0
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     x: Number

@@ -66,7 +66,7 @@ def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
     ]
     done = shell(*command, "--report", "out")
     assert done.code == 0, done.error
-    assert "class Row(Event, kw_only=True):" in done.error
+    assert "class Row(Event):" in done.error
     assert "600 events, 600 labels (delay 30)" in done.out
     assert "default" in done.out
     assert "training was charged with 50,000 rows/s" in done.out

@@ -108,8 +108,8 @@ def _no_public_key(keys: Path) -> None:
     [
         (_key_not_trusted, "is not trusted, no worker would serve its releases: put its public half into"),
         (_key_open_to_all, "signing.pem has mode 0644, others may read it: run `chmod 600"),
-        (_key_is_none, "signing.pem: this is no unencrypted private key in PEM: make one with"),
-        (_no_public_key, "b.pub: this is no public key in PEM: copy it again"),
+        (_key_is_none, "signing.pem: this is not an unencrypted private key in PEM: make one with"),
+        (_no_public_key, "b.pub: this is not a public key in PEM: copy it again"),
         (lambda keys: keys.write_text(""), "set keys.directory to a writable place"),
     ],
 )

@@ -26,10 +26,11 @@ from tailrace.streams.log.topology import topology
 from tailrace.streams.log.url import open_log
 
 DECLARATION = """
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace.triggers import Labels
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     id: Key
     at: EventTime
     x: Number

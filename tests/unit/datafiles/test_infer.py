@@ -191,3 +191,17 @@ def test_generated_files_are_formatted(tmp_path: Path) -> None:
 def test_pipeline_names(stem: str, name: str) -> None:
     """A file's name becomes a name that a pipeline may have."""
     assert name == pipeline_name(stem)
+
+
+def test_a_column_named_id_becomes_the_key() -> None:
+    """A column `id` is the event id where all its values differ, is dropped on request, and else is a feature."""
+    distinct = table(id=lambda i: 7 * i, x=lambda i: i * 0.5, label=lambda i: i % 2)
+    repeated = table(id=lambda i: i % 50, x=lambda i: i * 0.5, label=lambda i: i % 2)
+    gappy = table(id=lambda i: i or None, x=lambda i: i * 0.5, label=lambda i: i % 2)
+    found = infer(distinct, Columns(label="label"))
+    assert (found.columns.id, kinds(found)) == ("id", {"x": "number"})
+    assert infer(distinct, Columns(label="label"), drop=["id"]).left_out == {"id": "--drop"}
+    for rows in (repeated, gappy):
+        found = infer(rows, Columns(label="label"))
+        assert found.columns.id is None
+        assert "id" in kinds(found)

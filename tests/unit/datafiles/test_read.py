@@ -17,7 +17,7 @@ from tailrace.datafiles.read import Columns, Moment, instant, replay, replay_lab
 from tailrace.errors import BadData
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     line: Category
@@ -25,7 +25,7 @@ class Trip(Event, kw_only=True):
     express: Flag | None = None
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     id: Key
     value: Number
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from tailrace import Gate, Labels, Number, Training
+from tailrace import Gate, Number, Training
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.event import Event, Key
 from tailrace.declaration.label import Label
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import DeclarationError
 from tailrace.streams.log.topology import topology
+from tailrace.triggers import Labels
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     id: Key
     x: Number
 
@@ -50,12 +51,12 @@ def test_a_label_that_cannot_work_is_told_when_it_is_declared(label: dict[str, A
     [
         ({"name": "P p"}, "cannot name a pipeline"),
         ({"label": "y"}, r"write Label\("),
-        ({"retrain": Labels(5)}, r"retrain=\[Labels"),
-        ({"retrain": ["hourly"]}, r"retrain=\[Labels"),
+        ({"retrain": Labels(5)}, r"retrain=\[triggers.Labels"),
+        ({"retrain": ["hourly"]}, r"retrain=\[triggers.Labels"),
         ({"model": 3}, "makes the nn.Module"),
         ({"topics": {"evnts": "a"}}, "unknown topics"),
         ({"gate": Gate("squared_error")}, "cannot judge a binary label"),
-        ({"label": Label("y", wait="12 parsecs")}, "is no duration"),
+        ({"label": Label("y", wait="12 parsecs")}, "is not a duration"),
         ({"label": Label("y", wait=-5)}, "must be above 0"),
         ({"training": Training(start="transfer")}, "need online=False"),
         ({"training": Training(frozen=("body.*",))}, "need online=False"),

@@ -141,4 +141,4 @@ def test_the_next_run_names_every_other_trigger(triggers: list[Trigger], facts: 
     answer = next_run(triggers, facts)
     others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
     assert bool(others) == bool(answer.signals)
-    assert {due.kind for trigger in others if (due := trigger.due(facts)) is not None} <= set(answer.signals)
+    assert {due.kind for trigger in others if (due := first_due([trigger], facts)) is not None} <= set(answer.signals)

@@ -7,7 +7,8 @@ import pytest
 
 from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
 from tailrace.backtest.baselines import run as run_baseline
-from tailrace.backtest.history.arrays import Arrival, Stream
+from tailrace.backtest.history.arrays import Stream
+from tailrace.backtest.history.parts import Arrival
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy
 from tailrace.backtest.simulation import Simulation
@@ -35,7 +36,7 @@ def declare(labels: int, **options: object) -> Pipeline:
     return Pipeline("many", event=Reading, label=label, training=PLAN, **options)  # type: ignore[arg-type]
 
 
-def applying(x: float, labels: int) -> list[str]:
+def applying(x: float, labels: int) -> list[bool | int | float | str]:
     """Label n applies above a threshold of its own, from -1 to 1."""
     return [f"above {n}" for n in range(labels) if x > 2 * n / labels - 1]
 

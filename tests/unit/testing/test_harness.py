@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
 from tailrace.testing import Harness, ManualClock, NotIdle
+from tailrace.triggers import Labels
 
 START = 1_767_225_600.0
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """A number at a time."""
 
     id: Key

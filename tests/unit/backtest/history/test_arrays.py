@@ -17,7 +17,7 @@ from tailrace.errors import BadData
 from tailrace.streams.log.records import Out
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     line: Category
@@ -28,7 +28,7 @@ class Trip(Event, kw_only=True):
         return None if self.speed is None else 1 / self.speed
 
 
-class Plain(Event, kw_only=True):
+class Plain(Event):
     id: Key
     x: Number
 

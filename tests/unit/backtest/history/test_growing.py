@@ -27,7 +27,7 @@ from tailrace.inference.models.spec import ModelSpec
 COLUMNS = Columns(time="at", label="late", label_time="known")
 
 
-class Trip(Event, kw_only=True):
+class Trip(Event):
     id: Key
     at: EventTime
     speed: Number

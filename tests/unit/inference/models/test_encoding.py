@@ -18,7 +18,7 @@ from tailrace.inference.models import columns
 from tailrace.inference.models.encoding import Features, Inputs
 
 
-class Flight(Event, kw_only=True):
+class Flight(Event):
     id: Key
     scheduled: Annotated[EventTime, Cyclic(86_400)]
     carrier: Category
@@ -103,9 +103,9 @@ def test_what_no_float32_can_hold_is_missing() -> None:
         def wild(self) -> float:
             return math.inf if self.x > 0 else math.nan
 
-    inputs = Features.of(Odd).encode([Odd(1e300), Odd(-1.0)])
+    inputs = Features.of(Odd).encode([Odd(x=1e300), Odd(x=-1.0)])
     assert np.isnan(inputs.numbers).tolist() == [[True, True], [False, True]]
-    assert Features.of(Odd).derive([Odd(1.0)]) == [[None]]
+    assert Features.of(Odd).derive([Odd(x=1.0)]) == [[None]]
 
 
 def test_derived_values_take_the_place_of_the_functions() -> None:

@@ -14,7 +14,7 @@ from tailrace.declaration.features import Category, Cyclic, Flag, Number, Vector
 from tailrace.inference.models.encoding import Features, Inputs
 
 
-class Any(Event, kw_only=True):
+class Any(Event):
     id: Key
     time: Annotated[EventTime, Cyclic(604_800)]
     number: Number | None

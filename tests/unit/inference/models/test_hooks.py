@@ -44,7 +44,8 @@ class OwnNames(nn.Module):
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Mean of the members' logits."""
         x = self.encode(numbers.nan_to_num())
-        return torch.stack([member(x) for member in self.members]).mean(0) + self.absorb(x)
+        logits: Tensor = torch.stack([member(x) for member in self.members]).mean(0) + self.absorb(x)
+        return logits
 
 
 def test_a_users_attributes_are_not_hooks() -> None:

@@ -314,7 +314,7 @@ def test_bad_key_files_are_clear_errors(tmp_path: Path) -> None:
     path.chmod(0o600)
     assert load_signing_key(path).key_id == KEY.key_id
     path.write_bytes(b"garbage")
-    with pytest.raises(BadKey, match=r"signing\.pem: this is no unencrypted private key"):
+    with pytest.raises(BadKey, match=r"signing\.pem: this is not an unencrypted private key"):
         load_signing_key(path)
     rsa = generate_private_key(65537, 2048)
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -323,5 +323,5 @@ def test_bad_key_files_are_clear_errors(tmp_path: Path) -> None:
         load_signing_key(path)
     (tmp_path / "trusted").mkdir()
     (tmp_path / "trusted" / "x.pub").write_bytes(b"garbage")
-    with pytest.raises(BadKey, match=r"x\.pub: this is no public key"):
+    with pytest.raises(BadKey, match=r"x\.pub: this is not a public key"):
         load_trusted_keys(tmp_path)

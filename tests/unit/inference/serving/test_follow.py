@@ -19,7 +19,7 @@ from tailrace.streams.log.base import TopicMissing
 from tailrace.testing import Harness
 
 
-class Payment(Event, kw_only=True):
+class Payment(Event):
     """What is scored."""
 
     id: Key

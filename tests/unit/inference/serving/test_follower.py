@@ -117,7 +117,7 @@ def test_a_module_that_cannot_score_its_golden_batch_is_refused(ends: Ends) -> N
     state = serialise(Touchy().state_dict())
     assert load_state(state).keys() == {"weight"}
     golden = Golden.of(ROWS, torch.full((2, 1), 0.5).numpy())
-    with ends.live(factory=Touchy) as live:
+    with ends.live(ModelSpec(FEATURES, TASK, Touchy)) as live:
         ends.publish(pack(release(1, golden=golden).manifest, state, KEY), champion(1))
         until(lambda: bool(ends.refusals))
         ends.publish(champion(0))

@@ -30,7 +30,7 @@ from tailrace.inference.releases.manifest import (
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import store_payload
 from tailrace.inference.serving.live_model import LiveModel
-from tailrace.inference.serving.loader import Serving
+from tailrace.inference.serving.loader import Loader, Serving
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.log import SqliteLog
 
@@ -216,10 +216,10 @@ def test_an_unreachable_payload_is_tried_again(ends: Ends, tmp_path: Path) -> No
 def test_a_topic_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     """Errors of the log do not end the follower."""
     log = SqliteLog(tmp_path / "log.db")
-    trusted = TrustedKeys([KEY.public_pem()])
+    loader = Loader(ModelSpec(FEATURES, TASK), trusted=TrustedKeys([KEY.public_pem()]))
     with (
         structlog.testing.capture_logs() as logs,
-        LiveModel(log, TOPIC, ModelSpec(FEATURES, TASK), trusted=trusted) as live,
+        LiveModel(log, TOPIC, loader) as live,
     ):
         until(lambda: any(entry["event"] == "releases unreachable" for entry in logs))
         assert live.current().score(ROWS).tolist() == [[0.5], [0.5]]

@@ -21,7 +21,7 @@ from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.inference.serving.live_model import LiveModel
-from tailrace.inference.serving.loader import Serving, base_rate_serving, scorer
+from tailrace.inference.serving.loader import Loader, Serving, base_rate_serving, scorer
 from tailrace.inference.serving.scoring import Scored, ScoreStep
 from tailrace.streams.log.base import Batch, Topic
 from tailrace.streams.log.codec import encode
@@ -33,7 +33,7 @@ NOW = 1_700_000_000.0
 EVENTS, PREDICTIONS = "flights.events", "flights.predictions"
 
 
-class Flight(Event, kw_only=True):
+class Flight(Event):
     id: Key
     at: EventTime
     distance: Number
@@ -41,7 +41,7 @@ class Flight(Event, kw_only=True):
     carrier: Category = "UA"
 
 
-class Derived(Flight, kw_only=True):
+class Derived(Flight):
     @feature
     def per_gust(self) -> float | None:
         return None if self.gust is None else self.distance / self.gust
@@ -225,7 +225,8 @@ def test_a_live_model_fits_the_step(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     log.create([Topic("flights.models", compacted=True)])
     features = Features.of(Flight)
-    with LiveModel(log, "flights.models", ModelSpec(features, Task(Kind.BINARY)), trusted=TrustedKeys([])) as live:
+    loader = Loader(ModelSpec(features, Task(Kind.BINARY)), trusted=TrustedKeys([]))
+    with LiveModel(log, "flights.models", loader) as live:
         scoring = ScoreStep(schema_of(Flight), features, live, PREDICTIONS, clock=lambda: NOW)
         (out,) = scoring(batch(Flight(id="a", at=NOW, distance=1.0)))
     log.close()

@@ -28,7 +28,7 @@ tailrace_updates_total{outcome="failed"} 1.0
 
 
 def test_costs_are_summed_over_roles() -> None:
-    """Figures are summed over roles; a retraining is one that was published; a figure that nobody measures is None."""
+    """Figures are summed over roles; a retraining is one that was published; a figure that no role measures is None."""
     phases = cost_section([WORKER, RETRAINER])["phases"]
     inference, training = phases["inference"], phases["training"]
     assert (inference["joules"], inference["joules_each"], inference["sources"]) == (50.0, 25.0, ["estimate"])

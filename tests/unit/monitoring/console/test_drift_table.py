@@ -13,7 +13,7 @@ from tailrace.monitoring.console.drift_table import DriftTable
 from tailrace.retrain.control.drift import FAMILIAR, WINDOW
 
 
-class Reading(Event, kw_only=True):
+class Reading(Event):
     """One feature of each kind."""
 
     id: Key

@@ -114,7 +114,7 @@ def test_it_waits_for_the_topics_and_follows_them(log: Log, pipeline: Pipeline, 
 def test_it_skips_to_the_newest_where_it_is_late(
     log: Log, pipeline: Pipeline, followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where more comes than the follower can read, the page shows the newest records instead of all of them."""
+    """If more comes than the follower can read, the page shows the newest records instead of all of them."""
     monkeypatch.setattr(module, "_SKIP_BEYOND", 500)
     monkeypatch.setattr(module, "_READ", 100)
     create(log, pipeline)

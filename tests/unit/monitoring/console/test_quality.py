@@ -19,7 +19,9 @@ def test_a_curve_keeps_its_sums_when_points_are_added_up() -> None:
     section = quality.section({"live": "live"})
     assert POINTS / 2 < len(section["at"]) <= POINTS
     assert quality.count("live") == 5_000
-    assert quality.newest("live", window=10_000) == {"squared_error": pytest.approx(float(values.mean()), abs=1e-6)}
+    newest = quality.newest("live", window=10_000)
+    assert newest is not None
+    assert newest == {"squared_error": pytest.approx(float(values.mean()), abs=1e-6)}
     assert section["models"][0]["curves"]["squared_error"][-1] == pytest.approx(0.5, abs=0.05)
 
 

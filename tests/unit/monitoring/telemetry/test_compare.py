@@ -1,26 +1,27 @@
-"""The comparison of training and inference: from made-up values to figures and words."""
+"""The comparison of training and inference: figures from given samples, and their text."""
 
 from __future__ import annotations
 
 import pytest
 from support.shell import Shell
 
-from tailrace.monitoring.telemetry.compare import NoMetrics, compared, comparison
+from tailrace.monitoring.telemetry.compare import NoMetrics, compare_samples, comparison
 from tailrace.monitoring.telemetry.compare_text import duration, rows, sentences
 from tailrace.monitoring.telemetry.scrape import MetricSample, MetricSamples
 
 
 def sample(name: str, value: float, **labels: str) -> MetricSample:
+    """A sample of one of our metrics."""
     return MetricSample(f"tailrace_{name}", labels, value)
 
 
 def buckets(name: str, **counts: float) -> list[MetricSample]:
-    """Cumulative counts: le_1=3, le_2=10 and so on, `le_inf` for all."""
+    """Buckets of a histogram by cumulative counts: le_1=3, le_2=10 and so on, `le_inf` for all."""
     bounds = {"le_inf": "+Inf"} | {word: word.removeprefix("le_") for word in counts if word != "le_inf"}
     return [sample(f"{name}_bucket", count, le=bounds[word]) for word, count in counts.items()]
 
 
-FOUND = compared(
+FOUND = compare_samples(
     MetricSamples(
         [
             sample("events_total", 500_000, outcome="predicted"),
@@ -44,7 +45,7 @@ FOUND = compared(
 
 
 def test_figures_are_sums_of_all_roles() -> None:
-    """Each side has its own; what a million predictions and a retraining cost follows from them."""
+    """Each side adds up its roles; the cost per million predictions and per retraining follows from the sums."""
     inference, training = FOUND["inference"], FOUND["training"]
     assert inference["data"] == {"events": 500_000, "dead_letters": 7}
     assert inference["latency"] == {"of": inference["latency"]["of"], "p50_s": 1.0, "p99_s": pytest.approx(1.98)}
@@ -57,33 +58,33 @@ def test_figures_are_sums_of_all_roles() -> None:
 
 
 def test_a_quantile_beyond_the_last_bound_is_at_least_that() -> None:
-    """An empty histogram has none."""
+    """A quantile beyond the last finite bound is that bound; an empty histogram has no quantile."""
     samples = MetricSamples(buckets("waits", le_1=1, le_inf=100))
     assert samples.quantile(0.99, "tailrace_waits") == 1.0
     assert samples.quantile(0.005, "tailrace_waits") == pytest.approx(0.5)
     assert samples.quantile(0.5, "tailrace_nothing") is None
 
 
-def test_it_can_be_said_in_words() -> None:
-    """A table's rows and two sentences, also of a pipeline that has done nothing yet."""
-    told = {name: (first, second) for name, first, second in rows(FOUND)}
-    assert told["energy"] == ("90 J (rapl)", "800 J (estimate + nvml)")
-    assert told["energy of each"] == ("180 J a million predictions", "100 J a retraining")
-    assert told["hardware"] == ("-", "P, 4 cores (x86_64), G")
+def test_the_comparison_as_text() -> None:
+    """The rows of the table and the two sentences, also for a pipeline that has done nothing yet."""
+    text = {name: (first, second) for name, first, second in rows(FOUND)}
+    assert text["energy"] == ("90 J (rapl)", "800 J (estimate + nvml)")
+    assert text["energy of each"] == ("180 J per million predictions", "100 J per retraining")
+    assert text["hardware"] == ("-", "P, 4 cores (x86_64), G")
     assert sentences(FOUND)[0] == "inference: 500,000 predictions in 20.0 CPU s, 90 J (rapl), 0.02 EUR"
     assert sentences(FOUND)[1] == "training: 8 retrainings in 70.0 CPU s, 800 J (estimate + nvml), -"
-    empty = {name: first for name, first, _ in rows(compared(MetricSamples([])))}
+    empty = {name: first for name, first, _ in rows(compare_samples(MetricSamples([])))}
     assert empty["energy of each"] == empty["p50"] == "-"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.0012, "1.2 ms"), (1.5, "1.5 s"), (600, "10 min"), (7_300, "2 h")])
 def test_durations_have_fitting_units(seconds: float, words: str) -> None:
-    """Milliseconds to hours."""
+    """Durations are in milliseconds, seconds, minutes or hours."""
     assert duration(seconds) == words
 
 
 def test_a_role_that_does_not_answer_is_named(shell: Shell) -> None:
-    """The address and what to do; exit code 4. Without addresses, port 0 is no help."""
+    """The error names the address, with exit code 4; without a known address it names --url, with exit code 2."""
     with pytest.raises(NoMetrics, match=r"127\.0\.0\.1:9/metrics"):
         comparison(["http://127.0.0.1:9/metrics"])
     done = shell("compare", "--url", "http://127.0.0.1:9/metrics")

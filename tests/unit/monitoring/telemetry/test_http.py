@@ -1,4 +1,4 @@
-"""The server of metrics and health, asked over HTTP."""
+"""The HTTP server of metrics and health."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tailrace.monitoring.telemetry.observers import RunnerObserver
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """Fresh metrics."""
+    """Metrics in a new registry."""
     return Metrics()
 
 
 @pytest.fixture
 def served(metrics: Metrics) -> Iterator[ServerAddress]:
-    """A server on any free port."""
+    """Address of a server on any free port."""
     with serve(metrics) as address:
         yield address
 
 
 def get(served: ServerAddress, path: str) -> tuple[int, str]:
-    """Status and body."""
+    """Status and body of one request."""
     try:
         with urllib.request.urlopen(f"http://{served.host}:{served.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -38,7 +38,7 @@ def get(served: ServerAddress, path: str) -> tuple[int, str]:
 
 
 def test_metrics_are_served(metrics: Metrics, served: ServerAddress) -> None:
-    """A scrape shows what was counted, in Prometheus' text format."""
+    """A scrape returns the counters in the text format of Prometheus."""
     metrics.stream.aborts.inc(3)
     status, body = get(served, "/metrics")
     assert status == 200
@@ -46,7 +46,7 @@ def test_metrics_are_served(metrics: Metrics, served: ServerAddress) -> None:
 
 
 def test_health_follows_the_loop(metrics: Metrics, served: ServerAddress) -> None:
-    """200 while the loop comes round, 503 with the reason when it has been silent for too long."""
+    """/healthz is 200 while the loop beats, and 503 with the reason after too long a silence."""
     now = 0.0
     metrics.health = Health(limit=30, clock=lambda: now)
     observer = RunnerObserver(metrics)
@@ -61,20 +61,20 @@ def test_health_follows_the_loop(metrics: Metrics, served: ServerAddress) -> Non
 
 
 def test_other_paths_are_named(served: ServerAddress) -> None:
-    """Anything else is a 404 that says what there is."""
+    """Any other path is a 404 that names the two paths."""
     status, body = get(served, "/")
     assert status == 404
     assert "/metrics" in body
 
 
 def test_busy_port_is_one_clear_error(metrics: Metrics, served: ServerAddress) -> None:
-    """A port that is taken is named, with the fix."""
+    """The error of a taken port names it and the fix."""
     with pytest.raises(PortTaken, match=f"{served.port}.*set monitoring.port"), serve(metrics, port=served.port):
         pass
 
 
 def test_port_is_free_again(metrics: Metrics) -> None:
-    """A server that has ended leaves its port to the next one."""
+    """A server that has ended frees its port for the next one."""
     with serve(metrics) as first:
         port = first.port
     with serve(metrics, port=port) as second:

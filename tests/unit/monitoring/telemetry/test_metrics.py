@@ -1,4 +1,4 @@
-"""Metrics: their names, and what the observers make of what roles report."""
+"""Metrics: their names, and the values that observers give them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ DIMENSIONLESS = {"tailrace_drift_score", "tailrace_drift_threshold"}
 LOSS_UNITS = {"tailrace_drift_loss_score", "tailrace_drift_loss_threshold"}  # of the metric that the trigger watches
 
 
-class Step:
-    """A join step as `JoinerObserver` sees it."""
+class FakeJoinStep:
+    """The statistics of a join step, set by hand."""
 
     def __init__(self) -> None:
         self.counts = Counts()
@@ -40,19 +40,19 @@ class Step:
         self.delays = [30.0, 4_000.0]
 
     def held(self) -> int:
-        """As many as were matched."""
+        """Number of matched predictions."""
         return self.counts.matched
 
     def held_bytes(self) -> int:
-        """A hundred each."""
+        """A hundred bytes for each of them."""
         return 100 * self.counts.matched
 
     def watermark(self) -> float:
-        """Nothing has closed."""
+        """No window has closed."""
         return -math.inf
 
     def newest(self) -> float:
-        """The newest prediction."""
+        """Event time of the newest prediction."""
         return 70.0
 
 
@@ -71,17 +71,17 @@ def update_report(outcome: Literal["published", "refused"]) -> UpdateReport:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """Fresh metrics."""
+    """Metrics in a new registry."""
     return Metrics()
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """One sample of the registry."""
+    """Value of one series; None if it does not exist."""
     return metrics.registry.get_sample_value(name, labels)
 
 
 def test_names_end_in_units_and_have_help(metrics: Metrics) -> None:
-    """Every metric has help, a prefix, a base unit at its end, and a name of its own (as promtool's linter asks)."""
+    """Every metric has help, a prefix, a base unit at its end, and a unique name (the rules of promtool's linter)."""
     ours = [*COLLECTED, *(defined for group in metrics.groups().values() for defined in group.defined)]
     exposed = {family.name for family in metrics.registry.collect() if family.name.startswith("tailrace_")}
     assert exposed <= {defined.name.removesuffix("_total") for defined in ours}
@@ -97,14 +97,14 @@ def test_names_end_in_units_and_have_help(metrics: Metrics) -> None:
 
 
 def test_registry_is_injected() -> None:
-    """Two sets of metrics live side by side; a given registry is used."""
+    """A given registry is used, and without one two sets of metrics have two registries."""
     registry = CollectorRegistry()
     assert Metrics(registry).registry is registry
     assert Metrics().registry is not registry
 
 
 def test_runner_is_observed(metrics: Metrics) -> None:
-    """Batches, commits, rebalances and aborts are counted; an empty batch is none."""
+    """Batches, commits, rebalances and aborts are counted; an empty batch is not."""
     observer = RunnerObserver(metrics)
     observer.batch(100, 99, 0.01)
     observer.batch(0, 0, 0.0)
@@ -120,7 +120,7 @@ def test_runner_is_observed(metrics: Metrics) -> None:
 
 
 def test_scoring_is_observed(metrics: Metrics) -> None:
-    """Outcomes, reasons and stages of a batch are counted; a commit tells the time from the newest event to itself."""
+    """Outcomes, reasons and stages of a batch are counted; a commit adds the latencies of its events."""
     observer = WorkerObserver(metrics, clock=lambda: 50.25)
     letter = Malformed(Record("events", 0, 7, 0, None, b"?"), "invalid_json", "")
     observer.took(Batch([letter.record] * 100))
@@ -140,7 +140,7 @@ def test_scoring_is_observed(metrics: Metrics) -> None:
 
 
 def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
-    """Of a large batch few times are looked at, each for as many as it stands for; an aborted one is not counted."""
+    """Few event times of a large batch are read, each with its weight; an aborted batch is not counted."""
     observer = WorkerObserver(metrics, clock=lambda: 50.0)
     observer.scored(Scored(1, 320, [], 0.1, 0.2, 0.3, 0.4, [48.0] * 160 + [49.0] * 160))
     observer.committed(0.0)
@@ -152,19 +152,19 @@ def test_a_sample_stands_for_all_events(metrics: Metrics) -> None:
     assert value(metrics, "tailrace_last_event_timestamp_seconds") == 49.0
 
 
-def test_a_tally_is_a_histogram(metrics: Metrics) -> None:
-    """Values at a bound belong below it; buckets accumulate; no values are no trouble."""
+def test_a_batch_histogram_is_a_histogram(metrics: Metrics) -> None:
+    """Values at a bound belong to its bucket, buckets accumulate, and an empty batch is accepted."""
     tally = BatchHistogram("tailrace_waits_seconds", "Waits.", (1, 10.0), metrics.registry)
     tally.observe([])
     tally.observe([0.5, 1.0, 10.0, 11.0])
     tally.observe([5.0], weight=3)
-    found = [value(metrics, "tailrace_waits_seconds_bucket", le=le) for le in ("1.0", "10.0", "+Inf")]
-    assert found == [2, 6, 7]
+    buckets = [value(metrics, "tailrace_waits_seconds_bucket", le=le) for le in ("1.0", "10.0", "+Inf")]
+    assert buckets == [2, 6, 7]
     assert value(metrics, "tailrace_waits_seconds_sum") == 37.5
 
 
 def test_restoring_is_not_judged(metrics: Metrics) -> None:
-    """Before partitions are there, and from when all are gone or a transaction failed, the loop may take its time."""
+    """Health is not judged before partitions are assigned, after all are gone, and after an abort."""
     now = 0.0
     metrics.health = health = Health(limit=30, clock=lambda: now)
     observer = RunnerObserver(metrics)
@@ -192,7 +192,7 @@ def test_restoring_is_not_judged(metrics: Metrics) -> None:
 
 
 def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
-    """The champion's release is the only one shown; pauses and refusals are counted."""
+    """Only the champion's release is shown; pauses, rollbacks and refusals are counted."""
     observer = WorkerObserver(metrics)
     assert value(metrics, "tailrace_model_info", role="champion", release="0") == 1
     observer.swapped(0, 7, 0.001, 0.5, 1_234.0)
@@ -208,8 +208,8 @@ def test_swaps_and_refusals_are_observed(metrics: Metrics) -> None:
 
 
 def test_join_is_observed(metrics: Metrics) -> None:
-    """Each commit adds what the join has counted since the last one."""
-    step = Step()
+    """Each commit adds the statistics of the join since the commit before."""
+    step = FakeJoinStep()
     observer = JoinerObserver(metrics, step)
     for _ in range(2):
         step.counts.matched += 5
@@ -226,7 +226,7 @@ def test_join_is_observed(metrics: Metrics) -> None:
 
 
 def test_runs_are_observed(metrics: Metrics) -> None:
-    """Runs are counted by one word for their trigger; only a published release counts as success."""
+    """Runs are counted by trigger and outcome; only a published release counts as success."""
     observer = RetrainingObserver(metrics)
     observer.ran(run_report("published", "labels", at=1_000.0), {"train": 0.5, "gate": 0.1})
     observer.ran(run_report("refused", "schedule", at=2_000.0), {"train": 0.5})
@@ -239,8 +239,8 @@ def test_runs_are_observed(metrics: Metrics) -> None:
     assert observer.gpu_seconds == 1.0
 
 
-def test_what_a_retrainer_sees_is_shown(metrics: Metrics) -> None:
-    """Examples and those that are none, quality, what waits, drift: the features nearest their thresholds by name."""
+def test_examples_quality_and_drift_are_observed(metrics: Metrics) -> None:
+    """Examples, quality, waiting labels and drift become metrics; the features nearest to drift have a series each."""
     observer = RetrainingObserver(metrics)
     letter = Malformed(Record("examples", 0, 7, 0, None, b"?"), "unfit", "")
     observer.taken(9, [letter])
@@ -278,15 +278,15 @@ def test_features_named_loss_and_other_have_their_own_series(metrics: Metrics) -
 
 
 def test_observers_need_no_metrics() -> None:
-    """Without metrics the same calls are made, and nobody is told."""
+    """An observer without metrics takes the same calls."""
     observer = WorkerObserver(None)
     observer.batch(1, 1, 0.1)
     assert WorkerObserver(None) is not observer
 
 
 def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> None:
-    """Lag is what lies between the group's position and the end, by partition, and how long it has waited; a topic that
-    is missing gives none."""
+    """Lag is the number of records between the group's position and the end of a partition, and their age; a missing
+    topic has no lag."""
     now = 100.0
     reached = Reached(clock=lambda: now)
     log = SqliteLog(tmp_path / "log.db")
@@ -304,12 +304,12 @@ def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> N
 
     assert shown("tailrace_lag_records") == [2, 0]
     assert shown("tailrace_lag_seconds") == [None, 0]
-    reached.took(Batch([Record("events", 0, 3, 40_000, None, b"{}")], frozenset()))
+    reached.took(Batch([Record("events", 0, 3, 40_000, None, b"{}")]))
     assert shown("tailrace_lag_seconds") == [60, 0]
-    reached.took(Batch([], frozenset({TopicPartition("events", 0)})))
+    reached.took(Batch([], {TopicPartition("events", 0): 5}))
     now = 110.0
     assert shown("tailrace_lag_seconds") == [10, 0]
-    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")], frozenset()))  # of long ago, replayed
+    reached.took(Batch([Record("events", 0, 4, 1_000, None, b"{}")]))  # an old record that was replayed
     now = 130.0
     assert shown("tailrace_lag_seconds") == [30, 0]
     reached.forget()
@@ -319,8 +319,8 @@ def test_lag_counts_what_is_not_committed(tmp_path: Path, metrics: Metrics) -> N
         opened.close()
 
 
-def test_health_is_silence_too_long() -> None:
-    """A loop is well while it beats; one that never began is not judged."""
+def test_a_silent_loop_is_unhealthy() -> None:
+    """A loop is healthy while it beats; a loop that never began is not judged."""
     now = 0.0
     health = Health(limit=10, clock=lambda: now)
     now = 100.0
@@ -333,7 +333,7 @@ def test_health_is_silence_too_long() -> None:
 
 
 def test_runs_and_updates_are_observed(metrics: Metrics) -> None:
-    """Runs are counted by their trigger, updates by outcome; progress, loss and labels are set."""
+    """Runs are counted by trigger, updates by outcome; progress, loss and labels are set."""
     observer = RetrainingObserver(metrics)
     for trigger in ("schedule", "labels", "age", "drift", "below", "worthwhile", "other"):
         observer.ran(run_report("refused", trigger), {})

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tailrace.declaration.task import Kind
-from tailrace.retrain.control.quality import Quality, calibration_error
+from tailrace.inference.models.metrics import calibration_error
+from tailrace.retrain.control.quality import Quality
 
 
 def test_yes_and_no() -> None:

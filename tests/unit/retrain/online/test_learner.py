@@ -32,7 +32,7 @@ TASKS = (BINARY, THREE, REGRESSION)
 Targets = NDArray[np.float32]
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     x: Number
     gust: Number | None = None
     carrier: Category

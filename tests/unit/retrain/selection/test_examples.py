@@ -17,13 +17,13 @@ from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Example, Record, Source
 
 
-class Before(Event, kw_only=True):
+class Before(Event):
     id: Key
     x: Number
     v: Annotated[list[float], Vector(2)]
 
 
-class Today(Before, kw_only=True):
+class Today(Before):
     """Since then: a field that must be there, and two functions."""
 
     y: Number

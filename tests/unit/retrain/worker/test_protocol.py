@@ -13,16 +13,16 @@ import pytest
 from support import retrain_pipeline as tiny
 from support.jobs import job, rows
 
-from tailrace.retrain.worker import client, protocol
+from tailrace.retrain.worker import protocol
 from tailrace.retrain.worker.client import Trainer, TrainingFailed
-from tailrace.retrain.worker.protocol import Failure, FrameTooLarge, Learn, Rows, receive, send
+from tailrace.retrain.worker.protocol import Failure, FrameTooLarge, Learn, Message, Rows, receive, send
 
 
 def test_a_message_survives_the_pipe() -> None:
     """Numbers and tuples of flags as targets arrive as they were sent."""
     several = msgspec.structs.replace(job(), targets=[(0.0, 1.0, 1.0)] * 400)
     pipe = io.BytesIO()
-    messages = [job(), several, Learn(Rows.of(rows(3))), Failure("error", "x")]
+    messages: list[Message] = [job(), several, Learn(Rows.of(rows(3))), Failure("error", "x")]
     for message in messages:
         send(pipe, message)
     pipe.seek(0)
@@ -75,7 +75,7 @@ def test_a_failure_after_the_start_leaves_no_process(monkeypatch: pytest.MonkeyP
         started.append(popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(client.subprocess, "Popen", record)
+    monkeypatch.setattr("tailrace.retrain.worker.client.subprocess.Popen", record)
     monkeypatch.setattr(protocol, "MAX_BYTES", 10)
     trainer = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     with pytest.raises(FrameTooLarge):

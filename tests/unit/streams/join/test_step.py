@@ -321,7 +321,7 @@ def test_labels_were_at_their_end_only_for_what_had_been_predicted(log: SqliteLo
     joining.step(Batch([later]))
     assert joining.step.before_commit()[0] == []
     assert joining.step.held() == 2
-    joining.step(Batch([], frozenset({none})))
+    joining.step(Batch([], {none: 0}))
     joining.step.before_commit()
     assert joining.step.held() == 1
     joining.close()

@@ -17,7 +17,7 @@ NOW = 1_700_000_000.0
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp()
 
 
-class Sale(Event, kw_only=True):
+class Sale(Event):
     """Declared under postponed annotations, as this module is."""
 
     id: Key
@@ -155,7 +155,7 @@ def test_markers_are_found_under_postponed_annotations() -> None:
     assert schema_of(Click).time is None
 
 
-class Visit(Event, kw_only=True):
+class Visit(Event):
     """Its time may be missing."""
 
     id: Key

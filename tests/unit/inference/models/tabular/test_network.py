@@ -28,7 +28,7 @@ REGRESSION = Task(Kind.REGRESSION)
 SEVERAL = Task(Kind.MULTILABEL, ("a", "b"))
 
 
-class Row(Event, kw_only=True):
+class Row(Event):
     x: Number
     gust: Number | None = None
     carrier: Category

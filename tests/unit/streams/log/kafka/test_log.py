@@ -26,8 +26,8 @@ from tailrace.streams.log.base import (
     Unreachable,
     Writer,
 )
-from tailrace.streams.log.kafka.admin import admin_options
 from tailrace.streams.log.kafka.log import KafkaLog
+from tailrace.streams.log.kafka.options import admin_options
 from tailrace.streams.log.kafka.writer import KafkaWriter
 from tailrace.streams.log.records import Out
 
@@ -79,8 +79,8 @@ def test_options_are_translated_for_administration() -> None:
 @pytest.mark.parametrize("opening", ["topics", "reader", "writer"])
 def test_no_broker_is_said_in_time(opening: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody listens, every way to begin raises Unreachable, with the address and what to do."""
-    monkeypatch.setattr("tailrace.streams.log.kafka.client.PATIENCE", 1.0)
-    monkeypatch.setattr("tailrace.streams.log.kafka.admin.PATIENCE", 1.0)
+    monkeypatch.setattr("tailrace.streams.log.kafka.client.CONNECT_S", 1.0)
+    monkeypatch.setattr("tailrace.streams.log.kafka.admin.CONNECT_S", 1.0)
     log = KafkaLog("127.0.0.1:1")
     began = time.monotonic()
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1 .*tailrace doctor"):
@@ -208,7 +208,7 @@ def test_a_transaction_that_took_too_long_is_only_aborted(
     log: KafkaLog, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker ends a transaction that stays open too long: the writer was slow, not replaced, and goes on."""
-    monkeypatch.setattr("tailrace.streams.log.kafka.writer.TRANSACTION_LIMIT", 1.0)
+    monkeypatch.setattr("tailrace.streams.log.kafka.writer.TRANSACTION_S", 1.0)
     writer, at = log.writer(f"{topic}-writer", Delivery.EXACTLY_ONCE), TopicPartition(topic, 0)
     assert isinstance(writer, KafkaWriter)
     writer.write([Out(topic, None, b"slow", partition=0)])
