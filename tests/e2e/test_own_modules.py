@@ -22,7 +22,7 @@ ROWS = 400
 PIPELINE = """
 from typing import Annotated
 
-from tailrace import Event, EventTime, Key, Label, Labels, Number, Online, Pipeline
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, triggers
 
 import monitoring
 import retrain
@@ -42,7 +42,7 @@ pipeline = Pipeline(
     label=Label(monitoring.LABEL, kind="binary", wait="1h"),
     model=Linear,
     online=Online(labels=50),
-    retrain=[Labels(200)],
+    retrain=[triggers.Labels(200)],
     training=retrain.PLAN,
 )
 """

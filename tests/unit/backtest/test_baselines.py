@@ -163,7 +163,7 @@ def test_all_run_beside_one_another() -> None:
 def test_no_process_outlives_its_parent() -> None:
     """When the parent is killed in the middle of a run its workers end too."""
     parent = subprocess.Popen(
-        [sys.executable, "-c", "import test_backtest_baselines as t; t.endless()"],
+        [sys.executable, "-c", "import test_baselines as t; t.endless()"],
         cwd=Path(__file__).parent,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
