@@ -11,7 +11,7 @@ from typing import Any
 
 from tailrace.declaration.triggers import Drift, Trigger
 from tailrace.inference.models.encoding import Features, Inputs
-from tailrace.retrain.control.drift import FAMILIAR, WINDOW, NovelInputs
+from tailrace.retrain.control.input_drift import FAMILIAR, WINDOW, NovelInputs
 
 ROWS = 20
 _CYCLIC = re.compile(r"\.(sin|cos)[^.]*$")  # the encoded columns of a cyclic feature

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import count_malformed
-from tailrace.retrain.control.drift import Level
+from tailrace.retrain.control.drift_level import Level
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed

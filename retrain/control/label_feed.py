@@ -12,7 +12,7 @@ from tailrace.declaration.triggers import next_time
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.targets import target_array
 from tailrace.retrain.control.observer import Observer
-from tailrace.retrain.control.quality import Quality
+from tailrace.retrain.control.quality import ServedQuality
 from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.selection.buffer import Row
 
@@ -24,7 +24,7 @@ class LabelFeed:
         self, declared: Pipeline, triggers: TriggerState, observer: Observer, clock: Callable[[], float]
     ) -> None:
         self._declared, self._triggers, self._observer, self._clock = declared, triggers, observer, clock
-        self._quality = Quality(declared.task.kind)
+        self._quality = ServedQuality(declared.task.kind)
 
     def see(self, rows: Sequence[Row], inputs: Inputs, considered: Mapping[int, int]) -> None:
         """Take rows and their inputs, in the order in which they were read.

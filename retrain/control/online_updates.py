@@ -20,10 +20,12 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.targets import target_array
 from tailrace.inference.releases.manifest import Refused
 from tailrace.inference.releases.storage import StoreUnreachable
-from tailrace.retrain.control.core import RetrainingCore, UpdateEnd, UpdateResult
+from tailrace.retrain.control.champion import load_champion
+from tailrace.retrain.control.core import RetrainingCore
+from tailrace.retrain.control.decisions import UpdateEnd, UpdateResult
 from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.retrain.control.release_draft import update_manifest
 from tailrace.retrain.control.reports import UpdateReport
-from tailrace.retrain.control.run import update_manifest
 from tailrace.retrain.online.chain import Update
 from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
 from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
@@ -56,8 +58,7 @@ class _UnderWay(NamedTuple):
 class OnlineUpdates:
     """Keeps the champion fresh. Call `tend` often; it never waits for the training process.
 
-    `load_champion` tells the core which release serves and returns its weights; `clock` gives seconds that only grow;
-    `on_update` is called with the report of each update.
+    `clock` gives seconds that only grow, `wall` unix seconds; `on_update` is called with the report of each update.
     """
 
     def __init__(
@@ -66,7 +67,6 @@ class OnlineUpdates:
         core: RetrainingCore,
         publisher: Publisher,
         trainer: TrainingBackend,
-        load_champion: Callable[[], bytes | None],
         *,
         code_digest: str = "",
         wall: Callable[[], float] = time.time,
@@ -75,8 +75,7 @@ class OnlineUpdates:
     ) -> None:
         assert declared.online is not None
         self._declared, self._core, self._publisher, self._trainer = declared, core, publisher, trainer
-        self._load_champion, self._code_digest = load_champion, code_digest
-        self._wall, self._clock, self._on_update = wall, clock, on_update
+        self._code_digest, self._wall, self._clock, self._on_update = code_digest, wall, clock, on_update
         self._plan, self._topic = declared.online, declared.topics.examples
         self._under_way: _UnderWay | None = None
         self._passed: UpdateResult | None = None  # guarded, not yet published
@@ -103,7 +102,8 @@ class OnlineUpdates:
         models.refresh()
         state = None
         if models.champion != self._core.champion.version or not self._core.chain_continues:
-            state = self._load_champion()
+            champion, state = load_champion(self._publisher, self._declared)
+            self._core.champion_is(champion)
         update = self._core.start_update(now)
         if update.start is not None and not update.start.warm:
             state = None
@@ -137,7 +137,7 @@ class OnlineUpdates:
     def _guarded(self, update: Update, learned: Learned) -> UpdateResult | UpdateEnd:
         self._publisher.models.refresh()
         if self._publisher.models.champion != self._core.champion.version:
-            self._load_champion()
+            self._core.champion_is(load_champion(self._publisher, self._declared)[0])
         width = self._declared.task.outputs
         before, after = (np.frombuffer(raw, np.float32).reshape(-1, width) for raw in (learned.before, learned.after))
         targets = target_array([row.target for row in update.rows], self._declared.task)

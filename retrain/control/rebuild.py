@@ -27,6 +27,7 @@ from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Manifest, Range
 from tailrace.inference.releases.signing import TrustedKeys
 from tailrace.retrain.control import run as runs
+from tailrace.retrain.control.champion import Champion
 from tailrace.retrain.control.model_topic import Models, UnknownRelease
 from tailrace.retrain.selection.buffer import Row, Selection, by_maturity
 from tailrace.retrain.selection.examples import ExampleDecoder
@@ -110,7 +111,7 @@ class Rebuilder:
         recorded = self._declared.replace(
             training=plan, online=msgspec.convert(facts["online"], Online | None) or False
         )
-        run = runs.prepare_run(Due("", ""), now, runs.Champion(0), selection, manifest.seed, recorded, warm=warm)
+        run = runs.prepare_run(Due("", ""), now, Champion(0), selection, manifest.seed, recorded, warm=warm)
         job = runs.job_of(run, recorded, base)
         report(0, 0)
         return candidate(self._spec, job, lambda step, steps, loss: report(step, steps), ALONE).state

@@ -1,4 +1,4 @@
-"""What a run came to (pure), as a record that any viewer can follow: key `run/latest` in the models topic."""
+"""Reports of runs and online updates (pure). The newest run's is a record of the models topic: key `run/latest`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ KEY = b"run/latest"
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. Unix seconds: `at` is its end on the wall clock, `since` its start on the clock that triggers follow.
+    """Report of one run. `at`: its end on the wall clock; `since`: its start on the plan's clock; both unix seconds.
 
-    `version` is what was published, `parent` the champion it was compared with (0: the base rate). `examples` were
-    trained on, `fresh` of them new to the parent; `labels` had come since the last run. `seconds`: the training loop;
-    `total_s`: from the trigger to the end. `considered`: partition -> offset below which labels counted for it.
+    `version`: the published release; `parent`: the champion that it was compared with (0: the base-rate model). It was
+    trained on `examples`, of which `fresh` were new to the parent; `labels` had come since the last run. `seconds`: of
+    the training loop; `total_s`: from the trigger to the end. `considered`: partition -> offset below which labels
+    counted for it.
     """
 
     outcome: Literal["published", "refused", "failed"]
     reason: str
     detail: str
     trigger: str = "other"
-    """The kind of trigger that was due: schedule, labels, age, drift, below, worthwhile; of a user's own, its word."""
+    """Kind of the trigger: schedule, labels, age, drift, below, worthwhile, or the word of a user's own trigger."""
     parent: int
     since: float
     at: float
@@ -41,8 +42,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One update. `outcome`: published, refused by the guard, failed, or overtaken by a run or an operator. Seconds:
-    `seconds` of learning, `total_s` from its begin to the end."""
+    """Report of one update. `outcome`: published, refused by the guard, failed, or overtaken by a run or an operator.
+
+    `seconds`: of learning; `total_s`: from its start to its end.
+    """
 
     outcome: str
     detail: str
@@ -54,12 +57,12 @@ class UpdateReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_record(topic: str, report: RunReport) -> Out:
-    """The record that replaces the previous report."""
+    """Return the record that replaces the previous report."""
     return Out(topic, KEY, msgspec.json.encode(report))
 
 
 def read_report(record: Record) -> RunReport | None:
-    """The report in a record of the models topic; None when it is another kind of record, or of an unknown shape."""
+    """Return the report in a record of the models topic; None for another kind of record, or an unknown shape."""
     if record.key != KEY or record.value is None:
         return None
     try:

@@ -15,48 +15,33 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 import structlog
 
 from tailrace.declaration.gate import Gate
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.spec import ModelSpec
-from tailrace.inference.releases.manifest import Refused
-from tailrace.retrain.control.core import RetrainingCore, RunResult, RunUnderWay
+from tailrace.retrain.control.core import RetrainingCore
 from tailrace.retrain.control.label_feed import LabelFeed
 from tailrace.retrain.control.observer import Observer
 from tailrace.retrain.control.online_updates import OnlineUpdates
-from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport
-from tailrace.retrain.control.run import Champion, job_of, manifest_of
+from tailrace.retrain.control.runs import Runs
 from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.selection.examples import ExampleDecoder
-from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
-from tailrace.retrain.worker.protocol import Candidate, Progress
-from tailrace.streams.log.backoff import Backoff
-from tailrace.streams.log.base import Aborted, Batch, Committed, Log, Reader, TooLarge, TopicMissing, TopicPartition
+from tailrace.retrain.worker.client import TrainingBackend
+from tailrace.streams.log.base import Batch, Log, Reader, TopicMissing, TopicPartition
 from tailrace.streams.log.codec import Malformed
 
 _READ = 5_000
 _PAUSE_S = 0.1
 _PAUSE_TRAINING_S = 0.01
 _CHECK_S = 10.0  # between two checks that the examples topic is still the one that was read
-_UNFIT = (TrainingFailed, Refused, TooLarge, ValueError)  # the candidate's fault: repeating the run would not help
 
 logger = structlog.get_logger("tailrace.retrainer")
-
-
-class _Training(NamedTuple):
-    """A run in the training process. `started`: by time.perf_counter; `stages`: seconds by stage."""
-
-    started: float
-    candidate: Future[Candidate]
-    stages: dict[str, float]
 
 
 class Retrainer:
@@ -69,6 +54,7 @@ class Retrainer:
 
     _core: RetrainingCore
     _feed: LabelFeed
+    _runs: Runs | None = None
     _updates: OnlineUpdates | None = None
 
     def __init__(
@@ -92,9 +78,6 @@ class Retrainer:
         self._updates_trainer = updates if declared.online is not None else None
         self._considered: dict[int, int] = {}  # partition -> offset below which a run has considered the examples
         self._positions: dict[TopicPartition, int] = {}
-        self._training: _Training | None = None
-        self._backoff = Backoff(0.1, 60.0)  # between attempts to publish a run
-        self._publish_at = -math.inf
         self._at_end: set[TopicPartition] = set()
         self._checked = time.monotonic()
         self.malformed = 0
@@ -128,15 +111,13 @@ class Retrainer:
             self._updates_trainer.close()
 
     def _step(self, pool: ThreadPoolExecutor, reader: Reader, stop: threading.Event) -> None:
-        core, updates = self._core, self._updates
+        core, runs, updates = self._core, self._runs, self._updates
+        assert runs is not None
         if core.behind:
             stop.wait(_PAUSE_TRAINING_S)
         else:
             self._take(reader.read(_READ, _PAUSE_S if core.run is None and not core.updating else _PAUSE_TRAINING_S))
-        if self._training is None:
-            self._start_if_due(pool)
-        elif self._training.candidate.done() and time.monotonic() >= self._publish_at:
-            self._finish(self._training, reader)
+        runs.tend(pool, reader)
         if updates is not None:
             updates.tend(pool, reader)
         self.idle = core.idle and self._at_end >= reader.assignment
@@ -144,7 +125,7 @@ class Retrainer:
     @property
     def training(self) -> bool:
         """Whether a run is under way."""
-        return self._training is not None
+        return self._runs is not None and self._runs.under_way
 
     def _resume(self) -> None:
         """Find where the last run and the last update ended, and the window before that."""
@@ -164,13 +145,22 @@ class Retrainer:
             self._declared, triggers, learned={tp.partition: at for tp, at in committed.items()}
         )
         self._feed = LabelFeed(self._declared, triggers, self._observer, self._clock)
+        self._runs = Runs(
+            self._declared,
+            self._core,
+            self._feed,
+            self._publisher,
+            self._trainer,
+            observer=self._observer,
+            code_digest=self._code_digest,
+            clock=self._clock,
+        )
         if self._updates_trainer is not None:
             self._updates = OnlineUpdates(
                 self._declared,
                 self._core,
                 self._publisher,
                 self._updates_trainer,
-                self._load_champion,
                 code_digest=self._code_digest,
                 wall=self._clock,
                 on_update=self._observer.updated,
@@ -240,148 +230,3 @@ class Retrainer:
         end = self._log.end_positions(self._topic)
         if any(at > end.get(tp, 0) for tp, at in self._positions.items()):
             raise TopicMissing(f"{self._topic} was deleted and created again: the retrainer has to start again")
-
-    # Runs.
-
-    def _start_if_due(self, pool: ThreadPoolExecutor) -> None:
-        asked = self._core.run_due(self._feed.now())
-        if asked is None:
-            return
-        started, payload = time.perf_counter(), self._load_champion()
-        run = self._core.start_run(asked)
-        reason = asked.due.reason
-        if run is None:
-            logger.warning("no run: no example is mature yet", reason=reason, examples=self._core.examples)
-            return
-        job = job_of(run, self._declared, payload if run.champion.fits else None)
-        logger.info("retraining started", reason=reason, examples=job.train, fresh=job.fresh)
-        self._publisher.pinned = {run.champion.version}
-        future = pool.submit(self._trainer.train, job, self._report_progress)
-        self._training = _Training(started, future, {"select": time.perf_counter() - started})
-        assert self._core.run is not None
-        self._considered = self._core.run.considered
-        self._feed.report_waiting()
-
-    def _report_progress(self, progress: Progress) -> None:
-        logger.debug("retraining", step=progress.step, steps=progress.steps, loss=round(progress.loss, 4))
-        self._observer.progressed(progress.step, progress.steps, progress.loss)
-
-    def _load_champion(self) -> bytes | None:
-        """Tell the core which release serves now, and return its weights; None where it cannot be a parent."""
-        models = self._publisher.models
-        models.refresh()
-        version = models.champion
-        if version not in models.registry.releases:
-            self._core.champion_is(Champion(version))
-            return None
-        try:
-            manifest, payload = self._publisher.verified(version)
-        except Refused as refused:
-            logger.warning("the champion cannot be a parent", version=version, detail=str(refused))
-            self._core.champion_is(Champion(version))
-            return None
-        self._core.champion_is(Champion.of(manifest, self._declared))
-        return payload
-
-    def _finish(self, training: _Training, reader: Reader) -> None:
-        try:
-            report = self._conclude(training, reader)
-        except Aborted as aborted:  # nothing was written: the candidate is kept, and publishing is tried again
-            self._publish_at = time.monotonic() + self._backoff.pause()
-            logger.warning("could not publish yet", detail=str(aborted))
-            return
-        self._backoff.reset()
-        self._training = None
-        self._publisher.pinned = set()
-        self._core.run_ended(report.total_s)
-        logger.info(
-            "retraining ended",
-            **{k: v for k, v in msgspec.to_builtins(report).items() if k not in ("since", "considered")},
-        )
-        self._observer.ran(report, training.stages)
-        self._feed.report_waiting()
-
-    def _conclude(self, training: _Training, reader: Reader) -> RunReport:
-        """Judge the candidate and write the result of the run, in one transaction with its positions."""
-        try:
-            candidate = training.candidate.result()
-            training.stages["train"] = candidate.seconds
-            with _timed(training.stages, "gate"):
-                result = self._judged(candidate)
-            return self._write_result(training, candidate, result, reader)
-        except _UNFIT as failure:
-            report = self._report(training, "failed", str(failure))
-            self._publisher.record(report, self._commits(self._core.positions()), reader)
-            self._trainer.start()
-            return report
-
-    def _judged(self, candidate: Candidate) -> RunResult:
-        """Ask the core. Raises TrainingFailed for scores that cannot be judged: a user's module may give any."""
-        try:
-            return self._core.run_finished(candidate)
-        except Exception as error:
-            raise TrainingFailed("error", f"the gate cannot judge it: {type(error).__name__}: {error}") from error
-
-    def _write_result(self, training: _Training, candidate: Candidate, result: RunResult, reader: Reader) -> RunReport:
-        gate, detail = result.gate, result.gate.reason
-        if gate.passed:
-            report = self._report(training, "published", gate.reason, candidate, result)
-            draft = manifest_of(result.run, candidate, gate, self._declared, self._code_digest, report.at)
-            draft = msgspec.structs.replace(draft, parent=result.parent)
-            try:
-                with _timed(training.stages, "publish"):
-                    # It has learned all examples that were read when it started, unlike the release that it replaces.
-                    learned = self._commits(self._under_way.considered)
-                    version = self._publisher.publish(draft, candidate.state, report, learned, reader)
-            except Overtaken as overtaken:
-                detail = str(overtaken)
-            else:
-                self._core.run_published(version, self._feed.now(), gate)
-                return msgspec.structs.replace(report, version=version)
-        report = self._report(training, "refused", detail, candidate, result)
-        self._publisher.record(report, self._commits(self._core.positions()), reader)
-        return report
-
-    @property
-    def _under_way(self) -> RunUnderWay:
-        assert self._core.run is not None
-        return self._core.run
-
-    def _commits(self, positions: Mapping[int, int]) -> dict[TopicPartition, Committed]:
-        return {TopicPartition(self._topic, partition): Committed(at) for partition, at in positions.items()}
-
-    def _report(
-        self,
-        training: _Training,
-        outcome: Literal["published", "refused", "failed"],
-        detail: str,
-        candidate: Candidate | None = None,
-        result: RunResult | None = None,
-    ) -> RunReport:
-        run = self._under_way.run
-        return RunReport(
-            outcome=outcome,
-            reason=run.due.reason,
-            trigger=run.due.kind,
-            detail=detail,
-            parent=run.champion.version,
-            since=run.facts.now,
-            at=self._clock(),
-            examples=len(run.selection.train),
-            fresh=run.selection.fresh,
-            labels=run.facts.labels,
-            total_s=time.perf_counter() - training.started,
-            seconds=candidate.seconds if candidate else 0.0,
-            warm=candidate.warm if candidate else False,
-            device=candidate.device if candidate else "",
-            gate=result.gate if result else None,
-            considered=self._under_way.considered,
-        )
-
-
-@contextmanager
-def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long a stage takes, in seconds."""
-    started = time.perf_counter()
-    yield
-    stages[stage] = time.perf_counter() - started

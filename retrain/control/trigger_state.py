@@ -22,7 +22,8 @@ from tailrace.declaration.task import Kind
 from tailrace.declaration.triggers import Below, Drift, Trigger, Worthwhile
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import Scores, Targets, losses
-from tailrace.retrain.control.drift import DriftMonitor, Losses
+from tailrace.retrain.control.drift import DriftMonitor
+from tailrace.retrain.control.drift_level import Losses
 
 
 class TriggerState:

@@ -28,7 +28,8 @@ from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state, serialise
 from tailrace.inference.serving.loader import base_rate_serving, scorer
-from tailrace.retrain.control.core import RetrainingCore, RunDue, UpdateResult
+from tailrace.retrain.control.core import RetrainingCore
+from tailrace.retrain.control.decisions import RunDue, UpdateResult
 from tailrace.retrain.control.run import Run, job_of
 from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.online.chain import ChainStart

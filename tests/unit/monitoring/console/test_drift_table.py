@@ -10,7 +10,7 @@ from tailrace.declaration.event import Event, Key
 from tailrace.declaration.features import Category, Cyclic, Number
 from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.monitoring.console.drift_table import DriftTable
-from tailrace.retrain.control.drift import FAMILIAR, WINDOW
+from tailrace.retrain.control.input_drift import FAMILIAR, WINDOW
 
 
 class Reading(Event):

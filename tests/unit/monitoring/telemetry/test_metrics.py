@@ -18,7 +18,7 @@ from tailrace.monitoring.telemetry.lag import LagCollector, Reached
 from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 from tailrace.monitoring.telemetry.observers import JoinerObserver, RunnerObserver, WorkerObserver
 from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver, foremost
-from tailrace.retrain.control.drift import Level
+from tailrace.retrain.control.drift_level import Level
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch, Committed, Topic, TopicPartition

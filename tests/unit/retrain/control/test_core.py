@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tailrace import Event, Key, Label, Number, Online, Pipeline, Training
 from tailrace.declaration.triggers import Labels
 from tailrace.inference.releases.manifest import Golden
-from tailrace.retrain.control.core import RetrainingCore, UpdateEnd, UpdateResult
-from tailrace.retrain.control.run import Champion
+from tailrace.retrain.control.champion import Champion
+from tailrace.retrain.control.core import RetrainingCore
+from tailrace.retrain.control.decisions import UpdateEnd, UpdateResult
 from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.selection.buffer import Row
 from tailrace.retrain.worker.protocol import Candidate

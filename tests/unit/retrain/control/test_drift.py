@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from tailrace.declaration.facts import DriftSignals
 from tailrace.inference.models.encoding import Inputs
-from tailrace.retrain.control.drift import FAMILIAR, WINDOW, DriftMonitor, Losses, stability_index
+from tailrace.retrain.control.drift import DriftMonitor
+from tailrace.retrain.control.drift_level import Losses
+from tailrace.retrain.control.input_drift import FAMILIAR, WINDOW, stability_index
 
 BATCH = 500
 

@@ -7,12 +7,12 @@ import pytest
 
 from tailrace.declaration.task import Kind
 from tailrace.inference.models.metrics import calibration_error
-from tailrace.retrain.control.quality import Quality
+from tailrace.retrain.control.quality import ServedQuality
 
 
 def test_yes_and_no() -> None:
     """Log-loss, accuracy and calibration, of the newest labels alone."""
-    quality = Quality(Kind.BINARY, over=4)
+    quality = ServedQuality(Kind.BINARY, over=4)
     assert quality.figures() == {}
     quality.take(np.full((10, 1), 0.01, np.float32), np.ones(10, np.float32))
     quality.take(np.array([[0.75], [0.75], [0.75], [0.25]], np.float32), np.array([1, 1, 0, 0], np.float32))
@@ -25,7 +25,7 @@ def test_yes_and_no() -> None:
 
 def test_classes_are_judged_by_the_most_probable_one() -> None:
     """Two of three are right, and were said to be so with 0.8."""
-    quality = Quality(Kind.MULTICLASS)
+    quality = ServedQuality(Kind.MULTICLASS)
     scores = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], np.float32)
     quality.take(scores, np.array([0, 1, 0], np.float32))
     assert quality.figures()["accuracy"] == pytest.approx(2 / 3)
@@ -34,7 +34,7 @@ def test_classes_are_judged_by_the_most_probable_one() -> None:
 
 def test_labels_are_judged_each() -> None:
     """Of several labels every one is a statement."""
-    quality = Quality(Kind.MULTILABEL, over=2)
+    quality = ServedQuality(Kind.MULTILABEL, over=2)
     quality.take(np.array([[0.9, 0.1]] * 5, np.float32), np.array([[1, 0]] * 5, np.float32))
     figures = quality.figures()
     assert (figures["examples"], figures["accuracy"]) == (2, 1.0)
@@ -43,7 +43,7 @@ def test_labels_are_judged_each() -> None:
 
 def test_values_have_an_error() -> None:
     """Of regression it is the mean squared error, and nothing else."""
-    quality = Quality(Kind.REGRESSION)
+    quality = ServedQuality(Kind.REGRESSION)
     quality.take(np.array([[1.0], [4.0]], np.float32), np.array([1.0, 2.0], np.float32))
     assert quality.figures() == {"examples": 2, "squared_error": 2.0}
 
