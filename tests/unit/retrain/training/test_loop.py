@@ -27,8 +27,9 @@ from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import load_state
+from tailrace.retrain.control.champion import Champion
 from tailrace.retrain.control.promotion_gate import GateResult
-from tailrace.retrain.control.run import Champion, Run, judge
+from tailrace.retrain.control.run import Run, judge
 from tailrace.retrain.selection.buffer import Row, Selection
 from tailrace.retrain.training.batches import ages
 from tailrace.retrain.training.dataset import GOLDEN_ROWS, golden

@@ -169,7 +169,7 @@ def test_members_that_err_are_trusted_less(task: Task) -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
 def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
-    """The base rate gets most of the weight while all members are far from the labels, and loses it when they are not."""
+    """The base rate gets most of the weight while all members are far from the labels, and loses it later."""
     numbers, categories = rows(600)
     targets = alternating(task, 600)
     module = network(task)
@@ -228,7 +228,7 @@ def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
 
 
 def test_one_outlier_pulls_with_limited_force() -> None:
-    """A value a million deviations away has the gradient of one that is CLIP away; each gradient is at most STEEPEST."""
+    """An outlier has the gradient of a value CLIP deviations away; each gradient is at most STEEPEST."""
     numbers, categories = rows(200)
     module = network(REGRESSION)
     module.prepare(numbers, categories, torch.linspace(0.0, 1.0, 200))
