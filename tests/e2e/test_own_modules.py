@@ -43,7 +43,7 @@ pipeline = Pipeline(
     label=Label(monitoring.LABEL, kind="binary", wait="1h"),
     model=Linear,
     online=Online(labels=50),
-    retrain=[Labels(200)],
+    retrain=[triggers.Labels(200)],
     training=retrain.PLAN,
 )
 """

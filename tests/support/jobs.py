@@ -1,4 +1,4 @@
-"""Shared by tests: the training loop and the training process: what they learn, that they repeat, and how they fail."""
+"""Rows and jobs for tests of training."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ START = 1_700_000_000.0
 
 
 class Reading(Event):
-    """A number that decides the label, a colour that shifts it, and one that says nothing."""
+    """A number that decides the label, a number without effect, and a colour."""
 
     id: Key
     at: EventTime
@@ -32,7 +32,7 @@ class Reading(Event):
 
 
 class Stubborn(OnlineModule):
-    """A network that misbehaves when the environment says so."""
+    """A network that fails as the environment variable MOOD says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Stubborn(OnlineModule):
 
 
 class Odd(Stubborn):
-    """A network with a buffer of a type that is not served."""
+    """A network with a buffer of a dtype that releases do not support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Odd(Stubborn):
 
 
 class Idle(Stubborn):
-    """A network with a layer that takes no part."""
+    """A network with a layer that `forward` does not use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Normalised(nn.Module):
 
 
 class Raising(nn.Module):
-    """A network without any hook, which raises when the environment says so."""
+    """A network without hooks, which raises if the environment variable MOOD says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Raising(nn.Module):
 
 
 class Bare(Event):
-    """The same event with a feature less."""
+    """A reading without noise and colour."""
 
     id: Key
     at: EventTime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training, triggers
 from tailrace.backtest.baselines import run as run_baseline
 from tailrace.backtest.history.arrays import Stream
 from tailrace.backtest.history.parts import Arrival
@@ -18,7 +18,6 @@ from tailrace.inference.models.targets import target_array
 from tailrace.retrain.online.learner import Learner
 from tailrace.retrain.training.loop import score
 from tailrace.testing import Harness, ManualClock
-from tailrace.triggers import Labels
 
 START = 1_767_225_600.0
 PLAN = Training(min_examples=60, holdout_least=50, epochs=8, batch_size=16, learning_rate=0.03)
@@ -80,7 +79,9 @@ def test_many_labels_are_learned(labels: int) -> None:
 @pytest.mark.parametrize("online", [False, True])
 def test_many_labels_are_released_and_served(labels: int, online: bool) -> None:
     """Labels are joined, learned by an update or a run, published, and the release serves a score for each label."""
-    options = {"online": Online(labels=50, seconds=0.01)} if online else {"online": False, "retrain": [Labels(100)]}
+    options = (
+        {"online": Online(labels=50, seconds=0.01)} if online else {"online": False, "retrain": [triggers.Labels(100)]}
+    )
     pipeline, clock = declare(labels, **options), ManualClock(START)
     with Harness(pipeline, clock=clock) as kit:
         events = [Reading(id=f"r{n}", at=START + 60 * n, x=1.5 * float(np.sin(n))) for n in range(151)]
@@ -99,7 +100,7 @@ def test_many_labels_are_released_and_served(labels: int, online: bool) -> None:
 
 def test_many_labels_are_backtested() -> None:
     """A policy with updates and runs, and a baseline, are measured on 40 labels; unlabelled events are left out."""
-    pipeline = declare(40, online=Online(labels=50, seconds=0.0), retrain=[Labels(300)])
+    pipeline = declare(40, online=Online(labels=50, seconds=0.0), retrain=[triggers.Labels(300)])
     history = stream(pipeline, 700)
     result = Simulation(Policy.of(pipeline), history.known()).run()
     assert (result.updates > 5, len(result.retrainings) > 0) == (True, True)

@@ -75,7 +75,7 @@ def test_values_are_encoded_as_declared() -> None:
 
 
 def test_missing_values_are_nan_and_bucket_zero() -> None:
-    """A missing number, vector or function value is NaN, a missing category is 0 and a present one is not."""
+    """A missing number, vector or function value is NaN; a missing category is 0, and a present one is not."""
     features = Features.of(Flight)
     inputs = features.encode([flight()])
     missing = [name for name in features.numbers if math.isnan(column(inputs, features, name)[0])]
@@ -94,7 +94,7 @@ def test_times_in_every_form_give_the_same_angle() -> None:
 
 
 def test_what_no_float32_can_hold_is_missing() -> None:
-    """1e300 as a number, inf and NaN from a user function become NaN."""
+    """A number of 1e300, and inf and NaN from a user function, become NaN."""
 
     class Odd(Event):
         x: Number
@@ -164,14 +164,14 @@ def test_the_category_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_events_give_empty_arrays_of_the_right_width() -> None:
-    """An empty batch is a batch."""
+    """An empty batch is encoded as arrays without rows but with all columns."""
     features = Features.of(Flight)
     inputs = features.encode([])
     assert (inputs.numbers.shape, inputs.categories.shape) == ((0, len(features.numbers)), (0, 2))
 
 
 def test_inputs_can_be_taken_and_joined() -> None:
-    """Rows taken apart and concatenated are the rows again."""
+    """Rows that are taken apart and concatenated are the original rows."""
     inputs = Features.of(Flight).encode([flight(distance=float(i)) for i in range(5)])
     joined = Inputs.concat([inputs.take(slice(0, 2)), inputs.take([2, 3, 4])])
     np.testing.assert_array_equal(inputs.numbers, joined.numbers)
@@ -250,7 +250,7 @@ def test_a_declaration_that_cannot_work_names_the_field_and_the_fix(event: type[
 
 
 def test_importing_the_declaration_loads_no_torch() -> None:
-    """`tailrace --help` must answer at once: only building a model imports torch."""
+    """Only building a model imports torch, so that `tailrace --help` answers at once."""
     packages = "releases.manifest, releases.registry, releases.weights, serving.live_model, serving.scoring"
     names = ", ".join(f"tailrace.inference.{name}" for name in f"models.spec, models.losses, {packages}".split(", "))
     program = f"import sys, {names}; print('torch' in sys.modules)"

@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training
+from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training, triggers
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.hooks import ManualGradientModule, OnlineModule
 from tailrace.retrain.online.learner import Learner
 from tailrace.retrain.training.loop import train
 from tailrace.testing import Harness, ManualClock
-from tailrace.triggers import Labels
 
 START = 1_767_225_600.0
 BINARY = Task(Kind.BINARY)
@@ -53,7 +52,7 @@ def test_a_users_attributes_are_not_hooks() -> None:
     """A module with ordinary attributes of every hook's name trains in a run, learns online and is released by both."""
     assert all(hasattr(OwnNames(), name) for name in HOOKS)
     plan = Training(min_examples=60, holdout_least=50, epochs=8, batch_size=16, learning_rate=0.03)
-    for options in ({"retrain": [Labels(100)], "online": False}, {"online": Online(labels=20, seconds=0.01)}):
+    for options in ({"retrain": [triggers.Labels(100)], "online": False}, {"online": Online(labels=20, seconds=0.01)}):
         clock = ManualClock(START)
         pipeline = Pipeline("own", event=Reading, label=Label("y"), model=OwnNames, training=plan, **options)
         with Harness(pipeline, clock=clock) as kit:

@@ -43,7 +43,7 @@ FEATURES = Features.of(Row)
 
 
 class Own(nn.Module):
-    """A module that offers nothing but `forward`, and cannot train on a single row."""
+    """A module without hooks that cannot train on a single row."""
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
@@ -54,12 +54,12 @@ class Own(nn.Module):
         return logits
 
     def encode(self, numbers: Tensor) -> Tensor:
-        """The user's own: without `descend` it means nothing to a learner."""
+        """A method of the user's: not a hook, because the class is not an OnlineModule."""
         raise AssertionError
 
 
 def stream(task: Task, count: int, seed: int = 0, *, flip: bool = False) -> tuple[Inputs, Targets]:
-    """Rows whose target depends on a number, on a missing one and on a category; `flip` turns it round."""
+    """Rows whose target depends on a number, a missing flag and a category; `flip` reverses it."""
     random = np.random.default_rng(seed)
     x, carrier = random.normal(size=count), random.integers(0, 5, count)
     numbers = np.stack([100 + 20 * x, np.where(x > 1, np.nan, x), random.normal(size=count), np.full(count, 3.0)], 1)
@@ -77,7 +77,7 @@ def learner(task: Task = BINARY, seed: int = 0, plan: Online | None = None) -> L
 
 
 def learned(learner: Learner, inputs: Inputs, targets: Targets, size: int = 50) -> list[float]:
-    """The losses of chunks of `size` rows, each before it was learned."""
+    """Losses of chunks of `size` rows, each before it was learned."""
     starts = range(0, len(targets), size)
     return [learner.learn(inputs.take(slice(n, n + size)), targets[n : n + size]).loss for n in starts]
 
@@ -96,7 +96,7 @@ def test_it_learns_any_kind_of_task(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_it_follows_a_stream_that_turns_round(task: Task) -> None:
-    """After a sudden drift it is soon right again, although it replays rows from before it."""
+    """The model recovers soon after a sudden drift, although it replays rows from before it."""
     subject = learner(task)
     learned(subject, *stream(task, 1_000))
     losses = learned(subject, *stream(task, 1_500, seed=1, flip=True))
@@ -105,7 +105,7 @@ def test_it_follows_a_stream_that_turns_round(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_plain_module_learns_too(task: Task) -> None:
-    """A module without any hook is trained through its forward alone, also by chunks of a single row."""
+    """A module without hooks is trained through `forward` alone, also by chunks of a single row."""
     subject = Learner(Own(task.outputs), task, Online(learning_rate=0.03), 0)
     inputs, targets = stream(task, 600)
     if task is REGRESSION:
@@ -116,7 +116,7 @@ def test_a_plain_module_learns_too(task: Task) -> None:
 
 
 def test_the_same_chunks_give_the_same_bytes() -> None:
-    """State, remembered rows, chunks and seed decide the weights; another seed gives others."""
+    """Module state, replayed rows, chunks and seed determine the weights; another seed gives others."""
     inputs, targets = stream(BINARY, 400)
     modules = []
     for seed in (1, 1, 2):
@@ -130,8 +130,7 @@ def test_the_same_chunks_give_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_learning_goes_on_without_a_jolt_after_a_resume(task: Task) -> None:
-    """A new learner on the saved state and the remembered rows is about as good, at once and later, as one that never
-    stopped."""
+    """A new learner on the saved state and the replayed rows is about as good as one that never stopped."""
     inputs, targets = stream(task, 2_000)
     first = learner(task)
     learned(first, inputs.take(slice(0, 1_500)), targets[:1_500])
@@ -147,7 +146,7 @@ def test_learning_goes_on_without_a_jolt_after_a_resume(task: Task) -> None:
 
 
 def test_remembering_does_not_learn() -> None:
-    """Rows that are only remembered leave the module as it is, in eval mode."""
+    """Rows that are only added to the replay buffer leave the module as it is, in eval mode."""
     subject = learner()
     before = copy.deepcopy(subject.module)
     subject.remember(*stream(BINARY, 100))
@@ -156,8 +155,8 @@ def test_remembering_does_not_learn() -> None:
 
 
 def test_the_loss_is_that_of_what_was_served() -> None:
-    """`learn` returns the chunk's scores and their mean log-loss under the weights that scored it; then the module
-    serves again."""
+    """`learn` returns the scores and the mean loss of the chunk before it was learned, and leaves the module in eval
+    mode."""
     subject = learner()
     learned(subject, *stream(BINARY, 500))
     inputs, targets = stream(BINARY, 50, seed=3)
@@ -171,7 +170,7 @@ def test_the_loss_is_that_of_what_was_served() -> None:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The length of each step that is taken."""
+    """Learning rates of the steps that are taken."""
     taken: list[float] = []
     original = AdamW.step
 
@@ -190,8 +189,8 @@ def test_many_labels_at_once_are_bounded_work(steps: list[float]) -> None:
 
 
 def test_a_beginner_replays_more(steps: list[float]) -> None:
-    """While little is known an update replays up to five times as many batches, however small the window; rows
-    that are only remembered count, those forgotten too."""
+    """While few rows are known an update replays up to five times as many batches; rows that were only replayed count
+    too."""
     inputs, targets = stream(BINARY, 300)
     subject, after = learner(plan=Online(replay=2, window=100)), [0]
     for start in range(0, 300, 50):
@@ -207,13 +206,13 @@ def test_a_beginner_replays_more(steps: list[float]) -> None:
 
 
 def test_a_label_alone_is_not_replayed_a_thousand_times(steps: list[float]) -> None:
-    """The more batches of a beginner are for as many rows: with a label in each update they are as usual."""
+    """An update of one label replays the usual number of batches, also while few rows are known."""
     learned(learner(plan=Online(labels=1, replay=2)), *stream(BINARY, 3), size=1)
     assert len(steps) == 3 * (1 + 2)
 
 
 def test_only_the_window_is_remembered() -> None:
-    """Rows that have left the window have no part in what is learned."""
+    """Rows that have left the window have no effect on learning."""
     inputs, targets = stream(BINARY, 300)
     other, _ = stream(BINARY, 300, seed=1)
     modules = []
@@ -228,7 +227,7 @@ def test_only_the_window_is_remembered() -> None:
 
 
 def test_what_is_not_finite_is_refused() -> None:
-    """Weights that leave the finite numbers raise Diverged, which names the fix."""
+    """Weights that are not finite raise Diverged, which names the fix."""
     subject = Learner(Own(), BINARY, Online(learning_rate=1e38, warm_up=0), 0)
     with pytest.raises(Diverged, match="learning_rate"):
         learned(subject, *stream(BINARY, 500))
@@ -250,13 +249,13 @@ def test_what_is_not_finite_is_refused() -> None:
     ],
 )
 def test_a_rhythm_out_of_range_is_refused(wrong: dict[str, float]) -> None:
-    """Each value is checked, and the message names it."""
+    """Each value of Online is checked, and the message names it."""
     with pytest.raises(DeclarationError, match=next(iter(wrong))):
         Online(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_optimiser_is_torchs() -> None:
-    """Every step of AdamW gives the bits of torch's own fused one; what has no gradient stays as it is."""
+    """Every step equals torch's fused AdamW to the bit; parameters without a gradient are not changed."""
     own, theirs = ([nn.Parameter(torch.linspace(-1, 1, 5)), nn.Parameter(torch.ones(2))] for _ in range(2))
     ours, reference = AdamW(own, 0.1), torch.optim.AdamW(theirs, weight_decay=0.1, fused=True)
     for rate in (0.1, 0.01, 0.02):
@@ -271,7 +270,7 @@ def test_the_optimiser_is_torchs() -> None:
 
 
 def test_what_moves_now_and_then_is_torchs_too() -> None:
-    """Parameters that have a gradient in some steps alone count those steps, as torch's do; types may differ."""
+    """Parameters that have a gradient only in some steps count those steps, as in torch; dtypes may differ."""
     own, theirs = (
         [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.float64))]
         for _ in range(2)
@@ -289,7 +288,7 @@ def test_what_moves_now_and_then_is_torchs_too() -> None:
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_looking_ahead_goes_part_of_the_way(share: float) -> None:
-    """The parameters end between where they were and where the steps led; what did not move stays to the bit."""
+    """Lookahead interpolates between the old and the new parameters; unchanged parameters keep their bits."""
     moved, still = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([0.1, 0.7]))
     optimizer = AdamW([moved, still], 0.0)
     with optimizer.lookahead(share), torch.no_grad():
@@ -300,7 +299,7 @@ def test_looking_ahead_goes_part_of_the_way(share: float) -> None:
 
 @pytest.mark.parametrize("task", [*TASKS, Task(Kind.MULTILABEL, ("a", "b", "c"))])
 def test_the_slope_is_that_of_the_loss(task: Task) -> None:
-    """The gradient that the committee's networks are given is what autograd makes of the loss of each set of rows."""
+    """The gradient that is passed to a ManualGradientModule equals autograd's of each set's loss."""
     subject = learner(task)
     logits = (3 * torch.randn(2, 7, task.outputs, generator=torch.Generator().manual_seed(0))).requires_grad_()
     high = 2 if task.kind in (Kind.BINARY, Kind.MULTILABEL) else 3
@@ -330,6 +329,6 @@ print([name for name in sys.modules if name.startswith("torch._dynamo")])
 
 
 def test_learning_does_not_wake_torchs_compiler() -> None:
-    """Runs and updates do without it: it takes as long to import as all else that a training process needs."""
+    """Runs and updates do not import torch's compiler, which takes as long as all other imports together."""
     done = subprocess.run([sys.executable, "-c", WAKING], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The buffer: bounded, ordered by maturity, divided into what was seen, what is fresh and what the gate keeps."""
+"""Buffer of examples: its bound, the order by maturity, and the selection of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def offsets(rows: list[Row]) -> list[tuple[int, int]]:
 
 
 def test_the_oldest_arrivals_make_room() -> None:
-    """Never more than `window` rows are held."""
+    """The buffer never holds more than `window` rows."""
     buffer = Buffer(3)
     buffer.append(row(0, offset, offset) for offset in range(5))
     assert len(buffer) == 3
@@ -30,7 +30,7 @@ def test_the_oldest_arrivals_make_room() -> None:
 
 
 def test_the_newest_unseen_rows_are_held_out() -> None:
-    """A fifth of what the champion has not seen is kept for the gate; what it has seen comes first."""
+    """A fifth of the rows that the champion has not learned is held out; learned rows come first."""
     buffer = Buffer(100)
     buffer.append(row(0, offset, offset) for offset in range(20))
     chosen = buffer.select({0: 10}, PLAN)
@@ -41,7 +41,7 @@ def test_the_newest_unseen_rows_are_held_out() -> None:
 
 
 def test_the_next_run_learns_from_what_was_held_out() -> None:
-    """After a run the end of its range is the start of what is unseen."""
+    """The end of a run's ranges is the start of the next run's fresh rows."""
     buffer = Buffer(100)
     buffer.append(row(0, offset, offset) for offset in range(20))
     end = buffer.select({}, PLAN).ranges[0][1]
@@ -65,7 +65,7 @@ def test_the_order_does_not_depend_on_how_partitions_were_interleaved() -> None:
 
 
 def test_a_partition_that_fell_out_of_the_window_keeps_the_champions_end() -> None:
-    """Positions trained on never go back."""
+    """Recorded positions never go back."""
     buffer = Buffer(10)
     buffer.append(row(1, offset, offset) for offset in range(10))
     assert buffer.select({0: 7}, PLAN).ranges == {0: (7, 7), 1: (0, 8)}
@@ -73,7 +73,7 @@ def test_a_partition_that_fell_out_of_the_window_keeps_the_champions_end() -> No
 
 @pytest.mark.parametrize(("unseen", "held"), [(0, 0), (1, 0), (100, 50), (400, 100), (2_000, 200), (50_000, 2_000)])
 def test_how_many_are_held_out(unseen: int, held: int) -> None:
-    """A tenth, at least 100, at most 2,000, never more than half."""
+    """A tenth of the rows is held out: at least 100, at most 2,000, never more than half."""
     assert Training().held_out(unseen) == held
 
 

@@ -1,4 +1,4 @@
-"""Examples become rows: what an earlier declaration left behind is used where it fits, and told where it does not."""
+"""Decoding of examples: those of an earlier declaration are used where they fit, and reported where they do not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Before(Event):
 
 
 class Today(Before):
-    """Since then: a field that must be there, and two functions."""
+    """A later declaration with a new required field and two functions."""
 
     y: Number
 
@@ -41,7 +41,7 @@ DECODER = ExampleDecoder(ModelSpec(Features.of(Today), Task(Kind.BINARY)))
 
 
 def record(n: int, event: Any, label: LabelValue = True, **fields: Any) -> Record:
-    """An example as it lies in its topic."""
+    """An example as a record of its topic."""
     example = Example(str(n), 10.0 + n, 20.0 + n, label, 3, [0.5], msgspec.Raw(encode(event)), Source(0, n))
     return Record("examples", 1, n, 0, None, encode(msgspec.structs.replace(example, **fields)))
 
@@ -51,7 +51,7 @@ def today(n: int, y: float = 2.0) -> Today:
 
 
 def test_an_example_becomes_a_row() -> None:
-    """Where it lay, its times, its target, and the event's own bytes."""
+    """A row has the example's place, times and target, and the event's own bytes."""
     (row,), _, malformed = DECODER.rows([record(4, today(4))])
     assert malformed == []
     assert (row.partition, row.offset, row.time, row.label_time, row.target) == (1, 4, 14.0, 24.0, 1.0)
@@ -61,14 +61,14 @@ def test_an_example_becomes_a_row() -> None:
 
 @pytest.mark.parametrize("recorded", [None, [9.0], [9.0, 9.0], [9.0, 9.0, 9.0]])
 def test_values_of_functions_are_computed_anew(recorded: list[float] | None) -> None:
-    """Those in the record are of whatever functions were declared then, fewer, others, or more."""
+    """User functions are called again, whatever values the record has of an earlier declaration."""
     rows, _, malformed = DECODER.rows([record(n, today(n), derived=recorded) for n in range(3)])
     assert malformed == []
     assert [row.derived for row in rows] == [[0.0, -2.0], [0.5, -1.0], [1.0, 0.0]]
 
 
 def test_what_does_not_fit_costs_only_itself() -> None:
-    """A missing field, a vector of another length, a function that raises, a label that the task does not know."""
+    """An example with a missing field, a wrong length, a raising function or an unknown label is reported alone."""
     records = [
         record(0, today(0)),
         record(1, Before(id="1", x=1.0, v=[0.0, 0.0])),
@@ -88,7 +88,7 @@ def test_what_does_not_fit_costs_only_itself() -> None:
 
 
 def test_an_event_without_functions_has_no_derived_values() -> None:
-    """And values that the functions of an earlier declaration left are not used."""
+    """Values of functions of an earlier declaration are not used."""
     decoder = ExampleDecoder(ModelSpec(Features.of(Before), Task(Kind.BINARY)))
     (row,), _, _ = decoder.rows([record(0, Before(id="0", x=1.0, v=[0.0, 0.0]), derived=[9.0])])
     assert row.derived is None

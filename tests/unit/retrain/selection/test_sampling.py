@@ -1,4 +1,4 @@
-"""Data policies: what each keeps, what a run gets, and that offsets alone decide."""
+"""Data policies: the examples that each keeps, and that offsets alone decide."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def filled(data: Data, count: int, window: int = 100) -> Buffer:
 
 
 def test_draws_are_uniform_and_their_own() -> None:
-    """Each offset, partition and seed has its own number in [0, 1), whatever it is drawn with."""
+    """Each offset, partition and seed has its own uniform number in [0, 1), independent of other rows."""
     rows = [row(offset) for offset in range(20_000)]
     drawn = draws(rows, 0)
     assert drawn.min() >= 0
@@ -49,7 +49,7 @@ def test_draws_are_uniform_and_their_own() -> None:
 
 
 def test_a_reservoir_keeps_the_new_and_a_sample_of_all_that_was_learned() -> None:
-    """What the champion has not seen is all there; of what it has, a sample that reaches back to the beginning."""
+    """A reservoir keeps all rows that the champion has not learned, and a sample of all that it has."""
     chosen = filled(Reservoir(50), 5_000).select({0: 4_950}, plan(Reservoir(50)))
     old = offsets(chosen.train[: -chosen.fresh])
     assert len(old) == 50
@@ -61,7 +61,7 @@ def test_a_reservoir_keeps_the_new_and_a_sample_of_all_that_was_learned() -> Non
 
 
 def test_a_sample_is_a_function_of_what_it_is_of() -> None:
-    """However the log was read, and whatever came later, the same examples are drawn of the same offsets."""
+    """The sample of given offsets is independent of the order of reading and of later rows."""
     once = filled(Reservoir(50), 5_000).select({0: 4_950}, plan(Reservoir(50)))
     buffer = Buffer(2_500, Reservoir(50))
     buffer.append(map(row, range(5_200)))
@@ -81,7 +81,7 @@ def test_every_example_is_as_likely_in_a_sample() -> None:
 
 
 def test_history_keeps_all_up_to_its_limit() -> None:
-    """More than the window, and no more than the limit."""
+    """A history keeps more than the window, and no more than its limit."""
     assert len(filled(History(), 5_000)) == 5_000
     assert len(filled(History(300), 5_000)) == 300
     assert len(filled(Window(), 5_000)) == 100
@@ -89,13 +89,13 @@ def test_history_keeps_all_up_to_its_limit() -> None:
 
 
 def test_how_far_back_a_start_reads() -> None:
-    """A window re-reads the window, a reservoir all there is, history its limit."""
+    """At a start a window reads its window again, a reservoir everything, a history its limit."""
     found = [data.reach(100) for data in (Window(), Recency(5), History(300), Reservoir(50))]
     assert found == [100, 100, 300, float("inf")]
 
 
 def test_after_a_rise_only_what_came_since_is_learned() -> None:
-    """A window forgets what was before the change, once enough came after it; a history and a reservoir do not."""
+    """After a change a window forgets earlier rows once enough have come; a history and a reservoir do not."""
     changed = filled(Window(), 100).select({0: 90}, plan(Window()), changed=40)
     assert offsets(changed.train + changed.holdout) == list(range(60, 100))
     assert changed.fresh == 8
@@ -106,7 +106,7 @@ def test_after_a_rise_only_what_came_since_is_learned() -> None:
 
 
 def test_only_mature_events_are_learned_from() -> None:
-    """Slow labels are as frequent among what is learned as they are in truth; without maturity quick ones are more."""
+    """With a maturity slow labels are as frequent among selected rows as in truth; without one they are fewer."""
     chance = np.random.default_rng(0)
     times = np.arange(10_000.0)
     slow = chance.random(10_000) < 0.5
@@ -126,8 +126,7 @@ def test_only_mature_events_are_learned_from() -> None:
 
 
 def test_mature_events_are_fresh_once() -> None:
-    """In the order of events: what the champion was trained through is old, the next run's fresh rows follow it, though
-    their offsets lie among others."""
+    """In the order of events each row is fresh in one run only, although offsets are mixed."""
     data = Window(mature=10.0)
     buffer = Buffer(100, data)
     buffer.append(row(n, time=float((n * 7) % 50), label_time=float(50 + n)) for n in range(50))
@@ -152,6 +151,6 @@ def test_mature_events_are_fresh_once() -> None:
     ],
 )
 def test_policies_outside_their_ranges_are_refused(wrong: Callable[[], Data]) -> None:
-    """What could never work is told where it is declared."""
+    """Values that cannot work are refused at declaration."""
     with pytest.raises(DeclarationError):
         wrong()

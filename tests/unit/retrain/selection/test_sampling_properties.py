@@ -44,7 +44,7 @@ def rows_of(log: list[list[tuple[float, float, bool, bool]]]) -> list[list[Row]]
 
 
 def read(log: list[list[Row]], data: Data, seed: int, window: int = WINDOW) -> Buffer:
-    """Partitions interleaved by chance."""
+    """Rows of the partitions in a random interleaving."""
     chance, waiting, buffer = random.Random(seed), [list(rows) for rows in log], Buffer(window, data)
     while any(waiting):
         rows = chance.choice([rows for rows in waiting if rows])
@@ -58,8 +58,8 @@ def read(log: list[list[Row]], data: Data, seed: int, window: int = WINDOW) -> B
 def test_a_selection_is_bounded_whole_and_covered(
     data: Data, log: list[list[tuple[float, float, bool, bool]]], end: int, now: float, changed: int | None, seed: int
 ) -> None:
-    """No row twice, none that the log has not, none immature; no more than is held; fresh rows last; what is trained on
-    lies in the ranges; the gate's rows are none of those; weights are one a row, positive, finite, about 1."""
+    """A selection has each row once, mature rows only, fresh rows last, ranges that cover it, a separate holdout and
+    sound weights."""
     rows = rows_of(log)
     plan = Training(data=data, window=WINDOW, min_examples=1, holdout_least=1)
     seen, through = dict.fromkeys(range(len(rows)), end), float(end)
@@ -87,7 +87,7 @@ def test_a_selection_is_bounded_whole_and_covered(
 def test_what_is_chosen_does_not_depend_on_how_it_was_read(
     data: Data, log: list[list[tuple[float, float, bool, bool]]], end: int, one: int, other: int
 ) -> None:
-    """While all unseen rows are held, any interleaving of the partitions gives the same selection and weights."""
+    """Any interleaving of the partitions gives the same selection and weights while all unseen rows are held."""
     rows = rows_of(log)
     plan = Training(data=data, window=WINDOW, min_examples=1, holdout_least=1)
     wide = 200 if not isinstance(data, History) else data.limit + 200

@@ -1,4 +1,4 @@
-"""Weights: what was made unequal on purpose stays unbiased, and what is released stays calibrated."""
+"""Example weights: deliberate imbalance without bias, and calibrated releases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(data: Data) -> Training:
 
 
 def test_without_words_every_example_counts_the_same() -> None:
-    """A plain window needs no weights."""
+    """A plain window has no weights."""
     selection = chosen([row(n, n % 2) for n in range(10)])
     assert weigh(selection, BINARY, plan(Window()), warm=False) == (selection, None, None)
 
@@ -52,8 +52,8 @@ def test_rare_classes_count_more_up_to_the_cap() -> None:
 
 @pytest.mark.parametrize("balance", [1.0, 10.0, 50.0])
 def test_a_balanced_model_is_calibrated(balance: float) -> None:
-    """Fitted with the weights and the prior, a logistic model says the true rates, 1 % and 9 %; without the prior it
-    would be far above."""
+    """A logistic model fitted with weights and prior predicts the true rates, 1 % and 9 %; without the prior it does
+    not."""
     random = np.random.default_rng(0)
     feature = random.integers(0, 2, 40_000)
     target = (random.random(40_000) < np.where(feature, 0.09, 0.01)).astype(float)
@@ -70,8 +70,7 @@ def test_a_balanced_model_is_calibrated(balance: float) -> None:
 
 
 def test_a_network_trained_with_balance_is_calibrated() -> None:
-    """The real thing: trained with weights of up to 50, the default network says 3 % where 3 % are positive; with the
-    weights alone it would say some 60 %."""
+    """The default network, trained with weights of up to 50, predicts 3 % where 3 % are positive."""
     random = np.random.default_rng(0)
     numbers = random.normal(size=(6_000, 3)).astype(np.float32)
     targets = (random.random(6_000) < 1 / (1 + np.exp(4 - numbers[:, 0]))).astype(np.float32)
@@ -92,8 +91,8 @@ def test_a_network_trained_with_balance_is_calibrated() -> None:
 
 
 def test_hard_examples_are_drawn_more_often_and_the_loss_is_unbiased() -> None:
-    """A third of the examples stands for all: the weighted sum of any model's losses is what it is over all, closely
-    for losses like those served; hard examples are over-represented; new ones all stay."""
+    """A third of the examples gives an unbiased sum of losses; hard examples are over-represented, and new ones all
+    stay."""
     random = np.random.default_rng(0)
     scores, targets = random.beta(1, 3, 20_000), (random.random(20_000) < 0.25).astype(float)
     rows = [row(n, target, score) for n, (score, target) in enumerate(zip(scores, targets, strict=True))]
@@ -127,7 +126,7 @@ def test_recency_weighs_a_cold_run_only() -> None:
 
 
 def test_late_positives_are_corrected_where_labels_are_implied() -> None:
-    """From rows as the join gives them, the weighted rate is nearer to the truth than the bare one."""
+    """The weighted positive rate of the join's rows is nearer to the truth than the unweighted one."""
     random = np.random.default_rng(0)
     rows = []
     for offset in range(20_000):
@@ -142,7 +141,7 @@ def test_late_positives_are_corrected_where_labels_are_implied() -> None:
 
 
 def test_words_that_do_not_fit_a_regression_change_nothing() -> None:
-    """Values have no classes, and no positives that could be late."""
+    """Options for classes and late positives have no effect on a regression."""
     rows = [row(n, n * 1.5) for n in range(50)]
     weighed = weigh(chosen(rows), Task(Kind.REGRESSION), plan(Window(balance=9, late=True)), warm=False, wait=1.0)
     assert (weighed.weights, weighed.prior) == (None, None)
@@ -156,7 +155,7 @@ def test_nothing_to_learn_from_is_weighed_too(data: Data) -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.99, 1.0])
 def test_chances_add_up(share: float) -> None:
-    """Between 0 and 1, as the difficulty where below 1, and the share in all."""
+    """Probabilities lie between 0 and 1, are proportional to difficulty below 1, and sum to the share."""
     difficulty = np.random.default_rng(1).pareto(1.5, 1_000) + 0.1
     found = chances(difficulty, share)
     assert found.sum() == pytest.approx(share * 1_000)
@@ -166,7 +165,7 @@ def test_chances_add_up(share: float) -> None:
 
 
 def test_a_plan_with_a_policy_survives_a_journey() -> None:
-    """As it travels to the training process and into a release."""
+    """A plan with a data policy survives encoding for the training process and for a release."""
     made = plan(Recency(500, mature="12h", balance=3))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=Training) == made
     assert msgspec.convert(msgspec.to_builtins(made), Training) == made

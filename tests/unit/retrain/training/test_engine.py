@@ -1,4 +1,4 @@
-"""What a plan may say of a run: where it starts, what it leaves alone, when it ends, which weights it keeps."""
+"""Training plans: start, frozen parameters, early stopping, averaging and compilation of a run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def deep(seed: int = 0, **options: Any) -> Deep:
 
 
 def data(noise: bool = False) -> tuple[Inputs, np.ndarray]:
-    """Rows whose label is the sign of their first number, or nothing that can be learned."""
+    """Rows whose label is the sign of their first number, or noise."""
     random = np.random.default_rng(3)
     numbers = random.normal(size=(ROWS, 2)).astype(np.float32)
     targets = (random.random(ROWS) < 0.5 if noise else numbers[:, 0] > 0).astype(np.float32)
@@ -97,7 +97,7 @@ def test_the_automatic_schedule_depends_on_the_start() -> None:
 
 
 def test_frozen_parameters_stay() -> None:
-    """Parameters that a pattern names are what they were; the others have moved."""
+    """Parameters that a pattern names keep their values; the others change."""
     module, before = deep(), deep().state_dict()
     trained(module, Training(frozen=("body.*",)))
     moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -112,13 +112,13 @@ def test_frozen_parameters_stay() -> None:
     ],
 )
 def test_a_pattern_that_does_not_fit_is_told(frozen: tuple[str, ...], said: str) -> None:
-    """A pattern that matches nothing, or all, ends the run before its first step."""
+    """A pattern that matches no parameter, or all of them, fails the run before its first step."""
     with pytest.raises(DeclarationError, match=said):
         trained(deep(), Training(frozen=frozen))
 
 
 def test_a_pattern_that_does_not_fit_reaches_the_retrainer() -> None:
-    """The training process tells it as the reason of its failure."""
+    """The training process reports the pattern as the reason of its failure."""
     one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     with pytest.raises(TrainingFailed, match="'tail' matches no parameter") as failed:
         one.train(job(msgspec.structs.replace(tiny.PLAN, frozen=("tail",))))
@@ -127,7 +127,7 @@ def test_a_pattern_that_does_not_fit_reaches_the_retrainer() -> None:
 
 
 def test_a_run_from_scratch_forgets_the_champion(trainer: Trainer) -> None:
-    """It comes to what it comes to without a champion, which is scored all the same."""
+    """A run from scratch gives the weights of a run without a champion, which is still scored."""
     champion = trainer.train(job())
     plan = msgspec.structs.replace(tiny.PLAN, start="scratch")
     again = trainer.train(job(plan, champion=champion.state, seed=2))
@@ -136,7 +136,7 @@ def test_a_run_from_scratch_forgets_the_champion(trainer: Trainer) -> None:
 
 
 def test_a_transfer_starts_from_the_champion_and_sees_the_whole_window(trainer: Trainer) -> None:
-    """Every epoch of the plan is trained, on the champion's weights, and those that are frozen stay."""
+    """A transfer trains every epoch of the plan from the champion's weights; frozen ones keep their values."""
     champion = trainer.train(job())
     names = [name for name in load_state(champion.state) if name.endswith("weight")]
     plan = msgspec.structs.replace(tiny.PLAN, start="transfer", frozen=(names[0],), epochs=2)
@@ -147,7 +147,7 @@ def test_a_transfer_starts_from_the_champion_and_sees_the_whole_window(trainer: 
 
 
 def test_a_network_that_has_grown_keeps_what_fits() -> None:
-    """Tensors of the same name and shape are copied, the others left as they were made."""
+    """Tensors of equal name and shape are copied; the others keep their initial values."""
     module, old = deep(1, hidden=8), deep(2, hidden=8)
     old.head = nn.Linear(8, 3)
     fresh = deep(1, hidden=8).state_dict()
@@ -158,7 +158,7 @@ def test_a_network_that_has_grown_keeps_what_fits() -> None:
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0.1, 0.999))
 def test_the_average_is_the_moving_average(values: list[float], decay: float) -> None:
-    """It is the recursion of its definition, and swapping twice changes nothing."""
+    """The average follows the recursion of its definition, and swapping twice changes nothing."""
     parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     average, expected = Average([parameter], decay), 0.0
     for n, value in enumerate(values, 1):
@@ -173,7 +173,7 @@ def test_the_average_is_the_moving_average(values: list[float], decay: float) ->
 
 
 def test_the_average_is_released() -> None:
-    """With a decay the run ends with the average, which is near the newest weights and not the same."""
+    """With a decay the run ends with the average, which is near the newest weights but not equal."""
     plain, averaged = deep(), deep()
     trained(plain, Training())
     trained(averaged, Training(ema=0.9))
@@ -182,7 +182,7 @@ def test_the_average_is_released() -> None:
 
 
 def test_a_run_ends_when_it_stops_getting_better() -> None:
-    """On labels that say nothing it ends early, with the weights that did best on the newest rows."""
+    """On random labels a run with patience ends early, with the weights that were best on the held rows."""
     module = deep(hidden=64)
     plan = Training(epochs=60, patience=3, learning_rate=0.01, weight_decay=0.0)
     result = trained(module, plan, noise=True)
@@ -198,7 +198,7 @@ def test_a_run_ends_when_it_stops_getting_better() -> None:
 
 
 def test_a_run_that_gets_better_takes_all_its_steps() -> None:
-    """Patience costs nothing where it is not tried, and evaluations come evenly, the last with the last step."""
+    """A run that keeps improving takes all steps, with evenly spaced evaluations, the last at the last step."""
     result = trained(deep(), Training(epochs=5, patience=5))
     steps = [step for step, _ in result.evaluations]
     assert result.steps == 5 * -(-540 // 64) == steps[-1]
@@ -207,7 +207,7 @@ def test_a_run_that_gets_better_takes_all_its_steps() -> None:
 
 @pytest.mark.parametrize(("fresh", "seen"), [(None, 540), (100, 590)])
 def test_rows_of_the_evaluations_are_not_trained_on(fresh: int | None, seen: int) -> None:
-    """The newest share of what a run would train on is kept from it: of a warm one, of what it has not seen."""
+    """The newest rows are held for evaluations and not trained on; in a warm run they are some of the fresh rows."""
     module = deep()
     trained(module, Training(patience=2), fresh=fresh)
     assert module.prepared_on == seen
@@ -216,7 +216,7 @@ def test_rows_of_the_evaluations_are_not_trained_on(fresh: int | None, seen: int
 
 
 def test_a_warm_run_that_only_harms_changes_nothing() -> None:
-    """The weights that it started with are among those it may keep: here all but the newest labels are wrong."""
+    """A run with patience may keep the weights that it started with: here all but the newest labels are wrong."""
     module = deep()
     trained(module, Training(epochs=30))
     before = serialise(module.state_dict())
@@ -229,7 +229,7 @@ def test_a_warm_run_that_only_harms_changes_nothing() -> None:
 
 
 def test_the_best_is_never_one_that_is_no_number() -> None:
-    """A loss that is not finite counts as no better."""
+    """A loss that is not finite is never the best."""
     module = nn.Linear(1, 1)
     best = Best(module, 2)
     assert [best.take(n, loss) for n, loss in enumerate([0.5, float("nan"), 0.4, float("inf"), 0.6])] == [
@@ -242,14 +242,14 @@ def test_the_best_is_never_one_that_is_no_number() -> None:
 
 
 def test_dropout_repeats() -> None:
-    """What a network draws at random is the same in every run with the same seed; the process's own state stays."""
+    """Dropout repeats with the seed of the run, and the process's own random state does not change."""
     before = torch.random.get_rng_state()
     assert state(Training(), dropout=0.5) == state(Training(), dropout=0.5) != state(Training())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run comes to what it comes to without compilation, and the log says why."""
+    """If compilation fails, the run gives the result of a run without it, and the log has the reason."""
 
     def broken(module: nn.Module) -> Callable[..., Tensor]:
         def step(*rows: Tensor) -> Tensor:
@@ -288,7 +288,7 @@ def test_picked_rows_are_those_of_the_batches(batches: list[list[int]]) -> None:
 
 
 def test_chunks_of_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit into one chunk comes in several, and nothing is lost."""
+    """Batches are picked in several bounded chunks, and no row is lost."""
     monkeypatch.setattr("tailrace.retrain.training.batches.CHUNK_ROWS", 8)
     rows = torch.arange(30)
     found = [batch for (batch,) in picked([rows], list(rows.split(3)))]
@@ -309,14 +309,14 @@ def test_chunks_of_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_plan_says_which_value_is_wrong(wrong: dict[str, Any]) -> None:
-    """A value outside its range is told with the field's name and range."""
+    """A value outside its range is reported with the field's name and range."""
     (name,) = wrong
     with pytest.raises(DeclarationError, match=rf"Training\({name}=.*: {name} must be "):
         Training(**wrong)
 
 
 def test_rows_count_as_much_as_they_weigh() -> None:
-    """A row of weight 0 teaches nothing: what it says could as well be its opposite."""
+    """The label of a row of weight 0 has no effect."""
     inputs, targets = data()
     weights = np.ones(ROWS, np.float32)
     weights[::3] = 0
@@ -331,7 +331,7 @@ def test_rows_count_as_much_as_they_weigh() -> None:
 
 
 def test_a_balanced_run_stays_calibrated() -> None:
-    """Where rows of the rarer class weigh more, the prior keeps the released probabilities what they are."""
+    """With larger weights for the rarer class, the prior keeps the released probabilities calibrated."""
     inputs = data()[0]
     targets = (np.random.default_rng(1).random(ROWS) < 0.1).astype(np.float32)
     weights = np.where(targets == 1, 9.0, 1.0).astype(np.float32)
@@ -347,7 +347,7 @@ def test_a_balanced_run_stays_calibrated() -> None:
 
 
 def test_several_labels_are_learned_online() -> None:
-    """Chunk by chunk the default network learns each label of a multi-label task, as runs do."""
+    """The default network learns each label of a multi-label task online."""
     task = Task(Kind.MULTILABEL, ("a", "b"))
     x = np.random.default_rng(2).normal(size=(2_000, 2)).astype(np.float32)
     targets = np.stack((x[:, 0] > 0, x[:, 1] > 0.5), 1).astype(np.float32)

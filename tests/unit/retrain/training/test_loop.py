@@ -1,4 +1,4 @@
-"""The training loop and the training process: what they learn, that they repeat, and how they fail."""
+"""The training loop and the training process: learning, repeatability and failures."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def loss_of(candidate: Candidate) -> float:
 
 
 def test_a_cold_run_learns(trainer: Trainer) -> None:
-    """The training process beats even odds clearly, tells its progress and fills the golden batch."""
+    """The training process is clearly better than even odds, reports its progress and fills the golden batch."""
     progress: list[Progress] = []
     candidate = trainer.train(job(), progress.append)
     assert loss_of(candidate) < 0.5
@@ -96,7 +96,7 @@ def test_a_warm_run_starts_from_the_champion(trainer: Trainer) -> None:
 
 
 def test_a_champion_of_another_network_makes_the_run_cold(trainer: Trainer) -> None:
-    """When the declared network has changed, training starts anew instead of failing."""
+    """A run starts from fresh weights if the champion's do not fit the declared network."""
     other = Trainer(tiny.LOADER, "support.retrain_pipeline:stubborn")
     try:
         candidate = trainer.train(job(champion=other.train(job()).state))
@@ -118,7 +118,7 @@ def test_a_champion_of_another_network_makes_the_run_cold(trainer: Trainer) -> N
 def test_what_goes_wrong_has_a_reason(
     stubborn: Trainer, reason: str, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure in the process is told, and the next run succeeds in a new process."""
+    """A failure in the process has a reason, and the next run succeeds in a new process."""
     with pytest.raises(TrainingFailed, match=detail) as failed:
         stubborn.train(job())
     assert failed.value.reason == reason
@@ -128,7 +128,7 @@ def test_what_goes_wrong_has_a_reason(
 
 @pytest.mark.parametrize("stubborn", ["slow"], indirect=True)
 def test_a_run_over_budget_is_killed(stubborn: Trainer) -> None:
-    """A run that does not end is ended."""
+    """A run that exceeds its budget is ended."""
     with pytest.raises(TrainingFailed, match="budget_s") as failed:
         stubborn.train(job(Training(min_examples=1, budget_s=0.5)))
     assert failed.value.reason == "over_budget"
@@ -136,7 +136,7 @@ def test_a_run_over_budget_is_killed(stubborn: Trainer) -> None:
 
 @pytest.mark.parametrize("stubborn", ["slow"], indirect=True)
 def test_a_killed_process_is_told(stubborn: Trainer) -> None:
-    """A process that the kernel kills gives a failure that names the signal."""
+    """A process that is killed gives a failure that names the signal."""
     stubborn.start()
     pid = stubborn.pid
     assert pid is not None
@@ -147,7 +147,7 @@ def test_a_killed_process_is_told(stubborn: Trainer) -> None:
 
 
 def test_a_pipeline_that_cannot_be_loaded_is_told() -> None:
-    """The loader's own words reach the retrainer."""
+    """An error of the loader reaches the retrainer."""
     one = Trainer(tiny.LOADER, "support.retrain_pipeline:absent")
     with pytest.raises(TrainingFailed, match="absent"):
         one.train(job())
@@ -155,7 +155,7 @@ def test_a_pipeline_that_cannot_be_loaded_is_told() -> None:
 
 
 def test_the_process_ends_with_its_parent() -> None:
-    """When the retrainer dies without a word, the training process ends by itself."""
+    """The training process ends by itself when the retrainer is killed."""
     code = (
         "import time; from tailrace.retrain.worker.client import Trainer\n"
         f"t = Trainer({tiny.LOADER!r}, 'support.retrain_pipeline:pipeline'); t.start()\n"
@@ -181,7 +181,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run() -> None:
-    """Training stops near the step at which the loss left the numbers."""
+    """Training stops near the step at which the loss is no longer finite."""
     inputs = Inputs(np.full((64, 1), 1e30, np.float32), np.zeros((64, 0), np.int64))
     targets = np.zeros(64, np.float32)
     module = tiny.Stubborn()
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
     ("kind", "classes"), [("multiclass", ("a", "b", "c")), ("multilabel", ("a", "b")), ("regression", ())]
 )
 def test_other_tasks_learn_too(kind: str, classes: tuple[str, ...]) -> None:
-    """Classes, labels of which several apply, and values, large ones too, are learned by the same loop."""
+    """Multi-class, multi-label and regression tasks, also with large values, are learned by the same loop."""
     random = np.random.default_rng(5)
     x = random.normal(size=(900, 1)).astype(np.float32)
     task = Task(Kind(kind), classes)
@@ -214,7 +214,7 @@ def test_other_tasks_learn_too(kind: str, classes: tuple[str, ...]) -> None:
 
 
 class OfType(torch.nn.Module):
-    """A module that computes in a type of its own."""
+    """A module that computes in a given dtype."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -227,14 +227,14 @@ class OfType(torch.nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("count", [0, 20_000])
 def test_scores_are_float32_whatever_a_module_computes_in(dtype: torch.dtype, count: int) -> None:
-    """The retrainer reads them as bytes: each row has its score there, however many rows there are."""
+    """Scores are float32, one per row, for every dtype of the module and every number of rows."""
     inputs = Inputs(np.zeros((count, 2), np.float32), np.zeros((count, 0), np.int64))
     scores = score(OfType(dtype), inputs, tiny.pipeline.task)
     assert np.frombuffer(scores.tobytes(), np.float32).tolist() == [0.5] * count
 
 
 def test_scores_that_are_not_one_a_row_are_not_judged(trainer: Trainer) -> None:
-    """A candidate whose scores do not fit its holdout is an error that says what is due."""
+    """A candidate whose scores do not fit its holdout is an error that gives the expected number."""
     made = rows(400)
     selection = Selection(made[:300], 300, made[300:], {})
     run = Run(Due("labels", "by hand"), Facts(0.0, 0.0, 0), Champion(0), selection, seed=1)
@@ -245,7 +245,7 @@ def test_scores_that_are_not_one_a_row_are_not_judged(trainer: Trainer) -> None:
 
 
 def test_scores_of_other_classes_are_not_compared(trainer: Trainer) -> None:
-    """Where the champion is measured by what was served, examples with scores of another width do not count."""
+    """Examples with scores of another width do not count for the served champion."""
     made = rows(400)
     other = [msgspec.structs.replace(row, scores=[0.2, 0.3, 0.5]) for row in made[300:340]]
     candidate = trainer.train(job())
@@ -269,7 +269,7 @@ def test_scores_of_other_classes_are_not_compared(trainer: Trainer) -> None:
 
 @pytest.mark.parametrize(("columns", "expected"), [(2, 16), (1_000, 8), (4_096, 2), (40_000, 1)])
 def test_a_golden_batch_is_no_larger_than_its_manifest_may_be(columns: int, expected: int) -> None:
-    """The wider the rows, the fewer there are; one at least."""
+    """A golden batch of wider rows has fewer of them, but at least one."""
     numbers = np.random.default_rng(1).normal(size=(20, columns)).astype(np.float32)
     inputs = Inputs(numbers, np.zeros((20, 0), np.int64)).take(slice(-GOLDEN_ROWS, None))
     made = golden(inputs, score(OfType(torch.float32), inputs, tiny.pipeline.task))
@@ -307,7 +307,7 @@ def test_replay_prefers_the_new(half_life: float, near: float) -> None:
 
 
 def test_a_closed_trainer_starts_nothing() -> None:
-    """A run that was about to start when the trainer was closed fails instead of starting a process nobody ends."""
+    """A run that begins after the trainer was closed fails and starts no process."""
     one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
     one.close()
     with pytest.raises(TrainingFailed, match="closed"):

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: their bounds, their ends, and that they rise and then fall."""
+"""Learning-rate schedules: their bounds, their ends, and their shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ warm_ups = st.floats(0.0, 0.99)
 
 @given(schedules, lengths, warm_ups)
 def test_every_step_takes_a_share(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
-    """Each step learns something, and none faster than declared; one step takes the whole rate."""
+    """Each step has a share above 0 and at most 1; a single step has 1."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     assert all(0.0 < one <= 1.0 for one in shares)
     assert max(shares) == 1.0
@@ -26,7 +26,7 @@ def test_every_step_takes_a_share(schedule: LearningRateSchedule, steps: int, wa
 
 @given(schedules, lengths, warm_ups)
 def test_it_rises_and_then_does_not(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
-    """Up to the whole rate each step takes more than the one before, from there on never more."""
+    """The share rises until the warm-up ends, and never afterwards."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     top = shares.index(1.0)
     assert all(one < next_ for one, next_ in pairwise(shares[: top + 1]))
@@ -35,7 +35,7 @@ def test_it_rises_and_then_does_not(schedule: LearningRateSchedule, steps: int, 
 
 @given(schedules, st.integers(100, 2_000), warm_ups)
 def test_the_warm_up_takes_its_share_of_the_steps(schedule: LearningRateSchedule, steps: int, warm_up: float) -> None:
-    """The whole rate is reached where the warm-up ends; one cycle has one even when none is declared."""
+    """The share is 1 where the warm-up ends; one_cycle has a warm-up even if none is declared."""
     shares = [share(schedule, step, steps, warm_up) for step in range(steps)]
     declared = warm_up or (0.3 if schedule == "one_cycle" else 0.0)
     assert abs(shares.index(1.0) - declared * steps) < 2
@@ -43,7 +43,7 @@ def test_the_warm_up_takes_its_share_of_the_steps(schedule: LearningRateSchedule
 
 @given(st.integers(1_000, 5_000), st.floats(0.0, 0.5))
 def test_the_ends(steps: int, warm_up: float) -> None:
-    """A cosine ends near nothing, a constant where it was; one cycle begins at a twenty-fifth."""
+    """A cosine ends near 0, a constant at 1; one_cycle begins at 1/25."""
     assert share("cosine", steps - 1, steps, warm_up) < 1e-4
     assert share("one_cycle", steps - 1, steps, warm_up) < 1e-4
     assert share("constant", steps - 1, steps, warm_up) == 1.0

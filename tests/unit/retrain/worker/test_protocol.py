@@ -67,7 +67,7 @@ def test_a_job_above_the_limit_fails_with_its_reason(monkeypatch: pytest.MonkeyP
 
 
 def test_a_failure_after_the_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first message cannot be sent, the process that was started for it has ended."""
+    """A process that was started has ended if its first message cannot be sent."""
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 

@@ -1,4 +1,4 @@
-"""Training by several processes: it comes to what one process comes to, and fails and ends as one."""
+"""Training by several processes: equal results to one process, failures and ends."""
 
 from __future__ import annotations
 
@@ -70,26 +70,26 @@ def assert_same(one: Candidate, other: Candidate) -> None:
     ],
 )
 def test_two_processes_come_to_what_one_comes_to(alone: Trainer, together: Trainer, changes: dict[str, object]) -> None:
-    """The loss curve and the scores of two gloo processes are one process's within 1e-4, whatever the batches."""
+    """Loss curve and scores of two gloo processes equal those of one within 1e-4, for all batch sizes."""
     assert_same(alone.train(job(plan(**changes))), together.train(job(plan(**changes))))
 
 
 @pytest.mark.long
 def test_a_warm_run_is_shared_too(alone: Trainer, together: Trainer) -> None:
-    """Both start from the champion, and agree on what is replayed."""
+    """In a warm run both processes start from the champion and replay the same rows."""
     warm = job(champion=alone.train(job(plan())).state, fresh=100)
     assert_same(alone.train(warm), together.train(warm))
 
 
 @pytest.mark.long
 def test_two_processes_repeat(together: Trainer) -> None:
-    """The same run by two processes gives the same bytes again."""
+    """A repeated run by two processes gives equal bytes."""
     assert together.train(job(plan())).state == together.train(job(plan())).state
 
 
 @pytest.mark.long
 def test_parameters_that_take_no_part_are_left_alone() -> None:
-    """A network with an idle layer trains together as it does alone."""
+    """A network with an idle layer trains with two processes as with one."""
     candidates: list[Candidate] = []
     for ranks in (1, 2):
         with trainer(ranks, "idle") as one:
@@ -116,7 +116,7 @@ def test_a_share_of_one_row_is_no_failure(batch_size: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("mood", "reason"), [("memory", "out_of_memory"), ("diverge", "diverged")])
 def test_what_goes_wrong_together_has_a_reason(mood: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure is told whichever rank it befalls first, and the next run succeeds in new processes."""
+    """A failure of any rank has a reason, and the next run succeeds in new processes."""
     monkeypatch.setenv("MOOD", mood)
     with trainer(2, "stubborn") as one:
         with pytest.raises(TrainingFailed) as failed:
@@ -128,7 +128,7 @@ def test_what_goes_wrong_together_has_a_reason(mood: str, reason: str, monkeypat
 
 @contextmanager
 def asleep(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainer, int, list[TrainingFailed]]]:
-    """A trainer whose two processes sleep in a run, the id of rank 1, and, at the end, how the run has failed."""
+    """A trainer whose two processes sleep in a run, the process id of rank 1, and the failures of the run."""
     monkeypatch.setenv("MOOD", "slow")
     failures: list[TrainingFailed] = []
 
@@ -150,7 +150,7 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainer, int, list
 
 @pytest.mark.long
 def test_a_killed_rank_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The death of another rank ends the run at once, though rank 0 is busy."""
+    """The death of another rank ends the run at once, although rank 0 is busy."""
     with asleep(monkeypatch) as (_, rank, failures):
         os.kill(rank, signal.SIGKILL)
     assert failures[0].reason == "killed"
@@ -159,7 +159,7 @@ def test_a_killed_rank_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.long
 def test_ranks_end_with_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However rank 0 dies, it leaves no other rank behind."""
+    """Other ranks end with rank 0, however it dies."""
     with asleep(monkeypatch) as (one, rank, _):
         assert one.pid is not None
         os.kill(one.pid, signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_ranks_end_with_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 9))
 def test_shares_are_the_batch(sizes: list[int], ranks: int) -> None:
-    """The ranks' shares of a batch are all its rows, each once, and the mean of their weighted means is its mean."""
+    """The ranks' shares of a batch hold each row once, and the mean of their weighted means is the batch's mean."""
     batches = [torch.arange(size) for size in sizes]
     shares = [Group(rank, ranks).shares(batches) for rank in range(ranks)]
     for n, batch in enumerate(batches):

@@ -1,4 +1,4 @@
-"""Building models, the default network, and what scores mean."""
+"""Construction of modules, the default network, and scores of raw outputs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def network(task: Task) -> TabularNetwork:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
 def test_a_fresh_network_says_nearly_the_base_rate(task: Task) -> None:
-    """Before any step the prepared default model predicts the targets' base rate, for any kind of task."""
+    """A prepared, untrained default model predicts the targets' base rate, for every kind of task."""
     numbers, categories = rows(400)
     quarter = (torch.arange(400) % 4 == 0).float()
     targets = {
@@ -119,8 +119,7 @@ def test_normalisation_is_set_once() -> None:
 
 
 def test_values_that_do_not_vary_settle_no_scale() -> None:
-    """A regression whose first window is constant says that value; the scale is that of the first window that varies,
-    and is then kept."""
+    """A regression network predicts a constant first window; the first window that varies sets the scale for good."""
     numbers, categories = rows(200)
     module = network(REGRESSION)
     for constant in (7.0, 1e6):
@@ -133,7 +132,7 @@ def test_values_that_do_not_vary_settle_no_scale() -> None:
 
 
 def test_a_constant_column_is_silent_until_it_varies() -> None:
-    """A column that was constant at first says nothing, however far it moves, and joins at the next preparation."""
+    """A column that was constant at first has no effect, however far it moves, until the next preparation."""
     numbers, categories = rows(200)
     module = network(BINARY).eval()
     module.prepare(numbers, categories, torch.ones(200))
@@ -145,7 +144,7 @@ def test_a_constant_column_is_silent_until_it_varies() -> None:
 
 
 def test_extreme_and_missing_inputs_give_finite_outputs() -> None:
-    """Values far outside of what was seen, and rows of nothing but missing values, are harmless."""
+    """Extreme values and rows of missing values give finite outputs."""
     numbers, categories = rows(100)
     module = network(REGRESSION)
     module.prepare(numbers, categories, torch.randn(100))
@@ -155,7 +154,7 @@ def test_extreme_and_missing_inputs_give_finite_outputs() -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
 def test_members_that_err_are_trusted_less(task: Task) -> None:
-    """A member that makes the committee err on the newest rows gets less weight, but never nothing."""
+    """A member that makes the ensemble worse on the newest rows gets less weight, but keeps its even part."""
     numbers, categories = rows(200)
     targets = alternating(task, 200)
     module = network(task)
@@ -170,7 +169,7 @@ def test_members_that_err_are_trusted_less(task: Task) -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
 def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
-    """When all members say what is far from what comes, the base rate has nearly all the weight; they get it back."""
+    """The base rate gets most of the weight while all members are far from the labels, and loses it later."""
     numbers, categories = rows(600)
     targets = alternating(task, 600)
     module = network(task)
@@ -192,7 +191,7 @@ def test_members_that_are_too_sure_are_tempered(task: Task) -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
 def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
-    """Until labels tell, the committee says the mean of its members, and the base rate has no part in it."""
+    """Without online labels the ensemble is the plain mean of its members, without the base rate."""
     module = network(task)
     module.prepare(*rows(200), alternating(task, 200))
     with torch.no_grad():
@@ -204,7 +203,7 @@ def test_what_never_learns_online_is_not_tempered(task: Task) -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SEVERAL, REGRESSION])
 def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
-    """What is summed up of rows is autograd's gradient of the mixture's loss by the members' weights."""
+    """The mixer sums autograd's gradient of the mixture's loss with respect to the members' weights."""
     numbers, categories = rows(TAKEN)
     targets = alternating(task, TAKEN)
     module = network(task)
@@ -229,8 +228,7 @@ def test_weights_follow_the_gradient_of_the_mixtures_loss(task: Task) -> None:
 
 
 def test_one_outlier_pulls_with_limited_force() -> None:
-    """A value a million deviations away pulls the members' weights like one that is CLIP away; each gradient counts as
-    STEEPEST at most."""
+    """An outlier has the gradient of a value CLIP deviations away; each gradient is at most STEEPEST."""
     numbers, categories = rows(200)
     module = network(REGRESSION)
     module.prepare(numbers, categories, torch.linspace(0.0, 1.0, 200))
@@ -242,15 +240,14 @@ def test_one_outlier_pulls_with_limited_force() -> None:
 
 
 def test_the_base_rate_has_its_part_once_labels_tell() -> None:
-    """Where no label speaks for or against a member, each has as much, and the base rate TEMPER times that, before a
-    part is shared out."""
+    """Without gradients all members have equal weight, and the base rate TEMPER times that before the even part."""
     mixer = Mixer(3)
     mixer.absorb(torch.zeros(1, 3))
     assert mixer.weights.tolist() == pytest.approx([(1 - SHARED) / (3 + TEMPER) + SHARED / 3] * 3)
 
 
 def test_many_rows_weigh_like_many_updates() -> None:
-    """The weights come to the same whether rows come in one chunk or in several."""
+    """The mixer's weights are equal for rows that come in one chunk or in several."""
     numbers, categories = rows(10 * TAKEN)
     targets = (numbers[:, 0] > 1000).float()
     whole, parted = network(BINARY), network(BINARY)
@@ -268,7 +265,7 @@ def test_many_rows_weigh_like_many_updates() -> None:
 
 
 def test_pieces_say_what_the_whole_says() -> None:
-    """Many rows are scored in pieces: each gets what it gets alone; no rows get nothing."""
+    """Rows that are scored in pieces get the scores that they get alone; no rows give no scores."""
     numbers, categories = rows(1_100)
     module = network(THREE)
     module.prepare(numbers, categories, torch.arange(1_100) % 3.0)
@@ -280,13 +277,13 @@ def test_pieces_say_what_the_whole_says() -> None:
 
 
 def test_hundreds_of_columns_are_not_binned() -> None:
-    """The more columns, the fewer bins each: what a row costs stays bounded."""
+    """The more number columns, the fewer bins each has, so that the cost of a row stays bounded."""
     sizes = [TabularNetwork(width, [False] * width, [], BINARY).lows.numel() for width in (5, 20, 70, 500)]
     assert sizes == [80, 160, 140, 0]
 
 
 def test_building_is_seeded_and_leaves_the_random_state_alone() -> None:
-    """The same seed gives the same weights; the process's own random numbers go on as if nothing had happened."""
+    """Equal seeds give equal weights, and the process's own random state does not change."""
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -337,8 +334,7 @@ def test_the_base_rate_is_checked() -> None:
 
 
 def test_masks_drop_their_share_and_keep_the_mean() -> None:
-    """A tenth of the values become zero; the others grow so that the mean stays; each draw is another, and a seed
-    repeats it."""
+    """A tenth of a mask is zero and its mean is one; draws differ, and a seed repeats them."""
     torch.manual_seed(3)
     (first, other), (second, _) = masks((64, 5), (101, 101), 0.1), masks((64, 5), (101, 101), 0.1)
     torch.manual_seed(3)
@@ -355,7 +351,7 @@ def test_masks_drop_their_share_and_keep_the_mean() -> None:
 def test_learning_has_autograds_gradients(
     buckets: tuple[int, ...], outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gradients that are written out are those that autograd finds in the layers one by one."""
+    """The written-out gradients equal those that autograd computes for the same layers."""
     monkeypatch.setattr("tailrace.inference.models.tabular.network.DROPPED", 0.0)
     task = REGRESSION if outputs == 1 else THREE
     module = TabularNetwork(3, [True, False, False], buckets, task)
@@ -385,7 +381,7 @@ def test_learning_has_autograds_gradients(
 
 
 def test_what_is_dropped_moves_nothing() -> None:
-    """With dropout the gradient of a layer's weights is that of the units that were kept, grown as they were."""
+    """With dropout the gradients equal autograd's for the masked layers."""
     module = TabularNetwork(3, [False] * 3, (), BINARY)
     encoded, rows, *_ = module.encode(torch.randn(2, 1, 3), torch.empty(2, 1, 0, dtype=torch.int64))
     one, two = masks((2, 1), HIDDEN, 0.5)
@@ -407,7 +403,7 @@ def test_what_is_dropped_moves_nothing() -> None:
 
 @pytest.mark.parametrize("task", [BINARY, THREE, REGRESSION])
 def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
-    """Rows of 500 large columns, whose labels change every few rows, never take it further than one error can."""
+    """Rows of 500 large columns with changing labels move the linear model no further than one error may."""
     linear = Linear(500, 0, (), task)
     places = torch.empty(16 * TOGETHER, 0, dtype=torch.int64)
     rows = torch.full((16 * TOGETHER, 500), 8.0)
@@ -419,8 +415,7 @@ def test_many_columns_do_not_shake_the_linear_part(task: Task) -> None:
 
 
 def absorbed(task: Task, width: int, size: float, learned: int, rows: int = TOGETHER) -> Tensor:
-    """What a linear part that has learned so many rows says of a row of large or small columns, after it has learned
-    a few such rows."""
+    """Outputs of a linear model for one row, after `learned` rows and a few equal rows of this width and size."""
     linear = Linear(width, 0, (), task)
     linear.learned.fill_(learned)
     places = torch.empty(rows, 0, dtype=torch.int64)
@@ -434,8 +429,7 @@ def absorbed(task: Task, width: int, size: float, learned: int, rows: int = TOGE
 @pytest.mark.parametrize("width", [1, 20, 90, 200, 500])
 @pytest.mark.parametrize("size", [0.5, 8.0])
 def test_equal_rows_that_go_together_do_not_overshoot(task: Task, width: int, size: float) -> None:
-    """Whatever the width and however long the step, they take what is said no further than rows that go one after
-    another, each as far as an error may."""
+    """Equal rows that take their steps together move the prediction no further than rows that go one by one."""
     said = absorbed(task, width, size, learned=0)
     due, farthest = output_targets(task.kind, ones(task, 1), task.outputs)[0], torch.zeros(1, task.outputs)
     for _ in range(TOGETHER):
@@ -455,8 +449,8 @@ def test_equal_rows_that_go_together_do_not_overshoot(task: Task, width: int, si
     ],
 )
 def test_rows_go_together_where_they_need_not_share_the_least_step(task: Task, width: int, together: int) -> None:
-    """As many take equal steps from the same weights, and share what one error may do; the next ones see what those
-    did. Values, whose errors have no bounds, are always shared."""
+    """Up to TOGETHER rows share the largest allowed change, fewer where that would give steps below STEP; values always
+    share it."""
     one, *more = (float(absorbed(task, width, 1.0, 1_000_000, rows).abs().max()) for rows in range(1, 2 * TOGETHER))
     equal = [rows for rows, said in enumerate(more, 2) if said == pytest.approx(rows * one, rel=1e-4)]
     assert max([1, *equal]) == together
@@ -467,7 +461,7 @@ def test_rows_go_together_where_they_need_not_share_the_least_step(task: Task, w
 
 @pytest.mark.parametrize("task", [BINARY, SEVERAL, THREE, REGRESSION])
 def test_the_linear_part_learns_most_from_the_first_labels(task: Task) -> None:
-    """The same row moves it less and less, from PACE / OFFSET on down to a least step."""
+    """The step of a row decreases from PACE / OFFSET to STEP with the number of rows learned."""
     learned = (0, 50, 500, 5_000, 50_000)
     moves = [float(absorbed(task, 1, 0.1, rows, 1).abs().max()) for rows in learned]
     steps = [max(STEP, PACE / (OFFSET + rows + 1)) for rows in learned]
@@ -478,7 +472,7 @@ def test_the_linear_part_learns_most_from_the_first_labels(task: Task) -> None:
 
 
 def test_rows_count_as_learned_once() -> None:
-    """Those of a run when it begins, those of updates when they are absorbed: not when the first is prepared for."""
+    """A run counts rows when it begins and an update when it absorbs them; preparation for updates counts none."""
     numbers, categories = rows(200)
     targets = torch.arange(200) % 2 * 1.0
     online, trained = network(BINARY).eval(), network(BINARY).train()

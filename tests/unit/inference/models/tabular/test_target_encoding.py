@@ -1,4 +1,4 @@
-"""What labels came with each value of late."""
+"""Online target encoding: rates, their decay, and the linear model that uses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def places(place: int, rows: int = 100) -> Indices:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_was_never_seen_says_nothing(task: Task) -> None:
-    """Before any label, and for a value without one, the rate is that of all rows: no difference."""
+    """The encoding is 0 before any label and for a value without labels."""
     encoding = TargetEncoding([3], task)
     assert np.allclose(encoding.rates(slice(None)), 0.0, atol=1e-6)
     encoding.add(places(0), np.ones((100, task.outputs), np.float32))
@@ -32,8 +32,7 @@ def test_what_was_never_seen_says_nothing(task: Task) -> None:
 
 
 def test_a_rate_is_the_difference_of_smoothed_log_odds() -> None:
-    """A hundred rows with the label at one place and a hundred without it at another pull apart, as far as SMOOTHING
-    rows of even odds let them, and equally: rows fade only with later rows."""
+    """Two values with opposite labels have opposite log-odds, smoothed by SMOOTHING rows of even odds."""
     encoding = TargetEncoding([2], BINARY)
     both = np.concatenate((places(0), places(1)))
     encoding.add(both, np.concatenate((ONE, 0 * ONE)))
@@ -43,7 +42,7 @@ def test_a_rate_is_the_difference_of_smoothed_log_odds() -> None:
 
 
 def test_a_rate_fades() -> None:
-    """After many rows elsewhere a value is again held to be like all."""
+    """The encoding of a value returns to 0 after many rows of other values."""
     encoding = TargetEncoding([2], BINARY)
     encoding.add(places(0), ONE)
     encoding.add(places(1), 0 * ONE)
@@ -54,7 +53,7 @@ def test_a_rate_fades() -> None:
 
 
 def test_what_is_served_is_rate_times_weight() -> None:
-    """What places add to the logits of a row is the sum over its columns, with their weights."""
+    """The encoder adds to the logits of a row the sum over its columns of rate times weight."""
     encoding = TargetEncoding([2, 3], BINARY)
     encoding.add(np.tile(np.array([[0, 2]]), (100, 1)), ONE)
     encoding.add(np.tile(np.array([[1, 3]]), (100, 1)), 0 * ONE)
@@ -67,7 +66,7 @@ def test_what_is_served_is_rate_times_weight() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_linear_part_learns_what_a_value_says_of_late(task: Task) -> None:
-    """Where all depends on one column's value it comes to predict by it, and turns with it when its meaning turns."""
+    """The linear model learns to predict by one column's value, and follows when its meaning is reversed."""
     linear = Linear(0, 0, [2], task)
     random = np.random.default_rng(0)
     scores = []
