@@ -82,7 +82,7 @@ class Retrainer:
         self._checked = time.monotonic()
         self.malformed = 0
         self.idle = False
-        """Whether all examples have been read, and nothing that was due is left to do."""
+        """True if all examples have been read, and nothing that was due is left to do."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
@@ -124,7 +124,7 @@ class Retrainer:
 
     @property
     def training(self) -> bool:
-        """Whether a run is under way."""
+        """True if a run is under way."""
         return self._runs is not None and self._runs.under_way
 
     def _resume(self) -> None:
