@@ -121,6 +121,10 @@ class Publisher:
         """Commit positions without a release or a report. Raises Aborted."""
         self._commit([], lambda: False, positions, reader)
 
+    def manifest(self, version: int) -> Manifest | None:
+        """Return the manifest of a release that a trusted key signed; None if there is none."""
+        return self._genuine().get(version)
+
     def verified(self, version: int) -> tuple[Manifest, bytes]:
         """Return a release's verified manifest and weights: see `Models.verified`."""
         return self.models.verified(version, self._trusted)
