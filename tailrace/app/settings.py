@@ -170,7 +170,7 @@ class ConsoleSettings(Section):
 
 
 class SendSettings(Section):
-    """Columns of the data files that `tailrace send` reads. Without `id` and `time`: the names of the event's fields."""
+    """Columns of the data files that `tailrace send` reads. `id` and `time` default to the event's field names."""
 
     id: str | None = None
     time: str | None = None

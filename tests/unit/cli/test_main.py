@@ -47,7 +47,7 @@ def tailrace(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         ("worker gone.py", 2, "no pipeline file 'gone.py'"),
         ("worker pipeline.py:other", 2, "pipeline.py has no 'other'; it has pipeline"),
         ("worker gone.module:pipeline", 2, "there is no module 'gone'"),
-        ("worker not-a-module", 2, "names no pipeline"),
+        ("worker not-a-module", 2, "does not name a pipeline"),
         ("send gone.csv", 2, "cannot read 'gone.csv'"),
         ("send pipeline.py", 2, "unknown kind of file"),
         ("send data.csv --pace slow", 2, "unknown pace 'slow'"),
@@ -151,7 +151,7 @@ def test_a_retention_outlasts_the_wait_for_labels(shell: Shell) -> None:
     [
         ("x = (", "pipeline.py, line 1: '(' was never closed"),
         ("\nimport nothing_like_this", "pipeline.py, line 2: there is no module 'nothing_like_this'"),
-        ("pipeline = 3", "'pipeline' is a int, not a Pipeline"),
+        ("pipeline = 3", "'pipeline' has the type int, not Pipeline"),
         ("pipeline = 1 / 0", "pipeline.py, line 1: ZeroDivisionError"),
         (PIPELINE.replace('"small"', '"NOT SO"'), "pipeline.py, line 11: 'NOT SO' cannot name a pipeline"),
         (PIPELINE.replace("    id: Key\n", ""), "Row needs exactly one field of type Key"),
