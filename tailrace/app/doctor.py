@@ -21,7 +21,7 @@ SKEW_S = 5.0
 """Clock difference between machines, in seconds, above which the check fails."""
 DISK_FREE = 1 << 30
 """Free disk space, in bytes, below which the check warns."""
-BAD = ("failed", "unreachable")
+FAILED_STATES = ("failed", "unreachable")
 SUPPORTED = ((3, 11), (3, 15))
 """Supported Python versions: the first, and the first that is not supported."""
 

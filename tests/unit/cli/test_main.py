@@ -56,7 +56,7 @@ def tailrace(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         ("models show 9", 1, "no topic 'small.models'"),
         ("dlq show nonsense", 2, "topic/partition/offset"),
         ("dlq ls --topic other", 2, "write events or labels"),
-        ("init", 1, "pipeline.py is there already"),
+        ("init", 1, "pipeline.py exists already"),
         ("init new --from data.csv", 2, "--from needs --label"),
         ("init new --from data.csv --label gone", 2, "there is no column 'gone'"),
         ("init new --from data.csv --label y --name A", 2, "--name 'A': use lower-case letters"),
