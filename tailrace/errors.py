@@ -1,7 +1,7 @@
-"""Root of the error tree, and the exit codes of the command line.
+"""Root of the error tree, and exit codes of the command line.
 
-TailraceError             base of the errors below and of those of each package; `exit_code` is the exit status
-+-- DeclarationError      the declaration cannot work (2)
+TailraceError             base of all errors; `exit_code` is the exit status of a command that fails with it
++-- DeclarationError      the declaration of the pipeline is invalid (2)
 +-- UserError             an error that the user can correct
     +-- BadSetting        a setting is unknown or has an invalid value (2)
     +-- BadPipeline       the pipeline file cannot be used (2)
@@ -16,7 +16,10 @@ from typing import ClassVar
 
 
 class Exit(IntEnum):
-    """Exit codes of the `tailrace` command."""
+    """Exit codes of the `tailrace` command.
+
+    REFUSED: a release would be refused by workers. UNREACHABLE: a dependency, such as a broker, cannot be reached.
+    """
 
     OK = 0
     FAILED = 1
@@ -37,13 +40,13 @@ class TailraceError(Exception):
 
 
 class DeclarationError(TailraceError):
-    """The pipeline declaration cannot work; the message names the class, the field and the fix."""
+    """The declaration of the pipeline is invalid; the message names the class, the field and the fix."""
 
     exit_code = Exit.USAGE
 
 
 class UserError(TailraceError):
-    """An error that the user can correct. The argument `exit_code` overrides that of the class."""
+    """An error that the user can correct. The argument `exit_code` overrides the exit code of the class."""
 
     def __init__(self, message: str, exit_code: Exit | None = None) -> None:
         super().__init__(message)
@@ -70,14 +73,14 @@ class BadData(UserError):
 
 
 class MissingExtra(UserError):
-    """An optional package is not installed; the message holds the pip command."""
+    """An optional package is not installed; the message contains the pip command."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs {package}: run `pip install 'tailrace[{extra}]'`")
 
 
 def error_line(error: BaseException) -> tuple[str, Exit]:
-    """Describe an error in one line for the user, and choose the exit code."""
+    """Describe an error in one line for the user, and return it with the exit code."""
     text = " ".join(str(error).split())
     if isinstance(error, TailraceError):
         return text + error.hint, error.exit_code

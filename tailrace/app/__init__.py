@@ -1,1 +1,1 @@
-"""The application: settings, roles, and the factory that connects a declaration to a log."""
+"""The application: settings, roles, and the factory that builds the parts of a pipeline from its declaration."""

@@ -1,7 +1,7 @@
-"""Assembly of the console: the server first, then the threads that fill it, and the actions of an operator.
+"""Assembly of the console: its server, the threads that fill the page, and the actions of an operator.
 
-The server needs no pipeline and no log. It is started before anything else is loaded, and the page fills as data
-arrives. So heavy modules are imported inside the functions that need them.
+The server starts before the pipeline and the log are loaded, and the page fills as data arrives. Therefore heavy
+modules are imported inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Urls = Callable[[], Mapping[str, str]]
 
 @contextmanager
 def served(settings: ConsoleSettings, *, elsewhere: bool = False) -> Iterator[tuple[Console, str]]:
-    """Serve an empty console and yield it with its address.
+    """Serve an empty console and yield it with its URL.
 
-    Where the port is taken: take any free one if `elsewhere`, else raise PortTaken.
+    If the port is taken, use any free port if `elsewhere` is set, else raise PortTaken.
     """
     from tailrace.monitoring.console.server import Console, serve
 
@@ -45,21 +45,21 @@ def served(settings: ConsoleSettings, *, elsewhere: bool = False) -> Iterator[tu
 
 
 def announce(url: str, console: Console) -> None:
-    """Print the address of the page on standard error."""
+    """Print the URL of the page to stderr."""
     mode = "" if console.token is None else " (its token allows changes)"
     print(f"console: {url}{mode}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def maybe_served(
-    settings: ConsoleSettings, *, elsewhere: bool = False, tell: Callable[[str, Console], None] = announce
+    settings: ConsoleSettings, *, elsewhere: bool = False, on_address: Callable[[str, Console], None] = announce
 ) -> Iterator[Console | None]:
-    """Serve a console and pass its address to `tell`; yield None where the settings disable it."""
+    """Serve a console and pass its URL to `on_address`; yield None if the settings disable the console."""
     if not settings.enabled:
         yield None
         return
     with served(settings, elsewhere=elsewhere) as (console, url):
-        tell(url, console)
+        on_address(url, console)
         yield console
 
 
@@ -67,10 +67,10 @@ def maybe_served(
 def following(
     console: Console, log: Log, pipeline: Pipeline, settings: Settings, urls: Urls, *, freeze_after: float | None = None
 ) -> Iterator[None]:
-    """Fill the console from a log until the context ends. `urls` gives the /metrics address of each role.
+    """Fill the console from a log until the context ends. `urls` returns the /metrics URL of each role.
 
-    `freeze_after`: seconds of event time after which the champion is kept as a reference, which loads torch. None: the
-    live model is compared with the base rate alone.
+    `freeze_after`: seconds of event time after which the champion is kept as a frozen reference, which loads torch.
+    With None the live model is compared with the base rate only.
     """
     from tailrace.app.operations import console_actions
     from tailrace.monitoring.console.follower import ConsoleFollower
@@ -100,7 +100,7 @@ def following(
 
 
 def _about(console: Console, pipeline: Pipeline, settings: Settings) -> dict[str, object]:
-    """The section `about`: facts that do not change while the console runs."""
+    """Return the section `about`: facts that do not change while the console runs."""
     from tailrace import __version__
 
     return {
@@ -115,7 +115,7 @@ def _about(console: Console, pipeline: Pipeline, settings: Settings) -> dict[str
 
 
 def _loader(pipeline: Pipeline, settings: Settings) -> Loader | None:
-    """A loader of releases; None without a trusted key: then no reference is loaded, and the rest of the page works."""
+    """Return a loader of releases; None if no key is trusted. Without a loader the page has no frozen reference."""
     from tailrace.app.factory import trusted_keys
     from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.releases.signing import BadKey
@@ -129,7 +129,7 @@ def _loader(pipeline: Pipeline, settings: Settings) -> Loader | None:
 
 
 def _groups(pipeline: Pipeline) -> dict[str, tuple[str, list[str]]]:
-    """Consumer group of each role, and the topics that it reads."""
+    """Return the consumer group of each role, and the topics that it reads."""
     from tailrace.app.factory import join_labels
 
     topics, name = pipeline.topics, pipeline.name

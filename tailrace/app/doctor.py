@@ -1,4 +1,4 @@
-"""The doctor: what must hold for a pipeline to run, checked one by one; each failure names its fix."""
+"""Checks of the preconditions of a pipeline. Each failed check names its fix."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from tailrace.streams.log.base import Log
 
 SKEW_S = 5.0
+"""Clock difference between machines, in seconds, above which the check fails."""
 DISK_FREE = 1 << 30
-BAD = ("failed", "unreachable")
+"""Free disk space, in bytes, below which the check warns."""
+FAILED_STATES = ("failed", "unreachable")
 SUPPORTED = ((3, 11), (3, 15))
+"""Supported Python versions: the first, and the first that is not supported."""
 
 
 class Check(NamedTuple):
-    """One finding. `failed`: the pipeline cannot run as it should; `warning`: it can."""
+    """Result of one check. `warning`: the pipeline can run; `failed` or `unreachable`: it cannot run properly."""
 
     check: str
     state: Literal["ok", "warning", "failed", "unreachable"]
@@ -33,12 +36,12 @@ class Check(NamedTuple):
 
 
 def examine(settings: Settings) -> list[Check]:
-    """All checks, in order. Never raises: what goes wrong is a finding."""
-    return [*_software(), *_disk(settings), *_keys(settings), *_store(settings), *_declared(settings)]
+    """Run all checks, in order. Never raises: an error becomes a failed check."""
+    return [*_software(), *_disk(), *_keys(settings), *_store(settings), *_declared(settings)]
 
 
 def exit_code(checks: list[Check]) -> Exit:
-    """UNREACHABLE when the log could not be reached, FAILED when a check failed, else OK."""
+    """Return UNREACHABLE if a check is `unreachable`, FAILED if one is `failed`, else OK."""
     states = {check.state for check in checks}
     if "unreachable" in states:
         return Exit.UNREACHABLE
@@ -48,9 +51,9 @@ def exit_code(checks: list[Check]) -> Exit:
 def _software() -> Iterator[Check]:
     low, high = SUPPORTED
     version = platform.python_version_tuple()
-    fine = low <= (int(version[0]), int(version[1])) < high
+    supported = low <= (int(version[0]), int(version[1])) < high
     fix = f"use Python {low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
-    yield Check("python", "ok" if fine else "failed", platform.python_version(), "" if fine else fix)
+    yield Check("python", "ok" if supported else "failed", platform.python_version(), "" if supported else fix)
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -63,12 +66,12 @@ def _software() -> Iterator[Check]:
         yield Check("device", "ok", f"cpu, {torch.get_num_threads()} threads")
 
 
-def _disk(settings: Settings) -> Iterator[Check]:
-    where = Path.cwd()
-    free = shutil.disk_usage(where).free
+def _disk() -> Iterator[Check]:
+    directory = Path.cwd()
+    free = shutil.disk_usage(directory).free
     enough = free >= DISK_FREE
     fix = "" if enough else f"free some space: at least {DISK_FREE >> 30} GiB"
-    yield Check("disk", "ok" if enough else "warning", f"{free / (1 << 30):.1f} GiB free at {where}", fix)
+    yield Check("disk", "ok" if enough else "warning", f"{free / (1 << 30):.1f} GiB free at {directory}", fix)
 
 
 def _keys(settings: Settings) -> Iterator[Check]:
@@ -83,17 +86,17 @@ def _keys(settings: Settings) -> Iterator[Check]:
             trusted = load_trusted_keys(directory, keys.revoked)
         signing = load_signing_key(path) if keys.signing or path.exists() else None
     except Exception as error:
-        yield Check("keys", "failed", error_line(error)[0], "correct the file, or make new keys: tailrace keys new")
+        yield Check("keys", "failed", error_line(error)[0], "correct the file, or create new keys: tailrace keys new")
         return
     if signing is None and not trusted.ids:
-        fix = "`tailrace run` and the retrainer make one; elsewhere copy the retrainer's trusted/ here"
-        yield Check("keys", "warning", f"none in {directory}: a worker would not start", fix)
+        fix = "`tailrace run` and the retrainer create one; on other machines copy the retrainer's trusted/ here"
+        yield Check("keys", "warning", f"no key in {directory}: a worker would not start", fix)
     elif signing is not None and signing.key_id not in trusted.ids:
-        fix = f"put its public half into {directory / 'trusted'}"
+        fix = f"put its public key into {directory / 'trusted'}"
         yield Check("keys", "failed", f"the signing key {signing.key_id} is not trusted", fix)
     else:
-        role = f"{signing.key_id} signs" if signing else "none signs here"
-        yield Check("keys", "ok", f"{len(trusted.ids)} trusted, {role}")
+        signer = f"{signing.key_id} signs" if signing else "no signing key on this machine"
+        yield Check("keys", "ok", f"{len(trusted.ids)} trusted, {signer}")
 
 
 def _store(settings: Settings) -> Iterator[Check]:
@@ -129,7 +132,7 @@ def _log(settings: Settings, pipeline: Pipeline | None) -> Iterator[Check]:
     try:
         log = open_configured_log(settings)
     except Exception as error:
-        yield _unopened(error)
+        yield _log_failure(error)
         return
     try:
         yield Check("log", "ok", f"{settings.log.url}, {len(log.topics())} topics")
@@ -137,42 +140,45 @@ def _log(settings: Settings, pipeline: Pipeline | None) -> Iterator[Check]:
             yield from _topics(log, pipeline)
             yield _clock(log, pipeline, time.time)
     except Exception as error:
-        yield _unopened(error)
+        yield _log_failure(error)
     finally:
         log.close()
 
 
-def _unopened(error: Exception) -> Check:
+def _log_failure(error: Exception) -> Check:
     text, code = error_line(error)
     state: Literal["unreachable", "failed"] = "unreachable" if code is Exit.UNREACHABLE else "failed"
-    return Check("log", state, text, "check log.url, that the broker runs, and log.options")
+    return Check("log", state, text, "check log.url and log.options, and that the broker is running")
 
 
 def _topics(log: Log, pipeline: Pipeline) -> Iterator[Check]:
     topics = pipeline.topics
-    found = log.topics()
-    missing = [topic.name for topic in topology(pipeline, 1) if topic.name not in found]
+    partitions = log.topics()
+    missing = [topic.name for topic in topology(pipeline, 1) if topic.name not in partitions]
     if missing:
-        fix = "they are made by `tailrace run` and `tailrace send`; elsewhere, create them by hand"
+        fix = "`tailrace run` and `tailrace send` create them; if they must not, create them by hand"
         yield Check("topics", "warning", f"missing: {', '.join(missing)}", fix)
     else:
-        yield Check("topics", "ok", f"all {len(topology(pipeline, 1))} there")
+        yield Check("topics", "ok", f"all {len(topology(pipeline, 1))} exist")
     labels = topics.labels_by_id if pipeline.label.rekey else topics.labels
-    counts = {topic: found[topic] for topic in (topics.predictions, labels) if topic in found}
+    counts = {topic: partitions[topic] for topic in (topics.predictions, labels) if topic in partitions}
     if len(set(counts.values())) > 1:
         fix = f"recreate {topics.predictions} with {counts[labels]} partitions, or declare the label with rekey=True"
         shown = ", ".join(f"{topic} {count}" for topic, count in counts.items())
         yield Check("partitions", "failed", f"they must be equal: {shown}", fix)
     elif counts:
         yield Check("partitions", "ok", f"{next(iter(counts.values()))} in {' and '.join(counts)}")
-    if found.get(topics.models, 1) != 1:
+    if partitions.get(topics.models, 1) != 1:
         yield Check(
-            "models", "failed", f"{topics.models} has {found[topics.models]} partitions", "recreate it with one"
+            "models",
+            "failed",
+            f"{topics.models} has {partitions[topics.models]} partitions",
+            "recreate it with one partition",
         )
 
 
 def _clock(log: Log, pipeline: Pipeline, now: Callable[[], float]) -> Check:
-    """Records that a role has just written cannot be younger than now, unless two clocks differ."""
+    """Compare the newest release record with the clock: a timestamp in the future means that two clocks differ."""
     from tailrace.streams.log.browse import newest
 
     topic = pipeline.topics.models
@@ -180,5 +186,5 @@ def _clock(log: Log, pipeline: Pipeline, now: Callable[[], float]) -> Check:
     ahead = max((record.timestamp / 1000 for record in records), default=0.0) - now()
     if ahead > SKEW_S:
         fix = "synchronise the clocks of both machines (NTP)"
-        return Check("clock", "failed", f"the newest record of {topic} lies {ahead:.1f} s in the future", fix)
-    return Check("clock", "ok", "no record lies in the future" if records else "no record to compare with yet")
+        return Check("clock", "failed", f"the newest record of {topic} is {ahead:.1f} s in the future", fix)
+    return Check("clock", "ok", "no record is in the future" if records else "no record to compare with yet")

@@ -1,4 +1,4 @@
-"""Wiring: a declaration and settings become runners, keys and a log. Nothing is decided here, only put together."""
+"""Factory: build the log, topics, keys and runners of a pipeline from its declaration and the settings."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
 COMMIT_AT_LEAST_ONCE_S = 0.5
-"""Seconds between two commits where the settings do not say. See docs/decisions/0005."""
+"""Seconds between two commits, unless the settings specify them. See docs/decisions/0005."""
 FIRST_RELEASE_S = 10.0
-"""How long a worker that starts waits at most for the release that is current then, before it serves the base rate."""
+"""Seconds that a starting worker waits at most for the current release before it serves the base rate."""
 
 _log = structlog.get_logger(__name__)
 
 
 def open_configured_log(settings: Settings) -> Log:
-    """The log that the settings name; the directory of an embedded one is created. Raises Unreachable, BadUrl."""
+    """Open the configured log; create the directory of an embedded log. Raises Unreachable, BadUrl."""
     from tailrace.streams.log.url import open_log
 
     url = settings.log.url
@@ -56,16 +56,18 @@ def open_configured_log(settings: Settings) -> Log:
 
 
 def create_topics(log: Log, pipeline: Pipeline, settings: Settings) -> None:
-    """Create the pipeline's topics that do not exist. Raises BadSetting.
+    """Create the missing topics of the pipeline. Raises BadSetting.
 
-    Where the events or labels topic exists already, the others take its number of partitions, as the join needs.
+    If the labels topic of the join exists, the new topics get its number of partitions, which the join requires. Else
+    they get the configured number.
     """
     existing = log.partitions(join_labels(pipeline))
     log.create(topology(pipeline, existing or settings.log.partitions, _retention(pipeline, settings)))
 
 
 def _retention(pipeline: Pipeline, settings: Settings) -> float | None:
-    """Seconds. A joiner that starts again reads back to its oldest open window: what is in it must still be there."""
+    """Return the retention of new topics in seconds; None if it is not set. Raises BadSetting."""
+    # A joiner that restarts reads again from its oldest open window, so records must outlast the wait for labels.
     text, wait = settings.log.retention, pipeline.policy.wait
     if not text:
         return None
@@ -78,14 +80,14 @@ def _retention(pipeline: Pipeline, settings: Settings) -> float | None:
 
 
 def join_labels(pipeline: Pipeline) -> str:
-    """The labels topic that the join reads: the user's, or the one that is keyed anew."""
+    """Return the labels topic that the join reads: the declared topic, or its copy that is keyed by the event id."""
     return pipeline.topics.labels_by_id if pipeline.label.rekey else pipeline.topics.labels
 
 
 def trusted_keys(settings: Settings) -> TrustedKeys:
-    """The public keys whose releases are served. Nothing is made here: who serves must not choose whom to trust.
+    """Return the public keys whose releases are served. Raise BadKey if there are none.
 
-    Raises BadKey, also when there is none.
+    No key is created here: a worker that created its own key would not trust the retrainer.
     """
     from tailrace.inference.releases.signing import some_keys
 
@@ -93,7 +95,7 @@ def trusted_keys(settings: Settings) -> TrustedKeys:
 
 
 def signing_key(settings: Settings) -> SigningKey:
-    """The key that signs releases; the directory's is created. Raises BadKey, also when nobody here trusts it."""
+    """Return the key that signs releases; create it if there is none. Raise BadKey if it is not trusted."""
     from tailrace.inference.releases.signing import BadKey, create_keys, load_signing_key
 
     keys = settings.keys
@@ -116,7 +118,7 @@ def _public_keys(settings: Settings) -> TrustedKeys:
 
 
 def configured_store(settings: Settings) -> Store | None:
-    """Where large weights go; None: through the log. Raises StoreUnreachable."""
+    """Return the store of large weights; None if all weights are written to the log. Raises StoreUnreachable."""
     from tailrace.inference.releases.storage import Store, check_store
 
     releases = settings.releases
@@ -127,8 +129,8 @@ def configured_store(settings: Settings) -> Store | None:
 
 
 def code_digest(pipeline: Pipeline) -> str:
-    """SHA-256 (hex) of what decides what training does: Tailrace's and torch's versions, and the declaring module's
-    source."""
+    """SHA-256 (hex) of the code that training depends on: the versions of Tailrace and torch, and the source of the
+    module that declares the event."""
     from importlib.metadata import version
 
     source = inspect.getsourcefile(pipeline.schema.event)
@@ -137,12 +139,15 @@ def code_digest(pipeline: Pipeline) -> str:
     return hashlib.sha256("\n".join(parts).encode() + b"\n" + content).hexdigest()
 
 
-def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: WorkerObserver | None = None) -> LiveModel:
-    """The model that serves; it follows the releases until it is closed. Raises BadKey, TopicMissing, Unreachable."""
+def live_model(log: Log, pipeline: Pipeline, settings: Settings, observer: WorkerObserver | None = None) -> LiveModel:
+    """Return the serving model, which follows the releases until it is closed.
+
+    Raises BadKey, TopicMissing, Unreachable.
+    """
     from tailrace.inference.serving.live_model import LiveModel
     from tailrace.monitoring.telemetry.observers import WorkerObserver
 
-    observer = observed or WorkerObserver(None)
+    observer = observer or WorkerObserver(None)
 
     def swapped(swap: Swap) -> None:
         old, new, pause_s, load_s, trained_through = swap
@@ -152,8 +157,8 @@ def live_model(log: Log, pipeline: Pipeline, settings: Settings, observed: Worke
     def refused(refusal: RefusedRelease) -> None:
         version, reason, detail, serving = refusal
         observer.refused(version, reason)
-        goes_on = f"release {serving} serves on" if serving else "serving the base rate"
-        _log.error(f"release {version} refused ({detail}); {goes_on}", version=version, reason=reason, serving=serving)
+        fallback = f"still serving release {serving}" if serving else "serving the base rate"
+        _log.error(f"release {version} refused ({detail}); {fallback}", version=version, reason=reason, serving=serving)
 
     return LiveModel.follow(
         log, pipeline, keys=trusted_keys(settings), patience=FIRST_RELEASE_S, on_swap=swapped, on_refusal=refused
@@ -168,7 +173,7 @@ def build_worker(
     metrics: Metrics | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Runner:
-    """The worker's runner; its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
+    """Build the runner of a worker. Its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
     from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.scoring import ScoreStep
     from tailrace.monitoring.telemetry.observers import WorkerObserver
@@ -176,15 +181,15 @@ def build_worker(
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
     from tailrace.streams.runtime.step import Stateless
 
-    observed = WorkerObserver(metrics)
-    live = stack.enter_context(live_model(log, pipeline, settings, observed))
+    observer = WorkerObserver(metrics)
+    live = stack.enter_context(live_model(log, pipeline, settings, observer))
     step = ScoreStep(
         pipeline.schema,
         ModelSpec.of(pipeline).features,
         live,
         pipeline.topics.predictions,
         clock=clock,
-        on_batch=observed.scored,
+        on_batch=observer.scored,
     )
     worker = settings.worker
     config = RunnerConfig(
@@ -198,13 +203,13 @@ def build_worker(
         else _commit_interval(worker.commit_ms, settings),
     )
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
-    runner = Runner(log, Stateless(step), config, batch=batch, observer=observed)
-    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    runner = Runner(log, Stateless(step), config, batch=batch, observer=observer)
+    watch_lag(metrics, log, config.group, config.topics, observer.reached, lambda: runner.assignment)
     return runner
 
 
 def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
-    """The joiner's runner. Raises TopicMissing when predictions and labels have different numbers of partitions."""
+    """Build the runner of a joiner. Raise TopicMissing if predictions and labels differ in partition count."""
     from tailrace.monitoring.telemetry.observers import JoinerObserver
     from tailrace.streams.join.rekey import drained
     from tailrace.streams.join.step import JoinStep
@@ -231,14 +236,14 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         sharing=Sharing.TOGETHER,
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
-    observed = JoinerObserver(metrics, step)
-    runner = Runner(log, step, config, observer=observed)
-    watch_lag(metrics, log, config.group, config.topics, observed.reached, lambda: runner.assignment)
+    observer = JoinerObserver(metrics, step)
+    runner = Runner(log, step, config, observer=observer)
+    watch_lag(metrics, log, config.group, config.topics, observer.reached, lambda: runner.assignment)
     return runner
 
 
 def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
-    """The runner that copies labels into a topic keyed by the event id; `metrics` are told of dead letters alone."""
+    """Build the runner that copies labels to a topic keyed by the event id. `metrics` count its dead letters only."""
     from tailrace.monitoring.telemetry.observers import count_malformed
     from tailrace.streams.join.rekey import Rekey
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
@@ -264,7 +269,7 @@ def watch_lag(
     reached: Reached | None = None,
     held: Callable[[], Collection[TopicPartition]] | None = None,
 ) -> None:
-    """Export a group's lag in these metrics; see LagCollector."""
+    """Export the lag of a consumer group in these metrics; see LagCollector."""
     if metrics:
         from tailrace.monitoring.telemetry.lag import LagCollector
 
@@ -276,6 +281,7 @@ def _rekeyer(pipeline: Pipeline) -> str:
 
 
 def _commit_interval(milliseconds: float | None, settings: Settings) -> float:
+    """Return the configured time between two commits in seconds, or the default of the log."""
     if milliseconds is not None:
         return milliseconds / 1000
     return COMMIT_EMBEDDED_S if settings.log.url.startswith("sqlite:") else COMMIT_KAFKA_S
@@ -288,5 +294,5 @@ def _check_copartitioned(log: Log, predictions: str, labels: str) -> None:
     if left != right:
         raise TopicMissing(
             f"{predictions} has {left} partitions and {labels} {right}: the join needs the same number; "
-            f"set Label(rekey=True), or create {predictions} anew with {right}"
+            f"set Label(rekey=True), or recreate {predictions} with {right} partitions"
         )

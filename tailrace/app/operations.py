@@ -1,4 +1,4 @@
-"""Operations by hand, from the command line or the console: promote, roll back, replay dead letters."""
+"""Operations that an operator starts from the command line or the console: promote, roll back, replay dead letters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Request = TypeVar("_Request")
 def operator(log: Log, pipeline: Pipeline, settings: Settings) -> Iterator[Publisher]:
     """Open a publisher that can promote and roll back. Raises TopicMissing, BadKey."""
     topic = pipeline.topics.models
-    log.end_positions(topic)  # raises for a missing topic before a writer is made
+    log.end_positions(topic)  # raises TopicMissing before a writer is created
     publisher = Publisher(log, topic, f"{pipeline.name}-operator", trusted_keys(settings))
     try:
         yield publisher
@@ -42,18 +42,20 @@ def promote(publisher: Publisher, version: int, reason: str) -> None:
 def rollback(publisher: Publisher, reason: str) -> int:
     """Make the champion's parent the champion and return its version. Raises UserError, UnknownRelease, Refused."""
     if publisher.models.champion == 0:
-        raise UserError("the base rate serves: there is nothing to roll back to")
+        raise UserError("the champion is release 0 (the base rate): there is nothing to roll back to")
     return publisher.rollback(getpass.getuser(), reason, time.time())
 
 
 def console_actions(log: Log, pipeline: Pipeline, settings: Settings) -> OperatorActions:
-    """The actions behind the buttons of the console, with the lines that the page shows."""
-    from tailrace.monitoring.console.server import OperatorActions  # here: the command line does without aiohttp
+    """Return the actions behind the buttons of the console. Each returns the line that the page shows."""
+    from tailrace.monitoring.console.server import (
+        OperatorActions,  # here, so that the command line does not load aiohttp
+    )
 
     def promote_release(request: PromoteRequest) -> str:
         with operator(log, pipeline, settings) as publisher:
             promote(publisher, request.version, request.reason)
-        return f"release {request.version} is the champion now"
+        return f"release {request.version} is now the champion"
 
     def roll_back(request: RollbackRequest) -> str:
         with operator(log, pipeline, settings) as publisher:
@@ -64,13 +66,17 @@ def console_actions(log: Log, pipeline: Pipeline, settings: Settings) -> Operato
         topics = topics_of(pipeline, request.topic)
         return f"{sum(replay(log, pipeline.name, topic, request.reason) for topic in topics):,} replayed"
 
-    return OperatorActions(_explained(promote_release), _explained(roll_back), _explained(replay_dead_letters))
+    return OperatorActions(
+        _failing_in_one_line(promote_release),
+        _failing_in_one_line(roll_back),
+        _failing_in_one_line(replay_dead_letters),
+    )
 
 
-def _explained(action: Callable[[_Request], str]) -> Callable[[_Request], str]:
+def _failing_in_one_line(action: Callable[[_Request], str]) -> Callable[[_Request], str]:
     """Wrap an action so that every failure becomes ActionFailed with one line for the user."""
 
-    def explained(request: _Request) -> str:
+    def wrapped(request: _Request) -> str:
         from tailrace.monitoring.console.server import ActionFailed
 
         try:
@@ -78,4 +84,4 @@ def _explained(action: Callable[[_Request], str]) -> Callable[[_Request], str]:
         except Exception as error:
             raise ActionFailed(error_line(error)[0]) from error
 
-    return explained
+    return wrapped

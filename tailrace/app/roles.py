@@ -1,4 +1,4 @@
-"""The roles: what `tailrace worker`, `joiner`, `retrainer` and `run` do until they are told to stop."""
+"""The roles worker, joiner and retrainer, and all of them together. Each runs until an event is set."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _log = structlog.get_logger(__name__)
 
 
 def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
-    """Score events until told to stop."""
+    """Score events until `stop` is set."""
     import torch
 
-    torch.set_num_threads(1)  # a batch of a small network is quickest on one core, and the others have work
+    torch.set_num_threads(1)  # one core scores a batch of a small network fastest; the other roles need the rest
     with _Role("worker", pipeline, settings) as role:
         runner = build_worker(role.log, pipeline, settings, role.stack, role.metrics)
         role.ready()
@@ -46,7 +46,7 @@ def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event) ->
 
 
 def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
-    """Join predictions and labels until told to stop; re-key the labels first where the declaration says so."""
+    """Join predictions and labels until `stop` is set. With Label(rekey=True), also re-key the labels."""
     with _Role("joiner", pipeline, settings) as role:
         runners = [build_joiner(role.log, pipeline, settings, role.metrics)]
         if pipeline.label.rekey:
@@ -56,10 +56,7 @@ def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event) ->
 
 
 def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
-    """Learn from examples and publish releases until told to stop.
-
-    Started by torchrun, it is so on rank 0; every other rank only takes part in training, and ends when rank 0 does.
-    """
+    """Train on examples and publish releases until `stop` is set. Under torchrun only rank 0 calls it."""
     from tailrace.monitoring.telemetry.retraining_observer import RetrainingObserver
     from tailrace.retrain.control.publisher import Publisher
     from tailrace.retrain.control.retrainer import Retrainer
@@ -76,7 +73,7 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
         models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
         publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
         role.stack.callback(publisher.close)
-        observed = RetrainingObserver(role.metrics, ranks)
+        observer = RetrainingObserver(role.metrics, ranks)
         retrainer = Retrainer(
             role.log,
             pipeline,
@@ -84,15 +81,15 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
             trainer,
             updates=updates,
             code_digest=code_digest(pipeline),
-            observer=observed,
+            observer=observer,
         )
         watch_lag(role.metrics, role.log, f"{pipeline.name}.retrainer", [pipeline.topics.examples])
-        role.ready(lambda: observed.gpu_seconds)
+        role.ready(lambda: observer.gpu_seconds)
         retrainer.run(stop)
 
 
 def run_together(runners: list[Runner], stop: threading.Event) -> None:
-    """Run several loops, the first in this thread; when one fails all stop, and its error is raised."""
+    """Run several runners, the first in this thread. If one fails, stop all and raise its error."""
     failures: list[BaseException] = []
 
     def run(runner: Runner) -> None:
@@ -113,9 +110,9 @@ def run_together(runners: list[Runner], stop: threading.Event) -> None:
 
 
 def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
-    """All roles as processes of their own, until told to stop. Raises RoleFailed.
+    """Run each role as a process of its own until `stop` is set. Raises RoleFailed.
 
-    Log, topics and keys are made before: what is wrong with them is then told once, not by each role.
+    Log, topics and keys are created first, so that an error in them is reported once and not by every role.
     """
     from tailrace.app.console import following, maybe_served
 
@@ -124,7 +121,7 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
         stack.callback(log.close)
         create_topics(log, pipeline, settings)
         signing_key(settings)
-        page = stack.enter_context(maybe_served(settings.console, elsewhere=True, tell=_tell))
+        page = stack.enter_context(maybe_served(settings.console, elsewhere=True, on_address=_log_address))
         roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
         stack.enter_context(roles)
         if page is not None:
@@ -132,37 +129,36 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
         roles.supervise(stop)
 
 
-def _tell(url: str, page: Console) -> None:
-    _log.info("console", url=url, writable=page.token is not None)
+def _log_address(url: str, console: Console) -> None:
+    _log.info("console", url=url, writable=console.token is not None)
 
 
 def role_ports(settings: Settings) -> dict[str, int]:
-    """The monitoring port of each role on one machine: the configured one and the next two."""
+    """Return the monitoring port of each role of `tailrace run`: the configured port and the next two; 0: any free."""
     first = settings.monitoring.port
     return {role: first + n if first else 0 for n, role in enumerate(ROLES)}
 
 
 def metrics_urls(settings: Settings) -> dict[str, str]:
-    """Where each role of `tailrace run` serves its metrics on this machine; none where they take any free port, or
-    serve none."""
+    """Return the metrics URL of each role of `tailrace run`; empty if metrics are disabled or use any free port."""
     monitoring = settings.monitoring
     if not monitoring.enabled:
         return {}
-    host = monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where all interfaces are listened on
+    host = monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  a server on all interfaces is reached by this one
     return {role: f"http://{host}:{port}/metrics" for role, port in role_ports(settings).items() if port}
 
 
 def spare_the_collector() -> None:
-    """Tell the garbage collector that what start-up made stays.
+    """Make the garbage collector ignore the objects that exist after start-up.
 
-    Else each full collection walks through torch's objects while events wait: a third of a worker's time.
+    Otherwise each full collection visits torch's objects while events wait, which takes a third of a worker's time.
     """
     gc.collect()
     gc.freeze()
 
 
 class _Role:
-    """What every role has: the log with the topics, metrics and their server; all closed at the end."""
+    """Shared resources of a role: the log with its topics, and the metrics with their server. Closes all at the end."""
 
     def __init__(self, name: str, pipeline: Pipeline, settings: Settings) -> None:
         self._name, self._pipeline, self._settings = name, pipeline, settings
@@ -170,7 +166,7 @@ class _Role:
         self.metrics: Metrics | None = None
 
     def __enter__(self) -> _Role:
-        with ExitStack() as stack:  # closes what was opened when something further down fails
+        with ExitStack() as stack:  # if a later step fails, closes the log that an earlier one opened
             self.log = open_configured_log(self._settings)
             stack.callback(self.log.close)
             create_topics(self.log, self._pipeline, self._settings)
@@ -184,7 +180,7 @@ class _Role:
         _log.info("stopped", role=self._name, pipeline=self._pipeline.name)
 
     def ready(self, gpu_seconds: Callable[[], float] = lambda: 0.0) -> None:
-        """Say that the role begins, and let be seen what it uses. Joining serves learning alone: it is training."""
+        """Log that the role has started, and export its costs. The costs of the joiner count as training."""
         if self.metrics:
             from tailrace.monitoring.telemetry.cost import CostCollector, ResourcePrices
 

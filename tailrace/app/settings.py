@@ -1,7 +1,8 @@
-"""Settings: WHERE a pipeline runs. `tailrace.toml` (or [tool.tailrace] of pyproject.toml) < environment < flags.
+"""Settings of the environment in which a pipeline runs.
 
-Environment names are `TAILRACE_SECTION__KEY`, such as TAILRACE_LOG__URL. An unknown key is an error that names the
-nearest known one. Secrets come from files or the environment, never from flags, and are masked wherever they are shown.
+Precedence: tailrace.toml (or [tool.tailrace] of pyproject.toml) < environment < flags. Environment variables are
+named TAILRACE_SECTION__KEY, such as TAILRACE_LOG__URL. An unknown key is an error that names the nearest known key.
+Secrets come from files or from the environment, never from flags, and are masked when settings are shown.
 """
 
 from __future__ import annotations
@@ -9,33 +10,42 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tailrace.app.settings_source import (
+    LOG_OPTIONS,
+    SettingEntry,
+    is_secret,
+    leaves,
+    put,
+    read_environment,
+    read_file,
+    read_options,
+    read_text,
+    variable_name,
+)
 from tailrace.errors import BadSetting
-from tailrace.streams.log.url import SECRET
 
-PREFIX = "TAILRACE_"
-TOML = "tailrace.toml"
-OWN_VARIABLES = frozenset(("TAILRACE_DEBUG", "TAILRACE_CONFIG"))  # read by the command line itself
 MASK = "********"
+"""Text shown instead of a secret value."""
 
 
 class Section(BaseModel):
-    """A table of settings: fixed, typed, and closed to unknown keys."""
+    """A table of settings: immutable, typed, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LogSettings(Section):
-    """The log: `sqlite:///path` (embedded) or `kafka://host:port,host:port`, its options, and those of new topics.
+    """The log: its URL, its connection options, and the partitions and retention of topics that Tailrace creates.
 
-    `retention`, such as "30d", must be longer than the label's wait. Without it the embedded log keeps all records,
-    and a Kafka cluster keeps them for its own default time.
+    `url` is `sqlite:///path` (embedded) or `kafka://host:port,host:port`. `retention` is a duration such as "30d" and
+    must be longer than the label's wait. Without it the embedded log keeps all records, and a Kafka cluster applies its
+    own default.
     """
 
     url: str = "sqlite:///.tailrace/log.db"
@@ -58,15 +68,19 @@ class LogSettings(Section):
         return value
 
     def connection_options(self) -> dict[str, str]:
-        """Return the TLS and SASL options for `log.url.open_log`, with those from files. Raises BadSetting."""
-        options = {**_option_lines(self.options_file), **self.options}
+        """Return the TLS and SASL options for `log.url.open_log`, including those from files. Raises BadSetting."""
+        options = {**(read_options(self.options_file) if self.options_file else {}), **self.options}
         if self.sasl_password_file:
-            options["sasl.password"] = _text(self.sasl_password_file, "log.sasl_password_file").strip()
+            options["sasl.password"] = read_text(self.sasl_password_file, "log.sasl_password_file").strip()
         return options
 
 
 class WorkerSettings(Section):
-    """The worker: delivery promise, largest batch, latency to aim at, time between two commits (or the log's own)."""
+    """The worker: delivery guarantee, largest batch (events), target latency and time between commits (milliseconds).
+
+    Without `commit_ms` the time between commits depends on the log and on the delivery guarantee. `instance` is stable
+    across restarts and unique among running workers.
+    """
 
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     batch_max: int = Field(default=4_096, ge=1, le=100_000)
@@ -76,20 +90,23 @@ class WorkerSettings(Section):
 
 
 class JoinerSettings(Section):
-    """The joiner: time between two commits (none: the log's), and its name among several."""
+    """The joiner: time between commits in milliseconds (None: depends on the log), and instance name."""
 
     commit_ms: float | None = Field(default=None, ge=0)
     instance: str = Field(default="0", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
 
 
 class RetrainerSettings(Section):
-    """The retrainer: how many processes train together, on as many cores or, where there are GPUs, GPUs."""
+    """The retrainer: number of processes that train one model in parallel, one per GPU, or per core without GPUs."""
 
     nproc: int = Field(default=1, ge=1, le=1_024)
 
 
 class KeysSettings(Section):
-    """Ed25519 keys: a directory of them, or files for the signing and the trusted ones; `revoked` holds key ids."""
+    """Ed25519 keys of releases: the key directory, or separate files of the signing key and the trusted public keys.
+
+    `revoked` contains key ids.
+    """
 
     directory: Path = Path(".tailrace/keys")
     signing: Path | None = None
@@ -98,15 +115,18 @@ class KeysSettings(Section):
 
 
 class ReleasesSettings(Section):
-    """Weights of more than `inline_max_bytes` do not travel through the log: they lie below `store`, an fsspec URL that
-    all roles can reach, such as s3://bucket/models. Without a store, all travel through the log."""
+    """Storage of weights.
+
+    Weights of more than `inline_max_bytes` are written below `store`, an fsspec URL that all roles can reach, such as
+    s3://bucket/models. Without a store all weights are written to the log.
+    """
 
     store: str | None = None
     inline_max_bytes: int = Field(default=64 << 20, ge=0)
 
 
 class MonitoringSettings(Section):
-    """/metrics and /healthz of each role. Port 0 takes any free one."""
+    """The HTTP server of each role, with /metrics and /healthz. Port 0 takes any free port."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -114,10 +134,11 @@ class MonitoringSettings(Section):
 
 
 class ConsoleSettings(Section):
-    """The live page, on this machine only: look from elsewhere through `ssh -L` or a proxy that knows who may.
+    """Settings of the live page, which listens on this machine only (from elsewhere: `ssh -L`, or a proxy that
+    authenticates).
 
-    It changes nothing unless `token_file` names a file with a secret of at least 16 characters. Fields named in `mask`
-    are shown to nobody, wherever they stand in a record. Port 0 takes any free one.
+    The page can only show, not change, unless `token_file` names a file with a secret of at least 16 characters. The
+    values of fields named in `mask` are never shown, at any depth of a record. Port 0 takes any free port.
     """
 
     enabled: bool = True
@@ -130,14 +151,16 @@ class ConsoleSettings(Section):
     @classmethod
     def _is_loopback(cls, value: str) -> str:
         if value not in ("127.0.0.1", "::1", "localhost"):
-            raise ValueError("the console listens on 127.0.0.1, ::1 or localhost only: whoever reaches it may look")
+            raise ValueError(
+                "the console listens on 127.0.0.1, ::1 or localhost only, because it does not authenticate its readers"
+            )
         return value
 
     def token(self) -> str | None:
-        """The secret; None: the console only shows. Raises BadSetting."""
+        """Return the secret that allows changes; None if no change is allowed. Raises BadSetting."""
         if self.token_file is None:
             return None
-        token = _text(self.token_file, "console.token_file").strip()
+        token = read_text(self.token_file, "console.token_file").strip()
         if len(token) < 16 or not token.isascii() or not token.isprintable():
             raise BadSetting(
                 f"console.token_file {str(self.token_file)!r} must hold at least 16 printable ASCII characters: "
@@ -147,7 +170,7 @@ class ConsoleSettings(Section):
 
 
 class SendSettings(Section):
-    """The columns of the data files that `tailrace send` reads, where they are not the event's own id and time."""
+    """Columns of the data files that `tailrace send` reads. `id` and `time` default to the event's field names."""
 
     id: str | None = None
     time: str | None = None
@@ -156,12 +179,13 @@ class SendSettings(Section):
 
 
 class CostsSettings(Section):
-    """Prices, for the costs that reports show: `kwh` of a kilowatt-hour, `core_hour` of a processor core for an hour,
-    in `currency`. `watts_per_core` is what a busy core draws where the machine does not say itself.
+    """Prices for the costs in reports, in `currency`: `kwh` per kilowatt-hour, `core_hour` per hour of one CPU core.
 
-    The defaults are of the right size, no more: industry in the EU pays about 0.20 EUR a kWh; a general-purpose cloud
-    core costs about 0.05 EUR an hour on demand (its power included: set `kwh` to 0 where that matters); server
-    processors draw 4.4 W (AMD EPYC 7763: 280 W, 64 cores) to 6.8 W (Intel Xeon 8380: 270 W, 40 cores) a core.
+    `watts_per_core` is the power of a busy core, used if the machine has no readable energy counters.
+
+    The defaults are rough: industry in the EU pays about 0.20 EUR per kWh; a general-purpose cloud core costs about
+    0.05 EUR per hour on demand (which includes its power: set `kwh` to 0 in that case); server processors draw 4.4 W
+    (AMD EPYC 7763: 280 W, 64 cores) to 6.8 W (Intel Xeon 8380: 270 W, 40 cores) per core.
     """
 
     currency: str = Field(default="EUR", min_length=1, max_length=10)
@@ -186,25 +210,17 @@ class Settings(Section):
     costs: CostsSettings = CostsSettings()
 
 
-class Origin(NamedTuple):
-    """One setting, its value (secrets masked) and where it came from."""
-
-    name: str
-    value: Any
-    origin: str
-
-
-class Loaded(NamedTuple):
-    """The settings and, for each key that is not at its default, where it came from."""
+class LoadedSettings(NamedTuple):
+    """The settings, and the origin of each key that a source has set."""
 
     settings: Settings
     origins: Mapping[str, str]
 
-    def rows(self) -> list[Origin]:
-        """Every setting as `tailrace config show` prints it."""
+    def rows(self) -> list[SettingEntry]:
+        """Return every setting with its origin, secrets masked, as `tailrace config show` prints them."""
         return [
-            Origin(name, MASK if _secret(name) else value, self.origins.get(name, "default"))
-            for name, value in _leaves(self.settings.model_dump(mode="json"))
+            SettingEntry(name, MASK if is_secret(name) else value, self.origins.get(name, "default"))
+            for name, value in leaves(self.settings.model_dump(mode="json"))
         ]
 
 
@@ -214,119 +230,41 @@ def load_settings(
     file: Path | None = None,
     directory: Path = Path(),
     environment: Mapping[str, str] | None = None,
-) -> Loaded:
-    """Read all sources. `flags` maps dotted names to values; those that are None were not given. Raises BadSetting."""
+) -> LoadedSettings:
+    """Read all sources. `flags` maps dotted names to values; a value of None means that the flag was not given.
+
+    `environment` defaults to that of this process. Raises BadSetting.
+    """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     layers = (
-        _from_file(file, directory, environment),
-        _from_environment(environment),
-        [Origin(name, value, "flag") for name, value in (flags or {}).items() if value is not None],
+        read_file(file, directory, environment),
+        read_environment(environment, _STRUCTURED),
+        [SettingEntry(name, value, "flag") for name, value in (flags or {}).items() if value is not None],
     )
     for layer in layers:
         for name, value, origin in layer:
             _check_known(name, origin)
-            _put(values, name.split("."), value)
+            put(values, name, value)
             origins[name] = origin
     try:
-        return Loaded(Settings.model_validate(values), origins)
+        return LoadedSettings(Settings.model_validate(values), origins)
     except ValidationError as error:
-        raise _misfit(error, origins) from None
+        raise _invalid_value(error, origins) from None
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables, for child processes; values at their default are left out."""
+    """Return the settings as environment variables for child processes. Values at their default are left out."""
     changed = settings.model_dump(mode="json", exclude_defaults=True)
     return {
-        PREFIX + name.upper().replace(".", "__", 1): value if isinstance(value, str) else json.dumps(value)
-        for name, value in _leaves(changed, whole=frozenset(("log.options",)))
+        variable_name(name): value if isinstance(value, str) else json.dumps(value)
+        for name, value in leaves(changed, whole=(LOG_OPTIONS,))
     }
 
 
-def _from_file(file: Path | None, directory: Path, environment: Mapping[str, str]) -> Iterator[Origin]:
-    given = file or (Path(environment["TAILRACE_CONFIG"]) if environment.get("TAILRACE_CONFIG") else None)
-    own, project = given or directory / TOML, directory / "pyproject.toml"
-    if given or own.exists():
-        yield from (Origin(name, value, str(own)) for name, value in _leaves(_toml(own)))
-    elif project.exists():
-        table = _toml(project).get("tool", {}).get("tailrace", {})
-        yield from (Origin(name, value, f"{project} [tool.tailrace]") for name, value in _leaves(table))
-
-
-def _from_environment(environment: Mapping[str, str]) -> Iterator[Origin]:
-    for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in OWN_VARIABLES:
-            continue
-        name = variable.removeprefix(PREFIX).lower().replace("__", ".")
-        if name.startswith("log.options."):  # a shell's names hold no dots: SASL_PASSWORD is sasl.password
-            name = name.replace("_", ".")
-        value = _parsed(text) if name in _STRUCTURED else text
-        yield from (Origin(leaf, item, variable) for leaf, item in _leaves({name: value}))
-
-
-def _parsed(text: str) -> Any:
-    """A list or table from the environment: JSON, or values separated by commas."""
-    if not text.startswith(("[", "{")):
-        return text.split(",")
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_text(path, "the settings file"))
-    except tomllib.TOMLDecodeError as error:
-        raise BadSetting(f"{path}: no valid TOML: {error}") from None
-
-
-def _text(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadSetting(
-            f"{what} {str(path)!r} cannot be read ({reason}): check the path and its permissions"
-        ) from None
-
-
-def _option_lines(path: Path | None) -> dict[str, str]:
-    """`key=value` lines, as in Kafka's own client property files; lines that start with # are comments."""
-    if path is None:
-        return {}
-    lines = (line.strip() for line in _text(path, "log.options_file").splitlines())
-    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    bad = next((key for key, separator, _ in pairs if not separator), None)
-    if bad is not None:
-        raise BadSetting(
-            f"{path}: a line has no '=': write each option as key=value, such as security.protocol=SASL_SSL"
-        )
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _leaves(
-    table: Mapping[str, Any], prefix: str = "", whole: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested tables; tables named in `whole` stay in one piece."""
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in whole:
-            yield from _leaves(value, f"{name}.", whole)
-        else:
-            yield name, value
-
-
-def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    if path[:2] == ["log", "options"] and len(path) > 2:
-        path = ["log", "options", ".".join(path[2:])]
-    for key in path[:-1]:
-        values = values.setdefault(key, {})
-    values[path[-1]] = value
-
-
 def _known_names() -> dict[str, Any]:
+    """Return the dotted name of every setting with its type."""
     names: dict[str, Any] = {}
     for key, field in Settings.model_fields.items():
         section = field.annotation
@@ -336,30 +274,24 @@ def _known_names() -> dict[str, Any]:
 
 
 _KNOWN = _known_names()
-_STRUCTURED = frozenset(("log.options", "keys.trusted", "keys.revoked", "console.mask"))
+_STRUCTURED = frozenset((LOG_OPTIONS, "keys.trusted", "keys.revoked", "console.mask"))
+"""Settings that are lists or tables. In the environment they are JSON or separated by commas."""
 
 
 def _check_known(name: str, origin: str) -> None:
-    if name in _KNOWN or name.startswith("log.options."):
+    if name in _KNOWN or name.startswith(f"{LOG_OPTIONS}."):
         return
-    written = PREFIX + name.upper().replace(".", "__") if origin.startswith(PREFIX) else name
-    near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`tailrace config show` lists all settings"
-    raise BadSetting(
-        f"{origin}: unknown setting {written}; {hint}" if origin != written else f"unknown setting {written}; {hint}"
-    )
+    nearest = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}?" if nearest else "`tailrace config show` lists all settings"
+    if origin == variable_name(name):
+        raise BadSetting(f"unknown setting {origin}; {hint}")
+    raise BadSetting(f"{origin}: unknown setting {name}; {hint}")
 
 
-def _misfit(error: ValidationError, origins: Mapping[str, str]) -> BadSetting:
+def _invalid_value(error: ValidationError, origins: Mapping[str, str]) -> BadSetting:
+    """Describe the first invalid value: its origin, its name, the value unless it is a secret, and the reason."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     origin = next((origins[known] for known in origins if name.startswith(known)), "settings")
-    given = MASK if _secret(name) else repr(first.get("input"))
-    return BadSetting(f"{origin}: {name} = {given} does not fit: {first['msg'][0].lower()}{first['msg'][1:]}")
-
-
-def _secret(name: str) -> bool:
-    """Whether a value must not be shown. The paths of secret files may be."""
-    if not name.startswith("log.options."):
-        return False
-    return any(word in name.lower() for word in SECRET)
+    value = MASK if is_secret(name) else repr(first.get("input"))
+    return BadSetting(f"{origin}: {name} = {value} does not fit: {first['msg'][0].lower()}{first['msg'][1:]}")

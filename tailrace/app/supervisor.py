@@ -1,4 +1,4 @@
-"""The roles as real processes: started together, restarted when one dies, stopped together."""
+"""Supervisor of the roles as child processes: starts them, restarts a killed one, and stops them all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import structlog
 from tailrace.errors import Exit, TailraceError
 
 ROLES = ("worker", "joiner", "retrainer")
-_DRAIN_S = 20.0  # how long a role may take to finish its batch and leave its group
-_QUICK_S = 5.0  # a role that dies sooner than this has something wrong that a restart will not mend
+_DRAIN_S = 20.0  # time for a role to finish its batch and leave its group before it is killed
+_QUICK_S = 5.0  # a role that is killed sooner after its start would be killed again after a restart
 _POLL_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
 class RoleFailed(TailraceError):
-    """A role ended by itself; the message says how. `code`: the exit status of its process, negative for a signal."""
+    """A role has ended by itself; the message names its exit code. `code`: exit status, negative for a signal."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -37,8 +37,8 @@ class RoleFailed(TailraceError):
 class Roles:
     """Worker, joiner and retrainer of one pipeline as child processes; a context manager.
 
-    `environment` adds to this process's own; `ports` are the roles' monitoring ports. With `logs`, what a role prints
-    goes to `<logs>/<role>.log`.
+    `environment` is added to that of this process; `ports` maps roles to monitoring ports. With the directory `logs`,
+    the output of a role is appended to `<logs>/<role>.log`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Roles:
         try:
             for role in self._roles:
                 self._start(role)
-        except BaseException:  # without it, roles that run already would be left: `__exit__` is not called
+        except BaseException:  # `__exit__` is not called after an error here, so running roles would stay
             self.stop()
             raise
         return self
@@ -71,22 +71,24 @@ class Roles:
         self.stop()
 
     def pid(self, role: str) -> int:
-        """The process id of a role."""
+        """Return the process id of a role."""
         return self._children[role].pid
 
     def metrics_urls(self) -> dict[str, str]:
-        """Where each role serves its metrics, as its log file tells; without a role that has not said so yet.
+        """Return the metrics URL of each role, from the newest `metrics` line of its log file.
 
-        A role says so once a start: the newest line counts. Raises ValueError where no log files are kept.
+        Roles without such a line are left out. Raise ValueError without log files.
         """
         if self._logs is None:
-            raise ValueError("roles that log nowhere tell no addresses: their ports are in the settings")
-        found = {role: _metrics_url(self._logs / f"{role}.log") for role in self._roles}
-        return {role: url for role, url in found.items() if url is not None}
+            raise ValueError(
+                "metrics URLs are read from log files, and these roles have none: their ports are in the settings"
+            )
+        urls = {role: _metrics_url(self._logs / f"{role}.log") for role in self._roles}
+        return {role: url for role, url in urls.items() if url is not None}
 
     def check(self) -> None:
-        """Restart roles that were killed. Raises RoleFailed for one that ended by itself, or too soon after its
-        start."""
+        """Restart roles that a signal has killed. Raise RoleFailed for a role that exited, or that was killed within
+        seconds of its start."""
         for role, child in self._children.items():
             code = child.poll()
             if code is None:
@@ -94,16 +96,16 @@ class Roles:
             if code >= 0 or time.monotonic() - self._started[role] < _QUICK_S:
                 where = f": see {self._logs / f'{role}.log'}" if self._logs else ""
                 raise RoleFailed(f"the {role} ended with exit code {code}{where}", code)
-            _log.warning("restarting", role=role, signal=signal.Signals(-code).name)
+            _log.warning("restarting a killed role", role=role, signal=signal.Signals(-code).name)
             self._start(role)
 
     def supervise(self, stop: threading.Event) -> None:
-        """Check until told to stop."""
+        """Call `check` periodically until `stop` is set. Raises RoleFailed."""
         while not stop.wait(_POLL_S):
             self.check()
 
     def stop(self) -> None:
-        """Drain all: SIGTERM, wait, and SIGKILL for one that does not end in time."""
+        """Stop all roles: SIGTERM, then SIGKILL for a role that has not ended after 20 s."""
         for child in self._children.values():
             if child.poll() is None:
                 child.terminate()
@@ -112,7 +114,7 @@ class Roles:
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _log.warning("did not drain in time: killed", role=role, seconds=_DRAIN_S)
+                _log.warning("role did not stop in time, killing it", role=role, seconds=_DRAIN_S)
                 child.kill()
                 child.wait()
             if child.stdin:
@@ -126,7 +128,7 @@ class Roles:
             self._children[role] = subprocess.Popen(
                 command,
                 env={**self._environment, **port},
-                stdin=subprocess.PIPE,  # never written to: it ends when this process does, however that may be
+                stdin=subprocess.PIPE,  # its end stops the role, however this process dies
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -138,15 +140,15 @@ class Roles:
 
 
 def _metrics_url(path: Path) -> str | None:
-    """The address in the newest line `metrics` of a role's log."""
+    """Return the URL in the newest `metrics` line of a log file; None if there is no such line."""
     if not path.exists():
         return None
     lines = (line for line in reversed(path.read_bytes().splitlines()) if b'"metrics"' in line)
     for line in lines:
         try:
-            said = json.loads(line)
-        except ValueError:  # not written to its end yet
+            entry = json.loads(line)
+        except ValueError:  # the role is still writing this line
             continue
-        if said.get("event") == "metrics" and isinstance(said.get("url"), str):
-            return str(said["url"])
+        if entry.get("event") == "metrics" and isinstance(entry.get("url"), str):
+            return str(entry["url"])
     return None

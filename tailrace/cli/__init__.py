@@ -1,1 +1,1 @@
-"""The commands, one file a group. Only the standard library and typer are imported at the top of each."""
+"""Commands, one module per group. The modules import only the standard library and typer at the top, to start fast."""

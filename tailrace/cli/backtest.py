@@ -1,4 +1,4 @@
-"""`backtest`: what would have been predicted, and which policy would have won."""
+"""Command `backtest`: replay history through policies, and compare their predictions and costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.common import JsonOption, emit, load_settings, log_to_stderr, note, progress
+from tailrace.cli.common import (
+    DropOption,
+    IdOption,
+    JsonOption,
+    LabelOption,
+    LabelTimeOption,
+    TimeOption,
+    column_names,
+    load_settings,
+    log_to_stderr,
+    print_json,
+    print_message,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from tailrace.app.settings import Settings
@@ -23,38 +36,50 @@ def register(app: typer.Typer) -> None:
 def backtest(
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="[PIPELINE]", help="path.py or module:attribute; without it, inferred from the data."),
+        typer.Argument(
+            metavar="[PIPELINE]",
+            help="path.py or module:attribute. Default: inferred from the data if --label is given, else configured.",
+        ),
     ] = None,
     data: Annotated[
-        str, typer.Option("--data", metavar="FILE|URL", help="A .csv, .jsonl or .parquet file, or the URL of a log.")
+        str, typer.Option("--data", metavar="FILE|URL", help="File (.csv, .jsonl or .parquet), or URL of a log.")
     ] = "",
-    label: Annotated[str | None, typer.Option("--label", help="The label column.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="The id column; without any, the row number.")] = None,
-    time: Annotated[str | None, typer.Option("--time", help="The event-time column.")] = None,
-    label_time: Annotated[str | None, typer.Option("--label-time", help="The column of when a label came.")] = None,
-    drop: Annotated[str, typer.Option("--drop", help="Columns that are no features, separated by commas.")] = "",
+    label: LabelOption = None,
+    id: IdOption = None,
+    time: TimeOption = None,
+    label_time: LabelTimeOption = None,
+    drop: DropOption = "",
     label_delay: Annotated[
         str | None,
-        typer.Option("--label-delay", metavar="N|DURATION|natural", help="Events, or time such as 12h, after its own."),
+        typer.Option(
+            "--label-delay",
+            metavar="N|DURATION|natural",
+            help="Label delay: number of events, duration such as 12h, or natural.",
+        ),
     ] = None,
     policy: Annotated[
-        list[Path] | None, typer.Option("--policy", metavar="FILE.toml", help="Another policy; may be repeated.")
+        list[Path] | None, typer.Option("--policy", metavar="FILE.toml", help="Policy to compare; may be repeated.")
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Add reference learners, mostly River's.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Add baseline models, most of them from River.")
+    ] = False,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Write a page with curves and the comparison.")
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Directory for an HTML report with curves and a comparison."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of fresh weights and replay.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of initial weights and replay.")] = 0,
     score_from: Annotated[
-        int, typer.Option("--score-from", min=0, metavar="N", help="Leave the first N events out of the figures.")
+        int, typer.Option("--score-from", min=0, metavar="N", help="Exclude the first N events from the metrics.")
     ] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N events.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Replay only the first N events.")
+    ] = None,
     rate: Annotated[
-        float, typer.Option("--rate", min=1, metavar="ROWS/S", help="How fast training is on the simulated clock.")
+        float, typer.Option("--rate", min=1, metavar="ROWS/S", help="Training speed on the simulated clock.")
     ] = 50_000.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay history: what would have been predicted, which policy would have won, and what it would have cost."""
+    """Replay history through one or several policies, and compare their predictions and costs."""
     from tailrace.backtest.request import Asked, inferred
     from tailrace.backtest.result import builtin
     from tailrace.backtest.run import backtest
@@ -64,12 +89,11 @@ def backtest(
     if not data:
         raise UserError("--data is missing: name a file, or a log such as sqlite:///.tailrace/log.db", Exit.USAGE)
     log_to_stderr()
-    dropped = [column.strip() for column in drop.split(",") if column.strip()]
     settings = load_settings(pipeline=reference)
     asked = Asked(
         data=data,
         columns=Columns(id, time, label, label_time),
-        drop=dropped,
+        drop=column_names(drop),
         delay=label_delay,
         policies=policy or [],
         baselines=baselines,
@@ -80,33 +104,33 @@ def backtest(
     )
     if reference is None and label is not None:
         subject = inferred(asked)
-        note((subject.text or "").rstrip() + "\n")
+        print_message((subject.text or "").rstrip() + "\n")
     else:
-        subject, asked = _declared(settings, asked)
-    with progress() as tell:
-        outcome = backtest(subject, asked, settings, tell)
+        subject, asked = _load_declared(settings, asked)
+    with progress_bar() as report_progress:
+        outcome = backtest(subject, asked, settings, report_progress)
     if report is not None:
         from tailrace.backtest.report.page import write
 
-        note(f"report: {write(outcome, report)}")
+        print_message(f"report: {write(outcome, report)}")
     if as_json:
-        emit(builtin(outcome))
+        print_json(builtin(outcome))
     else:
         from tailrace.backtest.report.terminal import show
 
         show(outcome, sys.stdout)
 
 
-def _declared(settings: Settings, asked: Asked) -> tuple[Subject, Asked]:
-    """The settings' pipeline, and the columns that they know of its data."""
+def _load_declared(settings: Settings, asked: Asked) -> tuple[Subject, Asked]:
+    """Load the configured pipeline, and complete the columns of the data from the settings."""
     from tailrace.backtest.request import Subject
 
-    known, columns = settings.send, asked.columns
+    defaults, columns = settings.send, asked.columns
     subject = Subject.load(reference=settings.pipeline)
     columns = columns._replace(
-        id=columns.id or known.id,
-        time=columns.time or known.time,
-        label=columns.label or known.label or subject.pipeline.label.name,
-        label_time=columns.label_time or known.label_time,
+        id=columns.id or defaults.id,
+        time=columns.time or defaults.time,
+        label=columns.label or defaults.label or subject.pipeline.label.name,
+        label_time=columns.label_time or defaults.label_time,
     )
     return subject, asked._replace(columns=columns)

@@ -1,4 +1,4 @@
-"""What the commands share: options, opening what the settings name, and printing: data to stdout, words to stderr."""
+"""Shared parts of commands: options, opening the configured log, printing data to stdout and messages to stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -17,25 +17,44 @@ if TYPE_CHECKING:
     from tailrace.streams.log.base import Log
 
 PipelineOption: TypeAlias = Annotated[
-    str | None, typer.Option("--pipeline", "-p", help="The pipeline, as path.py or module:attribute.")
+    str | None, typer.Option("--pipeline", "-p", help="Pipeline, as path.py or module:attribute.")
 ]
 LogOption: TypeAlias = Annotated[
-    str | None, typer.Option("--log", metavar="URL", help="The log: sqlite:///path or kafka://host:port.")
+    str | None, typer.Option("--log", metavar="URL", help="Log: sqlite:///path or kafka://host:port.")
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NoConsoleOption: TypeAlias = Annotated[bool, typer.Option("--no-console", help="Do not serve the console page.")]
 
-NoConsole: TypeAlias = Annotated[bool, typer.Option("--no-console", help="Serve no page about the pipeline.")]
+IdOption: TypeAlias = Annotated[
+    str | None, typer.Option("--id", help="Column that identifies a row. Default: the row number.")
+]
+TimeOption: TypeAlias = Annotated[str | None, typer.Option("--time", help="Column of the event time.")]
+LabelOption: TypeAlias = Annotated[str | None, typer.Option("--label", help="Column of the label, to be predicted.")]
+LabelTimeOption: TypeAlias = Annotated[
+    str | None, typer.Option("--label-time", help="Column of the time at which the label became known.")
+]
+DropOption: TypeAlias = Annotated[
+    str, typer.Option("--drop", help="Columns that are not features, separated by commas.")
+]
+
+
+class OpenedPipeline(NamedTuple):
+    """A pipeline with its settings and its open log."""
+
+    pipeline: Pipeline
+    settings: Settings
+    log: Log
 
 
 def load_settings(**flags: Any) -> Settings:
-    """The settings with these flags on top; names are written section__key. Raises BadSetting."""
+    """Load the settings. `flags` override other sources; their names are written section__key. Raises BadSetting."""
     from tailrace.app.settings import load_settings
 
     return load_settings({name.replace("__", "."): value for name, value in flags.items()}).settings
 
 
-def load(pipeline: str | None, log: str | None, **flags: Any) -> tuple[Pipeline, Settings]:
-    """The pipeline and the settings. Raises BadSetting, BadPipeline."""
+def load_pipeline_and_settings(pipeline: str | None, log: str | None, **flags: Any) -> tuple[Pipeline, Settings]:
+    """Load the settings, and the pipeline that they name. Raises BadSetting, BadPipeline."""
     from tailrace.app.pipeline_file import load_pipeline
 
     settings = load_settings(pipeline=pipeline, log__url=log, **flags)
@@ -43,8 +62,8 @@ def load(pipeline: str | None, log: str | None, **flags: Any) -> tuple[Pipeline,
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Log]:
-    """The configured log, closed at the end."""
+def open_log(settings: Settings) -> Iterator[Log]:
+    """Send log lines to stderr, and open the configured log until the context ends. Raises Unreachable, BadUrl."""
     from tailrace.app.factory import open_configured_log
 
     log_to_stderr()
@@ -55,21 +74,29 @@ def opened(settings: Settings) -> Iterator[Log]:
         log.close()
 
 
-def log_to_stderr() -> None:
-    """Stdout is for data: every log line goes to stderr, as text on a terminal and as JSON elsewhere.
+@contextmanager
+def open_pipeline(pipeline: str | None, log: str | None) -> Iterator[OpenedPipeline]:
+    """Load the pipeline and its settings, and open the log. See `load_pipeline_and_settings` and `open_log`."""
+    declaration, settings = load_pipeline_and_settings(pipeline, log)
+    with open_log(settings) as opened_log:
+        yield OpenedPipeline(declaration, settings, opened_log)
 
-    A line says what happened and to what, by names, numbers and positions; never what a record held.
+
+def log_to_stderr() -> None:
+    """Send log lines to stderr: as text to a terminal, else as JSON. Stdout is for data only.
+
+    Log lines contain names, numbers and positions, but never the contents of a record.
     """
     import structlog
     from structlog.processors import JSONRenderer, format_exc_info
 
-    readable = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([structlog.dev.ConsoleRenderer()] if readable else [format_exc_info, JSONRenderer()]),
+            *([structlog.dev.ConsoleRenderer()] if is_terminal else [format_exc_info, JSONRenderer()]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
@@ -77,9 +104,11 @@ def log_to_stderr() -> None:
 
 
 @contextmanager
-def progress(what: str = "reading") -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error where that is a terminal; told what is being done, how much of it, and of how much (0:
-    nobody knows)."""
+def progress_bar(task: str = "reading") -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on stderr if it is a terminal.
+
+    Yields report(task, done, total), which updates the bar; a total of 0 means that it is unknown.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -92,39 +121,44 @@ def progress(what: str = "reading") -> Iterator[Callable[[str, int, int], None]]
     )
     bar.disable = not sys.stderr.isatty()
     with bar:
-        task = bar.add_task(what, total=None)
+        line = bar.add_task(task, total=None)
 
-        def tell(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of or None)
+        def report(task: str, done: int, total: int) -> None:
+            bar.update(line, description=task, completed=done, total=total or None)
 
-        yield tell
+        yield report
 
 
-def note(text: str) -> None:
-    """A word to the user, on stderr."""
+def column_names(text: str) -> list[str]:
+    """Split the value of an option at its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def print_message(text: str) -> None:
+    """Print a message for the user to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
-def emit(value: Any) -> None:
-    """One JSON value on stdout, in one line."""
-    print(as_text(value), flush=True)
+def print_json(value: Any) -> None:
+    """Print a value to stdout as one line of JSON."""
+    print(json_text(value), flush=True)
 
 
-def as_text(value: Any) -> str:
-    """A value as JSON."""
+def json_text(value: Any) -> str:
+    """Encode a value as JSON; values of other types as their str()."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def sentences(told: Iterable[tuple[str, str]]) -> None:
-    """What is spoken of, and what is said of it, a line each; without a subject a line goes on with the one before."""
-    for subject, said in told:
-        print(f"{subject:11} {said}".rstrip())
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print (subject, text) pairs, one per line. An empty subject continues the line before."""
+    for subject, text in facts:
+        print(f"{subject:11} {text}".rstrip())
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Rows with the same keys: a JSON array, or aligned columns."""
+def print_table(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows that have equal keys, as a JSON array or as aligned columns."""
     if as_json:
-        emit(rows)
+        print_json(rows)
         return
     if not rows:
         return

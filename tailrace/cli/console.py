@@ -1,4 +1,4 @@
-"""`console`: one live page about a running pipeline."""
+"""Command `console`: a live page about a running pipeline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from tailrace.cli.common import JsonOption, LogOption, PipelineOption, emit, load, load_settings, log_to_stderr, opened
+from tailrace.cli.common import (
+    JsonOption,
+    LogOption,
+    PipelineOption,
+    load_pipeline_and_settings,
+    load_settings,
+    log_to_stderr,
+    open_log,
+    print_json,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +27,11 @@ def console(
     pipeline: PipelineOption = None,
     log: LogOption = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65_535, help="Where to serve it (9470); 0: any free port.")
+        int | None, typer.Option("--port", min=0, max=65_535, help="Port of the page (9470); 0: any free port.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve one live page about a running pipeline, on this machine only, until told to stop."""
+    """Serve a live page about a running pipeline, on this machine only, until interrupted."""
     from tailrace.app.console import announce, following, served
     from tailrace.app.roles import metrics_urls
     from tailrace.cli.roles import stop_on_signal
@@ -32,12 +41,12 @@ def console(
     stop = stop_on_signal()
     with served(load_settings(**flags).console) as (page, url):
         if as_json:
-            emit({"url": url})
+            print_json({"url": url})
         else:
             announce(url, page)
-        declared, settings = load(pipeline, log, console__port=port)
+        declaration, settings = load_pipeline_and_settings(pipeline, log, console__port=port)
         with (
-            opened(settings) as opened_log,
-            following(page, opened_log, declared, settings, lambda: metrics_urls(settings), freeze_after=0.0),
+            open_log(settings) as opened_log,
+            following(page, opened_log, declaration, settings, lambda: metrics_urls(settings), freeze_after=0.0),
         ):
             stop.wait()

@@ -1,4 +1,4 @@
-"""`dlq`: records that could not be used, why, and sending them again."""
+"""Command group `dlq`: list, show and replay dead letters."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from tailrace.cli.common import JsonOption, LogOption, PipelineOption, as_text, emit, load, note, opened, table
+from tailrace.cli.common import (
+    JsonOption,
+    LogOption,
+    PipelineOption,
+    json_text,
+    open_pipeline,
+    print_json,
+    print_message,
+    print_table,
+)
 from tailrace.declaration.durations import utc_text
 
-app = typer.Typer(help="Dead letters: records that could not be used.")
-TopicFilter: TypeAlias = Annotated[
-    str | None, typer.Option("--topic", help="Only those of this topic: events, labels or a full name.")
+app = typer.Typer(help="Dead letters: records that could not be processed.")
+TopicOption: TypeAlias = Annotated[
+    str | None, typer.Option("--topic", help="Only dead letters of this topic: events, labels or a full name.")
 ]
-ReasonFilter: TypeAlias = Annotated[
-    str | None, typer.Option("--reason", help="Only those with this reason, such as invalid_json.")
+ReasonOption: TypeAlias = Annotated[
+    str | None, typer.Option("--reason", help="Only dead letters with this reason, such as invalid_json.")
 ]
 
 
 @app.command("ls")
 def ls(
-    topic: TopicFilter = None,
-    reason: ReasonFilter = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many, the newest.")] = 50,
+    topic: TopicOption = None,
+    reason: ReasonOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of dead letters to show, the newest.")] = 50,
     pipeline: PipelineOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
@@ -32,57 +41,64 @@ def ls(
 
     from tailrace.streams.log.dead_letter_replay import letters, topics_of
 
-    declared, settings = load(pipeline, log)
-    kept: deque[dict[str, Any]] = deque(maxlen=limit)
+    rows: deque[dict[str, Any]] = deque(maxlen=limit)
     count = 0
-    with opened(settings) as opened_log:
-        for letter in letters(opened_log, topics_of(declared, topic), reason):
+    with open_pipeline(pipeline, log) as opened:
+        for dead_letter in letters(opened.log, topics_of(opened.pipeline, topic), reason):
             count += 1
-            time = letter.record.timestamp / 1000
-            kept.append({"letter": letter.name, "time": time, "reason": letter.reason, "detail": letter.detail})
+            time = dead_letter.record.timestamp / 1000
+            name, why, detail = dead_letter.name, dead_letter.reason, dead_letter.detail
+            rows.append({"letter": name, "time": time, "reason": why, "detail": detail})
     if not as_json:
-        note(f"{count:,} dead letters" + (f", the newest {limit}" if count > limit else ""))
-    table([row if as_json else {**row, "time": utc_text(row["time"])} for row in kept], as_json=as_json)
+        print_message(f"{count:,} dead letters" + (f", the newest {limit}" if count > limit else ""))
+    print_table([row if as_json else {**row, "time": utc_text(row["time"])} for row in rows], as_json=as_json)
 
 
 @app.command("show")
 def show(
-    letter: Annotated[str, typer.Argument(help="A letter as `dlq ls` names it: topic/partition/offset.")],
+    letter: Annotated[
+        str, typer.Argument(help="Name of a dead letter, as `dlq ls` prints it: topic/partition/offset.")
+    ],
     pipeline: PipelineOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one dead letter whole."""
+    """Show a dead letter with its value and headers."""
     from tailrace.streams.log.dead_letter_replay import find
 
-    _, settings = load(pipeline, log)
-    with opened(settings) as opened_log:
-        found = find(opened_log, letter)
-    record = found.readable()
+    with open_pipeline(pipeline, log) as opened:
+        dead_letter = find(opened.log, letter)
+    record, reason, detail, source = (
+        dead_letter.readable(),
+        dead_letter.reason,
+        dead_letter.detail,
+        dead_letter.source,
+    )
     if as_json:
-        emit({**record._asdict(), "reason": found.reason, "detail": found.detail, "source": found.source})
+        print_json({**record._asdict(), "reason": reason, "detail": detail, "source": source})
         return
-    print(f"reason  {found.reason}: {found.detail}\nsource  {found.source}\ntime    {utc_text(record.time)}")
-    print(f"key     {record.key}\nvalue   {record.value if isinstance(record.value, str) else as_text(record.value)}")
-    for name, value in record.headers.items():
-        print(f"header  {name}: {value}")
+    print(f"reason  {reason}: {detail}\nsource  {source}\ntime    {utc_text(record.time)}")
+    value = record.value if isinstance(record.value, str) else json_text(record.value)
+    print(f"key     {record.key}\nvalue   {value}")
+    for name, header in record.headers.items():
+        print(f"header  {name}: {header}")
 
 
 @app.command("replay")
 def replay(
-    topic: TopicFilter = None,
-    reason: ReasonFilter = None,
+    topic: TopicOption = None,
+    reason: ReasonOption = None,
     pipeline: PipelineOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the originals to their topic again; each dead letter is replayed once."""
+    """Write the original records to their topic again. Each dead letter is replayed once."""
     from tailrace.streams.log.dead_letter_replay import replay, topics_of
 
-    declared, settings = load(pipeline, log)
-    with opened(settings) as opened_log:
-        counts = {name: replay(opened_log, declared.name, name, reason) for name in topics_of(declared, topic)}
+    with open_pipeline(pipeline, log) as opened:
+        topics = topics_of(opened.pipeline, topic)
+        counts = {name: replay(opened.log, opened.pipeline.name, name, reason) for name in topics}
     if as_json:
-        emit({"replayed": sum(counts.values()), "topics": counts})
+        print_json({"replayed": sum(counts.values()), "topics": counts})
     else:
         print("\n".join(f"{name}: {count:,} replayed" for name, count in counts.items()))

@@ -1,4 +1,4 @@
-"""`explain`: what became of one event."""
+"""Command `explain`: the history of one event."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.common import JsonOption, LogOption, PipelineOption, as_text, emit, load, opened, sentences
+from tailrace.cli.common import (
+    JsonOption,
+    LogOption,
+    PipelineOption,
+    json_text,
+    open_pipeline,
+    print_facts,
+    print_json,
+)
 from tailrace.declaration.durations import utc_text
 
 if TYPE_CHECKING:
@@ -22,39 +30,39 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the event.")],
     pipeline: PipelineOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow one event: its prediction, the release that made it, its labels, and the release that learned from it."""
+    """Show the history of an event: prediction, release that scored it, labels, and release that learned from it."""
     import msgspec
 
     from tailrace.errors import UserError
     from tailrace.explain.event import follow
     from tailrace.retrain.control.model_topic import Models
 
-    declared, settings = load(pipeline, log)
-    with opened(settings) as opened_log:
-        story = follow(opened_log, declared, Models(opened_log, declared.topics.models), id)
+    with open_pipeline(pipeline, log) as opened:
+        topics, task = opened.pipeline.topics, opened.pipeline.task
+        story = follow(opened.log, opened.pipeline, Models(opened.log, topics.models), id)
     if story.empty:
         raise UserError(
-            f"there is no event {id!r} in {declared.topics.events}, and no prediction, label, example or dead letter "
-            "of it: check the id and the log (`tailrace tail events` shows the newest); what is older than "
-            "log.retention was removed"
+            f"there is no event {id!r} in {topics.events}, and no prediction, label, example or dead letter with this "
+            "id: check the id and the log (`tailrace tail events` shows the newest events); records older than "
+            "log.retention were removed"
         )
     if as_json:
-        emit(msgspec.to_builtins(story))
+        print_json(msgspec.to_builtins(story))
     else:
-        sentences(_told(story, declared.task))
+        print_facts(_facts(story, task))
 
 
-def _told(story: Story, task: Task) -> Iterator[tuple[str, str]]:
-    """The story in plain words."""
+def _facts(story: Story, task: Task) -> Iterator[tuple[str, str]]:
+    """Describe the history of an event as (subject, text) pairs. An empty subject continues the pair before."""
     if story.event is None:
-        yield "event", "not found: it was not sent yet, or is not keyed by its id and not scored yet"
+        yield "event", "not found: it was not sent yet, or its record is not keyed by the id and it was not scored yet"
     else:
-        value = "it was removed since" if story.event.value is None else as_text(story.event.value)
+        value = "removed" if story.event.value is None else json_text(story.event.value)
         yield "event", f"{_place(story.event.place)}  {value}"
     yield from _prediction(story.prediction, task)
     yield from _release(story.release)
@@ -64,7 +72,7 @@ def _told(story: Story, task: Task) -> Iterator[tuple[str, str]]:
         taught = story.taught
         yield "taught", f"release {taught.version} of {utc_text(taught.created)}, {taught.how} ({taught.reason})"
         if not taught.first:
-            yield "", "older releases, which may have learned it before, have been removed"
+            yield "", "older releases, which may have learned it earlier, have been removed"
     elif story.example:
         yield "taught", f"no release: {story.untaught}"
     for refusal in story.refused:
@@ -73,15 +81,15 @@ def _told(story: Story, task: Task) -> Iterator[tuple[str, str]]:
 
 def _prediction(predicted: Predicted | None, task: Task) -> Iterator[tuple[str, str]]:
     if predicted is None:
-        yield "prediction", "none: it was not scored yet, or the prediction was removed; is a worker running?"
+        yield "prediction", "none: the event was not scored yet, or the prediction was removed; is a worker running?"
         return
-    place = _place(predicted.place) if predicted.place else "it was removed since; its example tells:"
+    place = _place(predicted.place) if predicted.place else "removed; according to the example:"
     yield "prediction", f"{place}  {_scores(predicted.scores, task)} by release {predicted.release}"
     yield "", f"for an event at {utc_text(predicted.event_time)}"
 
 
 def _scores(scores: Sequence[float], task: Task) -> str:
-    """The scores, with the names of the classes where there are several."""
+    """Format scores, with the names of the classes if there is one score per class."""
     if len(scores) != len(task.classes):
         return ", ".join(f"{score:.4g}" for score in scores)
     return ", ".join(f"{name} {score:.4g}" for name, score in zip(task.classes, scores, strict=True))
@@ -91,29 +99,29 @@ def _release(scorer: Scorer | None) -> Iterator[tuple[str, str]]:
     if scorer is None:
         return
     if not scorer.kept:
-        yield "release", f"{scorer.version}, which was removed since: what it had learned is not known any more"
+        yield "release", f"{scorer.version}, which was removed: its training data is not known"
         return
     yield "release", f"{scorer.version}: {scorer.reason}"
     if scorer.created is not None:
-        through = f"the newest of an event at {utc_text(scorer.trained_through)}"
-        yield "", f"of {utc_text(scorer.created)}; had learned {scorer.examples:,} examples, {through}"
+        newest = f"the newest of an event at {utc_text(scorer.trained_through)}"
+        yield "", f"created {utc_text(scorer.created)}; had learned {scorer.examples:,} examples, {newest}"
         for part in scorer.ranges:
-            yield "", f"{part.topic}/{part.partition} from offset {part.start:,} to before {part.end:,}"
+            yield "", f"{part.topic}/{part.partition}, offsets {part.start:,} (included) to {part.end:,} (excluded)"
 
 
 def _labels(labels: Sequence[Labelled]) -> Iterator[tuple[str, str]]:
     if not labels:
         yield "label", "none so far"
     for label in labels:
-        yield "label", f"{_place(label.place)}  {as_text(label.label)}, known at {utc_text(label.time)}; {label.why}"
+        yield "label", f"{_place(label.place)}  {json_text(label.label)}, known at {utc_text(label.time)}; {label.why}"
 
 
 def _example(example: Learnable | None) -> Iterator[tuple[str, str]]:
     if example is None:
-        yield "example", "none so far: nothing was learned from it"
+        yield "example", "none so far: nothing was learned from the event"
         return
-    how = ", as no label came" if example.implicit else ""
-    yield "example", f"{_place(example.place)}  {as_text(example.label)}{how}, known at {utc_text(example.label_time)}"
+    label = json_text(example.label) + (" (implicit: no label arrived)" if example.implicit else "")
+    yield "example", f"{_place(example.place)}  {label}, known at {utc_text(example.label_time)}"
 
 
 def _place(place: Place) -> str:

@@ -1,4 +1,4 @@
-"""`run`, `worker`, `joiner`, `retrainer`: the roles of a pipeline, each until told to stop."""
+"""Commands `run`, `worker`, `joiner` and `retrainer`: the roles of a pipeline, each until it is stopped."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from tailrace.cli.common import LogOption, NoConsole, PipelineOption, load, log_to_stderr
+from tailrace.cli.common import LogOption, NoConsoleOption, PipelineOption, load_pipeline_and_settings, log_to_stderr
 
-Reference: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[PIPELINE]", help="The pipeline, as path.py or module:attribute.")
-]
-Instance: TypeAlias = Annotated[
-    str | None, typer.Option("--instance", help="The name of this one among several: stable, and no other's.")
-]
+if TYPE_CHECKING:
+    from tailrace.app.settings import Settings
+    from tailrace.declaration.pipeline import Pipeline
 
-Tethered: TypeAlias = Annotated[
-    bool, typer.Option("--until-eof", help="Stop when standard input ends, as it does when the parent process dies.")
+PipelineArgument: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="[PIPELINE]", help="Pipeline, as path.py or module:attribute.")
+]
+InstanceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--instance", help="Instance name: stable across restarts and unique among running instances."),
+]
+UntilEofOption: TypeAlias = Annotated[
+    bool, typer.Option("--until-eof", help="Stop at the end of standard input, which comes when the parent dies.")
 ]
 
 
@@ -31,75 +35,82 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    reference: Reference = None, pipeline: PipelineOption = None, log: LogOption = None, no_console: NoConsole = False
+    reference: PipelineArgument = None,
+    pipeline: PipelineOption = None,
+    log: LogOption = None,
+    no_console: NoConsoleOption = False,
 ) -> None:
     """Run all roles of a pipeline, each as a process of its own, and the console."""
     from tailrace.app.roles import run_all
 
-    declared, settings = load(reference or pipeline, log, console__enabled=False if no_console else None)
-    log_to_stderr()
-    run_all(declared, settings, stop_on_signal())
+    declaration, settings = _load(reference or pipeline, log, console__enabled=False if no_console else None)
+    run_all(declaration, settings, stop_on_signal())
 
 
 def worker(
-    reference: Reference = None,
+    reference: PipelineArgument = None,
     pipeline: PipelineOption = None,
     log: LogOption = None,
-    instance: Instance = None,
+    instance: InstanceOption = None,
     delivery: Annotated[
         str | None, typer.Option("--delivery", help="exactly_once (the default) or at_least_once.")
     ] = None,
-    until_eof: Tethered = False,
+    until_eof: UntilEofOption = False,
 ) -> None:
-    """Score events: events in, predictions out."""
+    """Score events: read events, write predictions."""
     from tailrace.app.roles import run_worker
 
-    declared, settings = load(reference or pipeline, log, worker__instance=instance, worker__delivery=delivery)
-    log_to_stderr()
-    run_worker(declared, settings, stop_on_signal(until_eof))
+    declaration, settings = _load(reference or pipeline, log, worker__instance=instance, worker__delivery=delivery)
+    run_worker(declaration, settings, stop_on_signal(until_eof))
 
 
 def joiner(
-    reference: Reference = None,
+    reference: PipelineArgument = None,
     pipeline: PipelineOption = None,
     log: LogOption = None,
-    instance: Instance = None,
-    until_eof: Tethered = False,
+    instance: InstanceOption = None,
+    until_eof: UntilEofOption = False,
 ) -> None:
-    """Join predictions with their labels: examples out."""
+    """Join predictions with labels: read both, write examples."""
     from tailrace.app.roles import run_joiner
 
-    declared, settings = load(reference or pipeline, log, joiner__instance=instance)
-    log_to_stderr()
-    run_joiner(declared, settings, stop_on_signal(until_eof))
+    declaration, settings = _load(reference or pipeline, log, joiner__instance=instance)
+    run_joiner(declaration, settings, stop_on_signal(until_eof))
 
 
 def retrainer(
-    reference: Reference = None,
+    reference: PipelineArgument = None,
     pipeline: PipelineOption = None,
     log: LogOption = None,
     nproc: Annotated[
-        int | None, typer.Option("--nproc", min=1, help="How many processes train together (1), one a GPU.")
+        int | None,
+        typer.Option("--nproc", min=1, help="Number of processes that train a model in parallel (1), one per GPU."),
     ] = None,
-    until_eof: Tethered = False,
+    until_eof: UntilEofOption = False,
 ) -> None:
-    """Learn from examples: releases out. Under torchrun its processes train together, on one machine or more."""
+    """Train on examples and publish releases. Under torchrun all ranks train a model in parallel."""
     from tailrace.app.roles import run_retrainer
     from tailrace.retrain.worker.torchrun import given_rank
 
-    declared, settings = load(reference or pipeline, log, retrainer__nproc=nproc)
-    log_to_stderr()
+    declaration, settings = _load(reference or pipeline, log, retrainer__nproc=nproc)
     if given_rank():
         from tailrace.retrain.worker.rank import take_part
 
         take_part()
-    run_retrainer(declared, settings, stop_on_signal(until_eof))
+    run_retrainer(declaration, settings, stop_on_signal(until_eof))
+
+
+def _load(pipeline: str | None, log: str | None, **flags: Any) -> tuple[Pipeline, Settings]:
+    """Load the pipeline and the settings of a role, and send its log lines to stderr."""
+    loaded = load_pipeline_and_settings(pipeline, log, **flags)
+    log_to_stderr()
+    return loaded
 
 
 def stop_on_signal(until_eof: bool = False) -> threading.Event:
-    """An event that SIGTERM and SIGINT set, so that a role drains; a second SIGINT interrupts at once.
+    """Return an event that SIGTERM and SIGINT set, so that a role drains. A second SIGINT interrupts at once.
 
-    With `until_eof` the end of standard input sets it too.
+    With `until_eof`, the end of standard input sets it too.
     """
     stop = threading.Event()
 
@@ -110,11 +121,12 @@ def stop_on_signal(until_eof: bool = False) -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     if until_eof:
-        threading.Thread(target=_await_eof, args=(stop,), name="tether", daemon=True).start()
+        threading.Thread(target=_stop_at_eof, args=(stop,), name="stdin-eof", daemon=True).start()
     return stop
 
 
-def _await_eof(stop: threading.Event) -> None:
-    while os.read(0, 1024):  # below sys.stdin, whose lock a daemon thread would hold when the process ends
+def _stop_at_eof(stop: threading.Event) -> None:
+    # os.read, because a daemon thread in sys.stdin.read would hold its lock while the interpreter shuts down.
+    while os.read(0, 1024):
         pass
     stop.set()

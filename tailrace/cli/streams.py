@@ -1,4 +1,4 @@
-"""`send` and `tail`: records in and out of the pipeline's topics."""
+"""Commands `send` and `tail`: write the records of a file to a pipeline's topics, and show the records of a topic."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.cli.common import (
+    IdOption,
     JsonOption,
+    LabelOption,
+    LabelTimeOption,
     LogOption,
     PipelineOption,
-    as_text,
-    emit,
-    load,
+    TimeOption,
+    json_text,
+    load_pipeline_and_settings,
     load_settings,
-    note,
-    opened,
+    open_log,
+    print_json,
+    print_message,
 )
 from tailrace.declaration.durations import utc_text
 
@@ -38,55 +42,60 @@ def register(app: typer.Typer) -> None:
 
 def send(
     file: Annotated[
-        Path, typer.Argument(help="A .csv or .jsonl file (.gz too) or a .parquet one, in the order of its times.")
+        Path, typer.Argument(help="File: .csv, .jsonl (either may be .gz) or .parquet, in the order of time.")
     ],
     pipeline: PipelineOption = None,
     log: LogOption = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="events or labels: the file holds nothing else.")] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Send only the events, or only the labels, of rows.")
+    topic: Annotated[
+        str | None, typer.Option("--topic", help="events or labels, if the file contains only these.")
     ] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="Events a second.")] = None,
-    pace: Annotated[str | None, typer.Option("--pace", help="fast (the default), recorded, or a factor: x60.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="The id column; without any, the row number.")] = None,
-    time: Annotated[str | None, typer.Option("--time", help="The event-time column.")] = None,
-    label: Annotated[str | None, typer.Option("--label", help="The label column.")] = None,
-    label_time: Annotated[str | None, typer.Option("--label-time", help="The column of when a label came.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="events or labels: send only these parts of the rows.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Events per second.")] = None,
+    pace: Annotated[
+        str | None, typer.Option("--pace", help="fast (the default), recorded, or a speed-up factor such as x60.")
+    ] = None,
+    id: IdOption = None,
+    time: TimeOption = None,
+    label: LabelOption = None,
+    label_time: LabelTimeOption = None,
     label_delay: Annotated[
-        int, typer.Option("--label-delay", min=0, help="Without label times: how many events later a label comes.")
+        int, typer.Option("--label-delay", min=0, help="Label delay in events, if the rows have no label times.")
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a data file: its rows as events, and each row's label when its time has come.
+    """Send the rows of a data file as events, and the label of each row at its label time.
 
-    The columns are those of [send] in tailrace.toml, as `tailrace init --from` wrote them.
+    Columns default to those of [send] in tailrace.toml, which `tailrace init --from` writes.
     """
     from tailrace.app.factory import create_topics
     from tailrace.datafiles.send import Pace
     from tailrace.datafiles.send import send as deliver
 
     flags = {"send__id": id, "send__time": time, "send__label": label, "send__label_time": label_time}
-    declared, settings = load(pipeline, log, **flags)
-    wanted = Pace.parse(pace, rate)
-    if topic == "labels":  # the columns of [send] are those of files with both
-        moments = _labels(file, declared, id, label, label_time)
+    declaration, settings = load_pipeline_and_settings(pipeline, log, **flags)
+    parsed_pace = Pace.parse(pace, rate)
+    if topic == "labels":  # the columns in [send] describe files with events and labels
+        moments = _labels(file, declaration, id, label, label_time)
     else:
-        moments = _moments(file, declared, settings.send, topic, only, label_delay)
-    with opened(settings) as opened_log:
-        create_topics(opened_log, declared, settings)
+        moments = _moments(file, declaration, settings.send, topic, only, label_delay)
+    with open_log(settings) as opened_log:
+        create_topics(opened_log, declaration, settings)
         writer = opened_log.writer()
         try:
-            sent = deliver(writer, moments, wanted, _progress)
+            sent = deliver(writer, moments, parsed_pace, _print_progress)
         finally:
             writer.close()
-    _progress(sent)
+    _print_progress(sent)
     if as_json:
-        emit(sent._asdict())
+        print_json(sent._asdict())
 
 
 def _moments(
-    file: Path, declared: Pipeline, send: SendSettings, topic: str | None, only: str | None, delay: int
+    file: Path, declaration: Pipeline, send: SendSettings, topic: str | None, only: str | None, delay: int
 ) -> Iterator[Moment]:
+    """Read events and labels from a file, or only one of the two. Raises UserError."""
     from tailrace.datafiles.read import Columns, replay, rows
     from tailrace.errors import Exit, UserError
 
@@ -96,31 +105,33 @@ def _moments(
     columns = Columns(send.id, send.time, send.label, send.label_time)
     if topic == "events":
         columns = columns._replace(label=None)
-    moments = replay(rows(file), declared, columns, label_delay=delay)
+    moments = replay(rows(file), declaration, columns, label_delay=delay)
     kind = only.removesuffix("s") if only else None
     return (moment for moment in moments if kind in (None, moment.kind))
 
 
 def _labels(
-    file: Path, declared: Pipeline, id: str | None, label: str | None, label_time: str | None
+    file: Path, declaration: Pipeline, id: str | None, label: str | None, label_time: str | None
 ) -> Iterator[Moment]:
+    """Read labels from a file that contains no events."""
     from tailrace.datafiles.read import Columns, replay_labels, rows
 
-    return replay_labels(rows(file), declared, Columns(id, None, label, label_time))
+    return replay_labels(rows(file), declaration, Columns(id, None, label, label_time))
 
 
-def _progress(sent: Sent) -> None:
+def _print_progress(sent: Sent) -> None:
     rate = sent.events / sent.seconds if sent.seconds else 0.0
-    clock = f", at {utc_text(sent.last)}" if sent.last and sent.last > 1e8 else ""
-    note(f"{sent.events:,} events, {sent.labels:,} labels sent in {sent.seconds:.1f} s ({rate:,.0f} events/s){clock}")
+    clock = f", at {utc_text(sent.last)}" if sent.last and sent.last > 1e8 else ""  # smaller: row numbers, not times
+    counts = f"{sent.events:,} events, {sent.labels:,} labels"
+    print_message(f"{counts} sent in {sent.seconds:.1f} s ({rate:,.0f} events/s){clock}")
 
 
 def tail(
-    topic: Annotated[str, typer.Argument(help="events, predictions, labels, examples, models, or a full name.")],
+    topic: Annotated[str, typer.Argument(help="events, predictions, labels, examples, models, or a full topic name.")],
     pipeline: PipelineOption = None,
     log: LogOption = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=0, help="How many of the newest records.")] = 10,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new ones, until interrupted.")] = False,
+    count: Annotated[int, typer.Option("-n", "--count", min=0, help="Number of records to show, the newest.")] = 10,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Show new records too, until interrupted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the newest records of a topic."""
@@ -128,33 +139,33 @@ def tail(
     from tailrace.streams.log.browse import newest, readable
 
     name, settings = _topic(topic, pipeline, log)
-    with opened(settings) as opened_log:
-        found, ends = newest(opened_log, name, count)
-        for record in found:
-            _show(readable(record), as_json)
+    with open_log(settings) as opened_log:
+        records, ends = newest(opened_log, name, count)
+        for record in records:
+            _print_record(readable(record), as_json)
         if follow:
             for record in follow_topic(opened_log, name, ends):
-                _show(readable(record), as_json)
+                _print_record(readable(record), as_json)
 
 
 def _topic(topic: str, pipeline: str | None, log: str | None) -> tuple[str, Settings]:
-    """The full name of a topic; only the short words need the pipeline."""
+    """Return the full name of a topic, and the settings. Only a short name needs the pipeline file."""
     import msgspec
 
     from tailrace.declaration.pipeline import Topics
 
-    word = topic.replace("-", "_")
-    if word not in Topics.__struct_fields__:
+    short_name = topic.replace("-", "_")
+    if short_name not in Topics.__struct_fields__:
         return topic, load_settings(log__url=log)
-    declared, settings = load(pipeline, log)
-    return msgspec.structs.asdict(declared.topics)[word], settings
+    declaration, settings = load_pipeline_and_settings(pipeline, log)
+    return msgspec.structs.asdict(declaration.topics)[short_name], settings
 
 
-def _show(shown: Readable, as_json: bool) -> None:
+def _print_record(record: Readable, as_json: bool) -> None:
     if as_json:
-        emit(shown._asdict())
+        print_json(record._asdict())
         return
-    headers = " ".join(f"{name}={value}" for name, value in shown.headers.items())
-    value = shown.value if isinstance(shown.value, str) else as_text(shown.value)
-    place = f"{shown.partition}/{shown.offset}"
-    print(f"{utc_text(shown.time)}  {place:>10}  {shown.key or '-'}  {value}  {headers}".rstrip(), flush=True)
+    headers = " ".join(f"{name}={value}" for name, value in record.headers.items())
+    value = record.value if isinstance(record.value, str) else json_text(record.value)
+    place = f"{record.partition}/{record.offset}"
+    print(f"{utc_text(record.time)}  {place:>10}  {record.key or '-'}  {value}  {headers}".rstrip(), flush=True)

@@ -1,4 +1,4 @@
-"""The assembled console on a real log: the command, before and while the pipeline has data."""
+"""Assembled console on a real log: the command before the pipeline has data and while it has some."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from tailrace.inference.releases.signing import create_keys
 
 
 def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:
-    """`tailrace console` without topics names what is missing, fills the page when data comes, and exits with 0 on
-    SIGTERM."""
+    """`tailrace console` names missing topics, fills the page when data arrives, and exits with 0 on SIGTERM."""
     create_keys(shell.directory / ".tailrace" / "keys")
     command = [sys.executable, "-m", "tailrace", "console", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=shell.directory) as process:
@@ -37,14 +36,14 @@ def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:
 
 
 def state(url: str) -> dict[str, Any]:
-    """All sections of the page."""
+    """Fetch all sections of the page."""
     with urllib.request.urlopen(f"{url}api/state", timeout=20) as answer:
         sections: dict[str, Any] = json.load(answer)
     return sections
 
 
 def test_a_taken_port_is_an_error_or_replaced(shell: Shell) -> None:
-    """`tailrace console` fails on a taken port; beside a demo or a run the console takes any free port."""
+    """`tailrace console` fails on a taken port; the console of a demo or a run takes any free port instead."""
     with served(ConsoleSettings(port=0)) as (_, url):
         port = int(url.rstrip("/").rpartition(":")[2])
         refused = shell("console", "--port", str(port))
@@ -56,7 +55,7 @@ def test_a_taken_port_is_an_error_or_replaced(shell: Shell) -> None:
 
 
 def test_the_token_is_never_shown(shell: Shell, tmp_path: Path) -> None:
-    """The settings hold the name of the token's file, not the token."""
+    """`config show` prints the name of the token file, not the token."""
     (tmp_path / "token").write_text("sixteen or more of them")
     os.environ["TAILRACE_CONSOLE__TOKEN_FILE"] = "token"
     try:

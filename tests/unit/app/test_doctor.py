@@ -1,4 +1,4 @@
-"""The doctor: each thing that can be wrong is found, and its fix is named."""
+"""Checks of the doctor: each defect is detected, and its fix is named."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tailrace.streams.log.topology import topology
 
 
 def examine(shell: Shell, *flags: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The exit code, and the findings by their names."""
+    """Run `tailrace doctor` and return its exit code and its checks by name."""
     done = shell("doctor", "--json", *flags)
     return done.code, {check["check"]: check for check in done.data}
 
 
 def create(shell: Shell, **partitions: int) -> None:
-    """The pipeline's topics, some with other numbers of partitions."""
+    """Create the pipeline's topics with 2 partitions each, except for the counts given in `partitions`."""
     log = shell.log()
     log.create([Topic(f"small.{name}", count) for name, count in partitions.items()])
     log.create(topology(load_pipeline("pipeline.py"), 2))
     log.close()
 
 
-def test_a_sound_place(shell: Shell) -> None:
-    """With keys and topics in place every check is ok, and the exit code 0."""
+def test_a_complete_pipeline(shell: Shell) -> None:
+    """With keys and topics every check is ok, and the exit code is 0."""
     create_keys(Path(".tailrace/keys"))
     create(shell)
     code, found = examine(shell)
@@ -42,19 +42,19 @@ def test_a_sound_place(shell: Shell) -> None:
     assert list(found) == expected
 
 
-def test_an_empty_place(shell: Shell) -> None:
-    """What `run` will make by itself is a warning, not a failure."""
+def test_an_empty_directory(shell: Shell) -> None:
+    """Missing keys and topics, which `tailrace run` creates, are warnings, not failures."""
     code, found = examine(shell)
     assert code == 0
     assert {name for name, check in found.items() if check["state"] == "warning"} == {"keys", "topics"}
     done = shell("doctor")
-    assert "fix: they are made by `tailrace run`" in done.out
+    assert "fix: `tailrace run` and `tailrace send` create them" in done.out
     assert "0 failed, 2 warnings" in done.error
 
 
 @pytest.mark.parametrize(("url", "state", "code"), [("memory://models", "ok", 0), ("nosuch://x", "unreachable", 4)])
 def test_the_store_of_large_weights(shell: Shell, url: str, state: str, code: int) -> None:
-    """Where one is configured, it must answer; the retrainer asks it too, before it trains anything."""
+    """A configured store must be reachable; the retrainer also checks that before it trains."""
     (shell.directory / "tailrace.toml").write_text(f'{TOML}[releases]\nstore = "{url}"\n')
     ended, found = examine(shell)
     assert (ended, found["store"]["state"]) == (code, state)
@@ -73,7 +73,7 @@ def test_unequal_partitions(shell: Shell) -> None:
 
 
 def test_a_key_that_others_may_read(shell: Shell) -> None:
-    """Permissions of the signing key are checked, and the command that mends them is named."""
+    """The permissions of the signing key are checked, and the fix is a chmod command."""
     create_keys(Path(".tailrace/keys"))
     Path(".tailrace/keys/signing.pem").chmod(0o640)
     code, found = examine(shell)
@@ -82,14 +82,14 @@ def test_a_key_that_others_may_read(shell: Shell) -> None:
 
 
 def test_a_signing_key_that_is_not_trusted(shell: Shell) -> None:
-    """A retrainer whose own key is not trusted would publish in vain."""
+    """A signing key that is not trusted fails the check, because workers would refuse its releases."""
     key = create_keys(Path(".tailrace/keys"))
     Path(f".tailrace/keys/trusted/{key.key_id}.pub").unlink()
     assert "is not trusted" in examine(shell)[1]["keys"]["finding"]
 
 
 def test_a_clock_that_differs(shell: Shell) -> None:
-    """A record from the future tells that two clocks differ."""
+    """A record from the future fails the clock check, because two clocks must differ."""
     create(shell)
     log = shell.log()
     writer = log.writer()
@@ -104,28 +104,28 @@ def test_a_clock_that_differs(shell: Shell) -> None:
 
 
 def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
-    """The log is still looked at when the pipeline file cannot be used."""
+    """The log is still checked if the pipeline file cannot be loaded."""
     (shell.directory / "pipeline.py").write_text("x = (")
     code, found = examine(shell)
     assert (code, found["pipeline"]["state"], found["log"]["state"]) == (1, "failed", "ok")
 
 
 def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No broker is exit code 4, and the fix says what to look at."""
+    """An unreachable broker gives exit code 4, and the finding names its address."""
     monkeypatch.setattr("tailrace.streams.log.kafka.client.CONNECT_S", 0.5)
     code, found = examine(shell, "--log", "kafka://127.0.0.1:1")
     assert (code, found["log"]["state"]) == (4, "unreachable")
     assert "127.0.0.1:1" in found["log"]["finding"]
 
 
-def test_a_wrong_address(shell: Shell) -> None:
-    """An address that cannot be understood is a failed check."""
+def test_an_invalid_log_url(shell: Shell) -> None:
+    """An invalid log URL is a failed check."""
     code, found = examine(shell, "--log", "foo://x")
     assert (code, found["log"]["state"]) == (1, "failed")
 
 
 def test_exit_codes() -> None:
-    """Unreachable wins over failed; warnings are no failure."""
+    """`unreachable` takes precedence over `failed`; a warning is not a failure."""
     ok, warning, failed = Check("a", "ok", ""), Check("b", "warning", ""), Check("c", "failed", "")
     assert exit_code([ok, warning]) is Exit.OK
     assert exit_code([ok, failed]) is Exit.FAILED

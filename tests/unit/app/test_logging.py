@@ -1,4 +1,4 @@
-"""What log lines look like where nobody reads them on a terminal."""
+"""Log lines on an stderr that is not a terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tailrace.cli.common import log_to_stderr
 
 @pytest.fixture(autouse=True)
 def _own_configuration() -> Iterator[None]:
-    """Leaves logging as it was."""
+    """Reset the configuration of structlog after the test."""
     yield
     structlog.reset_defaults()
 
 
 def test_a_line_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """The event, its level, its time and its fields; details for debugging are left out; stdout is for data."""
+    """A line is JSON on stderr with event, level, time and fields; debug lines are left out and stdout stays empty."""
     log_to_stderr()
     log = structlog.get_logger()
     log.info("swapped", old=1, new=2)
@@ -30,8 +30,8 @@ def test_a_line_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_an_exception_is_told_with_its_traceback_but_no_values(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, whatever happened; local variables stay where they are."""
+def test_an_exception_is_logged_without_values_of_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception is one line with its traceback, and without the values of local variables."""
     log_to_stderr()
     private = "somebody's address"
     try:

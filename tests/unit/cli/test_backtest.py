@@ -1,4 +1,4 @@
-"""`tailrace backtest` as it is typed: inferred and declared pipelines, policies, the report, JSON, and wrong usage."""
+"""`tailrace backtest`: inferred and declared pipelines, policies, the report, JSON, and usage errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIGURES = {"name", "scored", "accuracy", "kappa", "auc", "log_loss", "cpu_second
 
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
-    """600 rows: y is x > 0 in nine of ten; the label is known a minute later, one in ten never."""
+    """File of 600 rows: y is x > 0 in 90 % of them; the label is known a minute later, in 10 % never."""
     chance, lines = random.Random(0), ["at,x,y,known"]
     for n in range(600):
         x = chance.gauss(0.0, 1.0)
@@ -29,28 +29,28 @@ def csv(tmp_path: Path) -> Path:
 
 
 def test_a_declared_pipeline_is_replayed(shell: Shell, csv: Path) -> None:
-    """The project's pipeline, the columns of its settings, natural delays: figures, and a second policy beside."""
+    """The configured pipeline is replayed with natural label delays, and compared with a second policy."""
     policy = shell.directory / "runs.toml"
     policy.write_text("online = false\nretrain = [{ labels = 200 }]\ntraining = { min_examples = 100 }\n")
     done = shell("backtest", "--data", csv, "--policy", policy, "--score-from", "100", "--json")
     assert done.code == 0, done.error
-    found = done.data
-    assert set(found) >= KEYS
-    assert (found["events"], found["labels"], found["label_delay"]) == (600, 540, "natural")
-    own, runs = found["policies"]
+    result = done.data
+    assert set(result) >= KEYS
+    assert (result["events"], result["labels"], result["label_delay"]) == (600, 540, "natural")
+    own, runs = result["policies"]
     assert set(own) >= FIGURES
     assert (own["name"], runs["name"]) == ("declared", "runs")
     assert own["scored"] == runs["scored"] == 450
-    assert own["accuracy"] > 0.8  # of .9 that can be had, from 450 events of which the first come before any update
+    assert own["accuracy"] > 0.8  # at most 0.9 is possible; the first of the 450 events come before any update
     assert own["updates"] > 5
     assert own["retrainings"] == []
     assert {"at", "reason", "seconds", "examples", "gate"} <= set(runs["retrainings"][0])
-    assert found["baselines"] == []
+    assert result["baselines"] == []
 
 
 def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
-    """Without a PIPELINE: the declaration as `init --from` writes it on standard error, a table on standard output, a
-    report; a delay in events; the same command gives the same figures."""
+    """Without a pipeline argument the declaration is inferred and printed to stderr, the table to stdout, and equal
+    commands give equal figures."""
     command: list[str | Path] = [
         "backtest",
         "--data",
@@ -77,21 +77,21 @@ def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
     }
 
 
-def test_baselines_stand_beside_the_default(shell: Shell) -> None:
-    """Real flights, labels as late as they were: each reference learner is fed and measured."""
+def test_baselines_are_measured_beside_the_default(shell: Shell) -> None:
+    """Each baseline learns from recorded flights with their label delays, and is measured."""
     columns = ("--label", "label", "--time", "event_time", "--label-time", "label_time")
     done = shell("backtest", "--data", DATA, *columns, "--limit", "1500", "--baselines", "--json")
     assert done.code == 0, done.error
-    found = done.data
-    names = [entry["name"] for entry in found["baselines"]]
+    result = done.data
+    names = [entry["name"] for entry in result["baselines"]]
     assert names == ["no change", "frozen", "logistic", "adaptive tree", "forest"]
-    assert all(entry["scored"] == found["policies"][0]["scored"] > 1_200 for entry in found["baselines"])
-    assert all(set(entry) >= FIGURES for entry in found["baselines"])
-    assert all(entry["cpu_seconds"] > 0 for entry in found["baselines"])
+    assert all(entry["scored"] == result["policies"][0]["scored"] > 1_200 for entry in result["baselines"])
+    assert all(set(entry) >= FIGURES for entry in result["baselines"])
+    assert all(entry["cpu_seconds"] > 0 for entry in result["baselines"])
 
 
 def test_duration_delays_and_limits(shell: Shell, csv: Path) -> None:
-    """ "5m" is a delay by event time, --limit takes the first events."""
+    """--label-delay 5m is a delay in event time, and --limit replays only the first events."""
     done = shell("backtest", "--data", csv, "--label-delay", "5m", "--limit", "200", "--rate", "1000", "--json")
     assert done.code == 0, done.error
     assert done.data["training_rate"] == 1000
@@ -99,7 +99,7 @@ def test_duration_delays_and_limits(shell: Shell, csv: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "why"),
+    ("arguments", "code", "message"),
     [
         ((), 2, "--data is missing"),
         (("--data", "none.csv"), 2, "none.csv"),
@@ -110,10 +110,12 @@ def test_duration_delays_and_limits(shell: Shell, csv: Path) -> None:
         (("--data", "sqlite:///none.db", "--label", "y"), 2, "must be a file"),
     ],
 )
-def test_wrong_usage_is_one_line(shell: Shell, csv: Path, arguments: tuple[str, ...], code: int, why: str) -> None:
-    """What is wrong and what to do, and the right exit code."""
+def test_a_usage_error_is_one_line(
+    shell: Shell, csv: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    """A usage error is one line on stderr with its fix and exit code; stdout is empty."""
     done = shell("backtest", *arguments)
     assert done.code == code, done.error
-    assert why in done.error
+    assert message in done.error
     assert len(done.error.strip().splitlines()) == 1
     assert done.out == ""

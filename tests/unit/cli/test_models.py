@@ -1,4 +1,4 @@
-"""`tailrace models` where releases are."""
+"""`tailrace models`: promotion and rollback of releases that workers refuse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = Path(".tailrace/keys")
 
 
 def publish(shell: Shell) -> None:
-    """The next release of the small pipeline, signed by the directory's key."""
+    """Publish the next release of the small pipeline, signed by the key of the directory."""
     log, examples = shell.log(), TopicPartition("small.examples", 0)
     key = create_keys(KEYS)
     log.create(topology(load_pipeline("pipeline.py"), 1))
@@ -30,8 +30,8 @@ def publish(shell: Shell) -> None:
     log.close()
 
 
-def test_going_back_to_what_no_worker_serves_is_refused(shell: Shell) -> None:
-    """With the parent's key revoked neither rollback nor promotion pretend to work; the champion stays."""
+def test_promoting_a_release_with_a_revoked_key_is_refused(shell: Shell) -> None:
+    """If the key of the parent is revoked, rollback and promotion to it fail with exit code 3; the champion stays."""
     publish(shell)
     old = KEYS / "trusted" / f"{create_keys(KEYS).key_id}.pub"
     (KEYS / "signing.pem").unlink()

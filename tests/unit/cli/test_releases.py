@@ -1,4 +1,4 @@
-"""`tailrace models show` and `rebuild`, on releases of a real retrainer: a process of its own that stops and starts."""
+"""`tailrace models show` and `rebuild`, on the releases of a retrainer process that was restarted."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ START = 1_700_000_000.0
 
 
 def examples(start: int, end: int) -> list[Out]:
-    """As the join writes them: y is x > 0, known a minute later."""
-    made: list[Out] = []
+    """Example records number `start` to `end` (exclusive): y is x > 0, known a minute after the event."""
+    records: list[Out] = []
     for n in range(start, end):
         x, at = (n * 147 % 400) / 200 - 1, START + n
         raw = msgspec.Raw(msgspec.json.encode({"id": f"r{n}", "at": at, "x": x}))
         example = Example(f"r{n}", at, at + 60, x > 0, 0, [0.5], raw, Source(0, n))
-        made.append(Out("small.examples", example.id.encode(), msgspec.json.encode(example), partition=n % 2))
-    return made
+        records.append(Out("small.examples", example.id.encode(), msgspec.json.encode(example), partition=n % 2))
+    return records
 
 
 @contextmanager
 def retrainer(directory: Path) -> Iterator[None]:
-    """A retrainer as a process, which drains at the end."""
+    """Run a retrainer process until the context ends, then stop it with SIGTERM."""
     environment = os.environ | {"TAILRACE_MONITORING__ENABLED": "false", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tailrace", "retrainer"]
     with (directory / "err.log").open("ab") as errors:
@@ -69,20 +69,21 @@ def retrainer(directory: Path) -> Iterator[None]:
 
 
 def write(log: Log, records: list[Out]) -> None:
+    """Write and commit records."""
     writer = log.writer()
     writer.write(records)
     writer.close()
 
 
 def learned_through(models: Models) -> int:
-    """How many examples the champion has learned."""
+    """Number of examples that the champion has learned."""
     models.refresh()
     return sum(part.end for part in models.manifest(models.champion).ranges) if models.champion else 0
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory whose retrainer has learned online, made a run, learned on, stopped, started again and learned on."""
+    """Directory of a retrainer that has made online updates and a run, was restarted, and has made more updates."""
     directory = tmp_path_factory.mktemp("world")
     (directory / "pipeline.py").write_text(DECLARATION)
     (directory / "tailrace.toml").write_text(TOML)
@@ -107,13 +108,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def learned(shell: Shell, world: Path) -> Shell:
-    """The command in a copy of that directory."""
+    """The command in a copy of the directory `world`."""
     shutil.copytree(world, shell.directory, dirs_exist_ok=True)
     return shell
 
 
 def test_releases_are_rebuilt_in_another_process(learned: Shell) -> None:
-    """After the retrainer was restarted, others make all its releases again bit for bit: updates and a run."""
+    """Another process rebuilds all releases of a restarted retrainer bit for bit: those of updates and of a run."""
     command = [sys.executable, "-m", "tailrace", "models", "rebuild", "latest", "--json"]
     done = subprocess.run(command, cwd=learned.directory, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -122,15 +123,15 @@ def test_releases_are_rebuilt_in_another_process(learned: Shell) -> None:
     assert latest["version"] == kept[-1]["version"]
     assert any(row["reason"].startswith("400 new labels") for row in kept)
     for row in kept:
-        again = learned("models", "rebuild", str(row["version"]), "--json")
-        assert (again.code, again.data["equal"]) == (0, True), again
-        assert again.data["sha256"] == again.data["rebuilt"]
-        assert again.data["examples"] == row["examples"]
-    assert "the same weights, bit for bit" in learned("models", "rebuild", "champion").out
+        rebuilt = learned("models", "rebuild", str(row["version"]), "--json")
+        assert (rebuilt.code, rebuilt.data["equal"]) == (0, True), rebuilt
+        assert rebuilt.data["sha256"] == rebuilt.data["rebuilt"]
+        assert rebuilt.data["examples"] == row["examples"]
+    assert "equal weights, bit for bit" in learned("models", "rebuild", "champion").out
 
 
-def test_a_rebuild_by_other_code_says_so(learned: Shell) -> None:
-    """Another network gives other weights: exit code 1, and why; other features cannot be tried at all."""
+def test_a_rebuild_by_other_code_fails(learned: Shell) -> None:
+    """Another network gives different weights: exit code 1 and the reason. Other features are an error."""
     pipeline = learned.directory / "pipeline.py"
     other = "from torch import nn\n\nclass Other(nn.Module):\n"
     other += "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(1, 1)\n"
@@ -146,12 +147,16 @@ def test_a_rebuild_by_other_code_says_so(learned: Shell) -> None:
     assert "was made for other features, or another label" in done.error
 
 
-def test_what_cannot_be_rebuilt_is_one_line(learned: Shell) -> None:
-    """A release that is not there, the base rate, and one whose examples were removed."""
-    for version, code, said in (("99", 1, "there is no release 99"), ("0", 2, "is the base rate"), ("x", 2, "'x'")):
+def test_an_impossible_rebuild_is_one_line(learned: Shell) -> None:
+    """A missing release, the base rate, and a release whose examples were removed cannot be rebuilt."""
+    for version, code, message in (
+        ("99", 1, "there is no release 99"),
+        ("0", 2, "is the base-rate model"),
+        ("x", 2, "'x'"),
+    ):
         done = learned("models", "rebuild", version)
         assert (done.code, done.out, len(done.error.splitlines())) == (code, "", 1)
-        assert said in done.error
+        assert message in done.error
     with sqlite3.connect("log.db") as db:
         topic = db.execute("SELECT id FROM topic WHERE name = 'small.examples'").fetchone()[0]
         for (partition,) in db.execute("SELECT id FROM partition WHERE topic = ?", (topic,)).fetchall():
@@ -162,22 +167,25 @@ def test_what_cannot_be_rebuilt_is_one_line(learned: Shell) -> None:
     assert "begins at offset 1, 0 is needed: the examples were removed" in done.error
 
 
-def test_a_release_tells_where_it_comes_from(learned: Shell) -> None:
-    """What it learned, its lineage down to the run, why it was trained and how it was judged; as JSON all of it."""
-    told = learned("models", "show", "latest", "--json").data
-    line = told["lineage"]
-    assert line[0]["version"] == told["version"]
+def test_show_describes_the_history_of_a_release(learned: Shell) -> None:
+    """`models show` prints training data, lineage, reason and gate verdict of a release, as text and as JSON."""
+    description = learned("models", "show", "latest", "--json").data
+    line = description["lineage"]
+    assert line[0]["version"] == description["version"]
     assert line[-1]["made_by"] == "run"
-    chain = told["chain"]
+    chain = description["chain"]
     assert (chain["base"], chain["labels"] + chain["remembered"]) == (line[1]["version"], 600)
-    assert (told["examples"], told["aliases"]) == (600, ["champion"])
+    assert (description["examples"], description["aliases"]) == (600, ["champion"])
     shown = learned("models", "show", "latest").out
-    assert f"v{told['version']} <- update of v{told['parent']} (chain of {chain['updates']:,} update" in shown
+    assert (
+        f"v{description['version']} <- update of v{description['parent']} (chain of {chain['updates']:,} update"
+        in shown
+    )
     assert f" from v{chain['base']}, an update)" in shown
     assert f"v{line[-1]['version']} <- run from fresh weights, measured against v" in shown
     assert "learned     600 examples, the newest of an event at 2023-11-14 22:23:19" in shown
     assert "            small.examples/1, offsets 0 to 299" in shown
-    assert f"signed by key {told['key_id']}" in shown
+    assert f"signed by key {description['key_id']}" in shown
     run = learned("models", "show", str(line[-1]["version"])).out
     assert "reason      400 new labels (every 400)" in run
     assert "facts       400 labels; " in run
