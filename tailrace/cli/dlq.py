@@ -30,13 +30,13 @@ def ls(
     """List dead letters."""
     from collections import deque
 
-    from tailrace.streams.log.dead_letter_replay import letters, topics_of
+    from tailrace.streams.log.dead_letter_replay import dead_letters, topics_of
 
     declared, settings = load(pipeline, log)
     kept: deque[dict[str, Any]] = deque(maxlen=limit)
     count = 0
     with opened(settings) as opened_log:
-        for letter in letters(opened_log, topics_of(declared, topic), reason):
+        for letter in dead_letters(opened_log, topics_of(declared, topic), reason):
             count += 1
             time = letter.record.timestamp / 1000
             kept.append({"letter": letter.name, "time": time, "reason": letter.reason, "detail": letter.detail})

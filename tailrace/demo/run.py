@@ -117,7 +117,7 @@ def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) 
         sender.start()
         stack.callback(sender.close)
         screen.show(stage.settings.log.url)
-        run = Run(roles, sender, watcher, screen)
+        run = DemoRun(roles, sender, watcher, screen)
         run.wait(lambda: sender.done, limit=60 * length)
         run.wait(lambda: _settled(sender, watcher), limit=_SETTLE_S)
         compared = comparison([*roles.metrics_urls().values()])
@@ -134,7 +134,7 @@ def _settled(sender: Sender, watcher: Watcher) -> bool:
     return watcher.predictions >= sender.events and watcher.examples >= sender.labels
 
 
-class Run(NamedTuple):
+class DemoRun(NamedTuple):
     """A demo under way."""
 
     roles: Roles

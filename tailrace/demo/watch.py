@@ -31,7 +31,7 @@ FROZEN_AFTER_S = 7 * 86_400.0
 _RECENT = 5_000  # examples in the live comparison
 
 
-class Head(msgspec.Struct, gc=False):
+class PredictionHead(msgspec.Struct, gc=False):
     """What the watcher reads of a prediction."""
 
     id: str
@@ -39,7 +39,7 @@ class Head(msgspec.Struct, gc=False):
     release: int
 
 
-class Swap(msgspec.Struct):
+class SwapLogLine(msgspec.Struct):
     """A line that the worker logs."""
 
     event: str
@@ -60,7 +60,7 @@ class Watcher:
         self._log, self._pipeline, self._worker_log = log, pipeline, worker_log
         self._loader = Loader(ModelSpec.of(pipeline), trusted=trusted)
         self._registry = Registry()
-        self._heads, self._examples = Codec(Head), Codec(Example)
+        self._heads, self._examples = Codec(PredictionHead), Codec(Example)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._ids: set[str] = set()
@@ -76,7 +76,7 @@ class Watcher:
         self.by_release: dict[int, int] = {}
         self.newest = 0.0
         self.runs: list[RunReport] = []
-        self.swaps: list[Swap] = []
+        self.swaps: list[SwapLogLine] = []
         self.recent: deque[str] = deque(maxlen=8)
 
     def start(self) -> None:
@@ -215,6 +215,6 @@ class Watcher:
                     break
                 self._logged += len(line)
                 if b'"swapped"' in line:
-                    swap = msgspec.json.decode(line, type=Swap)
+                    swap = msgspec.json.decode(line, type=SwapLogLine)
                     self.swaps.append(swap)
                     self.recent.append(f"swapped {swap.old} -> {swap.new}: pause {swap.pause_ms:.3f} ms")

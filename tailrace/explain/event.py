@@ -34,7 +34,7 @@ from tailrace.streams.join.step import label_codec
 from tailrace.streams.log.base import Log, TopicPartition
 from tailrace.streams.log.browse import readable
 from tailrace.streams.log.codec import Codec
-from tailrace.streams.log.dead_letter_replay import letters
+from tailrace.streams.log.dead_letter_replay import dead_letters
 from tailrace.streams.log.records import Example, Prediction, Record, Source
 
 if TYPE_CHECKING:
@@ -156,6 +156,6 @@ def _untaught(log: Log, pipeline: Pipeline, place: Place) -> str:
 
 
 def _refused(log: Log, pipeline: Pipeline, key: bytes) -> Iterator[Refusal]:
-    for letter in letters(log, pipeline.read_topics()):
+    for letter in dead_letters(log, pipeline.read_topics()):
         if letter.record.key == key:
             yield Refusal(letter.name, letter.source, letter.reason, letter.detail)

@@ -52,7 +52,7 @@ from tailrace.retrain.control.retrainer import Retrainer
 from tailrace.retrain.worker.inline import InlineTrainer
 from tailrace.streams.join.rekey import is_drained
 from tailrace.streams.log.browse import scan
-from tailrace.streams.log.dead_letter_replay import Letter, letters
+from tailrace.streams.log.dead_letter_replay import DeadLetter, dead_letters
 from tailrace.streams.log.records import Example, Out, Prediction
 from tailrace.testing.kafka import NoKafka as NoKafka
 from tailrace.testing.kafka import kafka as kafka
@@ -232,9 +232,9 @@ class Harness:
         """All examples: predictions with their labels."""
         return self._values(self.pipeline.topics.examples, Example)
 
-    def dead_letters(self) -> list[Letter]:
+    def dead_letters(self) -> list[DeadLetter]:
         """What could not be used, each with its `reason` and `detail`."""
-        return list(letters(self.log, self.pipeline.read_topics()))
+        return list(dead_letters(self.log, self.pipeline.read_topics()))
 
     def releases(self) -> list[Manifest]:
         """The releases that are kept, oldest first, verified."""

@@ -33,7 +33,7 @@ from tailrace.declaration.task import LabelValue
 from tailrace.streams.log.base import Log, Topic, TopicPartition
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.dead_letters import dead_letter_topic
-from tailrace.streams.log.records import Label, Out, Record
+from tailrace.streams.log.records import LabelMessage, Out, Record
 
 PYTHONPATH = str(Path(__file__).parents[1])
 QUIET = 20.0  # seconds without a new record after which no more are expected
@@ -248,13 +248,13 @@ class Sender:
             delay += int(1.1 * self._wait / TICK)
         known = time + delay * TICK
         agenda = self._agenda.setdefault(tick + delay, [])
-        agenda.append(self._out(Label("no-" + id if kind == "orphan" else id, value, known)))
+        agenda.append(self._out(LabelMessage("no-" + id if kind == "orphan" else id, value, known)))
         if kind in ("once", "twice"):
             self.sent.labels[id] = value
         if kind == "twice":
-            agenda.append(self._out(Label(id, 1 - value, known)))
+            agenda.append(self._out(LabelMessage(id, 1 - value, known)))
 
-    def _out(self, label: Label) -> Out:
+    def _out(self, label: LabelMessage) -> Out:
         return Out(self._names.labels, label.id.encode(), encode(label))
 
 

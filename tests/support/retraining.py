@@ -13,7 +13,7 @@ from tailrace import Pipeline
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import Store
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.retrain.control.retrainer import Retrainer
@@ -30,7 +30,7 @@ MODELS, EXAMPLES, GROUP = "tiny.models", "tiny.examples", "tiny.retrainer"
 Start: TypeAlias = Callable[..., "Running"]
 
 
-class Recorder(Observer):
+class Recorder(RetrainerObserver):
     """Keeps the reports of a running retrainer."""
 
     def __init__(self, running: Running) -> None:

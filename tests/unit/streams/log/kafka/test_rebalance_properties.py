@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.log_place import Ear
 
 from tailrace.streams.log.base import Aborted, Committed, TopicPartition
-from tailrace.streams.log.kafka.rebalance import SEEKS, TRANSITIONS, Event, Phase, Rebalance, Seek
+from tailrace.streams.log.kafka.rebalance import SEEKS, TRANSITIONS, Phase, Rebalance, RebalanceEvent, Seek
 
 BEGINNING = -2
 PARTITIONS = [TopicPartition("events", n) for n in range(4)]
@@ -21,8 +21,11 @@ def test_the_table_is_complete() -> None:
     assert set(SEEKS) == set(Phase)
     for phase in Phase:
         if phase is not Phase.STABLE:
-            assert TRANSITIONS[phase, Event.DONE] is (Phase.CLOSED if phase is Phase.CLOSED else Phase.STABLE)
-    began = {TRANSITIONS[Phase.STABLE, event] for event in (Event.ASSIGN, Event.REVOKE, Event.LOSE)}
+            assert TRANSITIONS[phase, RebalanceEvent.DONE] is (Phase.CLOSED if phase is Phase.CLOSED else Phase.STABLE)
+    began = {
+        TRANSITIONS[Phase.STABLE, event]
+        for event in (RebalanceEvent.ASSIGN, RebalanceEvent.REVOKE, RebalanceEvent.LOSE)
+    }
     assert began == {Phase.ASSIGNING, Phase.REVOKING, Phase.LOSING}
 
 
