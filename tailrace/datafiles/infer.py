@@ -154,7 +154,7 @@ def _check(profiles: Mapping[str, _Profile], columns: Columns, drop: Sequence[st
         raise BadData("the file has no rows: it needs a header and at least one row of data")
     for name in (*filter(None, columns), *drop):
         if name not in profiles:
-            raise BadData(f"no column {name!r} with values; the columns with values are {', '.join(profiles)}")
+            raise BadData(f"there is no column {name!r} with values; the columns with values are {', '.join(profiles)}")
     for name in filter(None, (columns.id, columns.time)):
         if _BAD_NAME.search(name):
             raise BadData(f"{name!r} cannot be declared because {_UNDECLARABLE}: rename the column in the file")
@@ -180,9 +180,7 @@ def _target(profile: _Profile, name: str) -> Target:
         classes = tuple(int(v) if whole else v for v in ordered)
         return Target("multiclass", classes, tuple(round(values[v] / total, 4) for v in ordered))
     if not numbers:
-        raise BadData(
-            f"the label {name!r} has {len(values)} different texts: at most {MOST_CLASSES} classes are possible"
-        )
+        raise BadData(f"the label {name!r} has {len(values)} different texts: at most {MOST_CLASSES} are possible")
     return Target("regression", (), round(sum(float(v) * n for v, n in values.items()) / sum(values.values()), 4))
 
 
