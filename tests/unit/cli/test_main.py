@@ -72,7 +72,7 @@ def test_errors_are_one_line(
 ) -> None:
     """What a user can do wrong ends as one line on stderr with its fix, nothing on stdout, and the right exit code."""
     for module in ("client", "admin"):
-        monkeypatch.setattr(f"tailrace.streams.log.kafka.{module}.PATIENCE", 0.5)  # seconds
+        monkeypatch.setattr(f"tailrace.streams.log.kafka.{module}.CONNECT_S", 0.5)  # seconds
     shell.data(3)
     done = shell(*arguments.split())
     assert (done.code, done.out) == (code, "")
@@ -110,7 +110,7 @@ def _no_public_key(keys: Path) -> None:
         (_key_open_to_all, "signing.pem has mode 0644, others may read it: run `chmod 600"),
         (_key_is_none, "signing.pem: this is not an unencrypted private key in PEM: make one with"),
         (_no_public_key, "b.pub: this is not a public key in PEM: copy it again"),
-        (lambda keys: keys.write_text(""), "set keys.directory to a writable place"),
+        (lambda keys: keys.write_text(""), "set keys.directory to a writable directory"),
     ],
 )
 def test_bad_keys_are_one_line(shell: Shell, spoil: Callable[[Path], None], said: str) -> None:
