@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tailrace.declaration.task import Task
-    from tailrace.explain.story import Labelled, Learnable, Place, Predicted, Scorer, Story
+    from tailrace.explain.event_history import (
+        EventHistory,
+        ExampleStep,
+        LabelStep,
+        Place,
+        PredictionStep,
+        ReleaseStep,
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +56,7 @@ def explain(
         sentences(_told(story, declared.task))
 
 
-def _told(story: Story, task: Task) -> Iterator[tuple[str, str]]:
+def _told(story: EventHistory, task: Task) -> Iterator[tuple[str, str]]:
     """The story in plain words."""
     if story.event is None:
         yield "event", "not found: it was not sent yet, or is not keyed by its id and not scored yet"
@@ -71,7 +78,7 @@ def _told(story: Story, task: Task) -> Iterator[tuple[str, str]]:
         yield "refused", f"{refusal.source} as {refusal.letter}  {refusal.reason}: {refusal.detail}"
 
 
-def _prediction(predicted: Predicted | None, task: Task) -> Iterator[tuple[str, str]]:
+def _prediction(predicted: PredictionStep | None, task: Task) -> Iterator[tuple[str, str]]:
     if predicted is None:
         yield "prediction", "none: it was not scored yet, or the prediction was removed; is a worker running?"
         return
@@ -87,7 +94,7 @@ def _scores(scores: Sequence[float], task: Task) -> str:
     return ", ".join(f"{name} {score:.4g}" for name, score in zip(task.classes, scores, strict=True))
 
 
-def _release(scorer: Scorer | None) -> Iterator[tuple[str, str]]:
+def _release(scorer: ReleaseStep | None) -> Iterator[tuple[str, str]]:
     if scorer is None:
         return
     if not scorer.kept:
@@ -101,14 +108,14 @@ def _release(scorer: Scorer | None) -> Iterator[tuple[str, str]]:
             yield "", f"{part.topic}/{part.partition} from offset {part.start:,} to before {part.end:,}"
 
 
-def _labels(labels: Sequence[Labelled]) -> Iterator[tuple[str, str]]:
+def _labels(labels: Sequence[LabelStep]) -> Iterator[tuple[str, str]]:
     if not labels:
         yield "label", "none so far"
     for label in labels:
         yield "label", f"{_place(label.place)}  {as_text(label.label)}, known at {utc_text(label.time)}; {label.why}"
 
 
-def _example(example: Learnable | None) -> Iterator[tuple[str, str]]:
+def _example(example: ExampleStep | None) -> Iterator[tuple[str, str]]:
     if example is None:
         yield "example", "none so far: nothing was learned from it"
         return

@@ -108,7 +108,7 @@ def rebuild(
     """
     from tailrace.app.factory import code_digest, trusted_keys
     from tailrace.errors import Exit, UserError
-    from tailrace.explain.release import differing
+    from tailrace.explain.release import difference_reason
     from tailrace.retrain.control.rebuild import Rebuilder
 
     declared, settings = load(pipeline, log)
@@ -143,7 +143,7 @@ def rebuild(
         print(f"release {number}: {outcome}, from {rebuilt.examples:,} examples in {seconds:.1f} s")
         sentences([("published", manifest.sha256), ("rebuilt", rebuilt.sha256)])
     if not rebuilt.equal:
-        note(differing(manifest, code_digest(declared)))
+        note(difference_reason(manifest, code_digest(declared)))
         raise typer.Exit(Exit.FAILED)
 
 

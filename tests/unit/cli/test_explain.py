@@ -14,7 +14,7 @@ from support.publishing import PAYLOAD, manifest, report
 from support.shell import PIPELINE, Shell
 
 from tailrace.app.pipeline_file import load_pipeline
-from tailrace.explain.story import Place, teaching
+from tailrace.explain.event_history import Place, learning_step
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.retrain.control.publisher import Publisher
@@ -113,9 +113,9 @@ def test_an_event_is_followed_to_the_release_that_it_taught(shell: Shell, topics
     assert (told["taught"]["version"], told["taught"]["first"]) == (3, True)
     shown = shell("explain", "e7").out
     assert f"prediction  small.predictions/{topics.at}/0" in shown
-    assert "true, known at 2023-11-14 22:14:20; counts: it is the first one" in shown
-    assert "does not count: it repeats the one that does" in shown
-    assert "does not count: the first one does" in shown
+    assert "true, known at 2023-11-14 22:14:20; counts: wins=first selects it" in shown
+    assert "does not count: it repeats a label that counts" in shown
+    assert "does not count: wins=first selects another label" in shown
     assert "does not count: it became known after the window had closed" in shown
     assert "taught      release 3 of " in shown
 
@@ -128,7 +128,7 @@ def test_what_was_removed_is_said(shell: Shell, topics: Topics) -> None:
     assert "small.events/2/0  -  it was removed since" in shown
     assert "it was removed since; its example tells:  0.25 by release 4" in shown
     assert "4, which was removed since" in shown
-    assert "no release: the retrainer has read it, but no release that is still there has learned it" in shown
+    assert "no release: the retrainer has read it, but no kept release has learned it" in shown
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_an_event_is_followed_on_kafka(shell: Shell, kafka_bootstrap: str) -> No
     told = done.data
     assert told["event"]["value"] == EVENT
     assert (told["prediction"]["scores"], told["example"]["label"]) == ([0.25], True)
-    assert told["untaught"] == "waits for the retrainer, for an update or for a run"
+    assert told["untaught"] == "waits for the retrainer's next update or run"
     assert shell("explain", "e8", "--log", f"kafka://{kafka_bootstrap}").code == 1
 
 
@@ -238,10 +238,10 @@ def chain(remembered: int, *counts: int) -> Updates:
 @pytest.mark.parametrize(
     ("offset", "version", "how", "first"),
     [
-        (5, 6, "from the memory that its chain of updates began with", False),
-        (12, 6, "in update 1 of the 2 that its chain has", False),
-        (18, 6, "in update 2 of the 2 that its chain has", True),
-        (22, 7, "in update 3 of the 3 that its chain has", True),
+        (5, 6, "from the replay buffer with which its chain of updates began", False),
+        (12, 6, "in update 1 of 2 of its chain", False),
+        (18, 6, "in update 2 of 2 of its chain", True),
+        (22, 7, "in update 3 of 3 of its chain", True),
         (28, 9, "in a run", True),
     ],
 )
@@ -253,7 +253,7 @@ def test_the_release_that_learned_an_example(offset: int, version: int, how: str
         made(7, 0, 25, chain(10, 5, 5, 5)),
         made(6, 0, 20, chain(10, 5, 5)),
     ]
-    found = teaching(kept, Place("examples", 1, offset))
+    found = learning_step(kept, Place("examples", 1, offset))
     assert found is not None
     assert (found.version, found.how, found.first) == (version, how, first)
 
@@ -261,5 +261,5 @@ def test_the_release_that_learned_an_example(offset: int, version: int, how: str
 def test_no_release_has_learned_it() -> None:
     """Neither behind the ranges, nor in another partition."""
     kept = [made(7, 0, 25, chain(10, 5, 5, 5))]
-    assert teaching(kept, Place("examples", 1, 25)) is None
-    assert teaching(kept, Place("examples", 0, 5)) is None
+    assert learning_step(kept, Place("examples", 1, 25)) is None
+    assert learning_step(kept, Place("examples", 0, 5)) is None
