@@ -31,7 +31,7 @@ Start: TypeAlias = Callable[..., "Running"]
 
 
 class Recorder(RetrainerObserver):
-    """Keeps the reports of a running retrainer."""
+    """Observer that keeps the reports of a running retrainer."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -92,12 +92,12 @@ class Running:
         assert self.error is None, self.error
 
     def ended(self) -> None:
-        """Wait until it has stopped by itself."""
+        """Wait until the retrainer has stopped by itself."""
         self._thread.join(30)
         assert not self._thread.is_alive()
 
     def close(self) -> None:
-        """Stop it; nothing happens the second time."""
+        """Stop the retrainer; a second call does nothing."""
         self._stop.set()
         self.ended()
         self.publisher.close()
