@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.backtest.history.arrays import Stream
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.metrics import Prequential
-from tailrace.backtest.result import Entry
+from tailrace.backtest.result import BacktestEntry
 from tailrace.monitoring.telemetry.energy import Energy, cost
 
 
@@ -24,7 +24,7 @@ class Prices(NamedTuple):
 
 def entry(
     name: str,
-    stream: Stream | Growing,
+    stream: Stream | PartialHistory,
     scores: NDArray[np.float32],
     measure: Prequential,
     prices: Prices,
@@ -33,10 +33,10 @@ def entry(
     seconds: float,
     energy: Energy,
     **more: Any,
-) -> Entry:
-    """A policy or baseline that gave these scores [n, outputs]; `more`: other fields of Entry."""
+) -> BacktestEntry:
+    """A policy or baseline that gave these scores [n, outputs]; `more`: other fields of BacktestEntry."""
     figures = measure.figures(scores, stream.targets)
-    return Entry(
+    return BacktestEntry(
         name=name,
         cpu_seconds=cpu_seconds,
         seconds=seconds,

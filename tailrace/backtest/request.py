@@ -20,7 +20,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData
 
 
-class Asked(NamedTuple):
+class BacktestOptions(NamedTuple):
     """What a backtest is asked for. `limit`: the first so many events; `delay` None: natural where the data has label
     times, else none at all. `rate`: rows a second that training is charged with on the simulated clock."""
 
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     rate: float = 50_000.0
 
 
-class Subject(NamedTuple):
+class PipelineSource(NamedTuple):
     """The pipeline in question, and where another process finds it: `text` is its file, where it was inferred from the
     data, `reference` names it, where it was declared; neither: nowhere."""
 
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     reference: str | None = None
 
     @classmethod
-    def load(cls, *, text: str | None = None, reference: str | None = None) -> Subject:
+    def load(cls, *, text: str | None = None, reference: str | None = None) -> PipelineSource:
         """The pipeline of this file's text, or of this name. Raises BadPipeline."""
         if text is None:
             assert reference is not None
@@ -56,7 +56,7 @@ class Subject(NamedTuple):
             return cls(load_pipeline(str(file)), text)
 
 
-def inferred(asked: Asked) -> Subject:
+def inferred(asked: BacktestOptions) -> PipelineSource:
     """The pipeline that `tailrace init --from` would write for the data. Raises BadData."""
     source = origin(asked.data)
     if isinstance(source, LogOrigin):
@@ -66,7 +66,7 @@ def inferred(asked: Asked) -> Subject:
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:
         text = apart.submit(_inferred, source, asked.columns, asked.drop)
         import_module("tailrace.backtest.simulation")  # torch: it is going to be needed, and takes as long
-        return Subject.load(text=text.result())
+        return PipelineSource.load(text=text.result())
 
 
 def _inferred(source: Path, columns: Columns, drop: Sequence[str]) -> str:
@@ -78,7 +78,7 @@ def _inferred(source: Path, columns: Columns, drop: Sequence[str]) -> str:
     return templates.pipeline_file(name, str(source), infer(rows(source), columns, drop))
 
 
-def moments(pipeline: Pipeline, asked: Asked, settings: Settings, delay: Delay) -> Iterator[Moment]:
+def moments(pipeline: Pipeline, asked: BacktestOptions, settings: Settings, delay: Delay) -> Iterator[Moment]:
     """All that happened. Raises BadData and LogError."""
     source = origin(asked.data)
     if isinstance(source, LogOrigin):

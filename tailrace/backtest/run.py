@@ -16,12 +16,12 @@ import msgspec
 from tailrace.app.settings import Settings
 from tailrace.backtest.entry import Prices, entry
 from tailrace.backtest.history.arrays import Delay, Stream, history, uncollected, whole
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.history.reader_process import PartsReader
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy, read_policy
-from tailrace.backtest.request import Asked, Subject, moments
-from tailrace.backtest.result import Entry, Outcome
+from tailrace.backtest.request import BacktestOptions, PipelineSource, moments
+from tailrace.backtest.result import BacktestEntry, BacktestResult
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData
 from tailrace.inference.models.spec import ModelSpec
@@ -30,7 +30,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is going on, how much is done, of how much)."""
 
 
-def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progress) -> Outcome:
+def backtest(subject: PipelineSource, asked: BacktestOptions, settings: Settings, progress: Progress) -> BacktestResult:
     """Run it. Raises BadData, LogError, MissingExtra, and what a declared module raises."""
     pipeline, delay = subject.pipeline, Delay.parse(asked.delay or "natural")
     own = Policy.of(pipeline)
@@ -52,19 +52,19 @@ def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progr
 
 def _outcome(
     policies: list[Policy],
-    growing: Growing,
+    growing: PartialHistory,
     pipeline: Pipeline,
-    asked: Asked,
+    asked: BacktestOptions,
     settings: Settings,
     progress: Progress,
-) -> Outcome:
+) -> BacktestResult:
     measure = Prequential(pipeline.task, asked.score_from)
     prices = Prices(settings.costs.kwh, settings.costs.core_hour)
     watts = settings.costs.watts_per_core
     seeded = [policy.seeded(asked.seed) for policy in policies]
     entries = [_simulated(policy, growing, asked.rate, measure, prices, watts, progress) for policy in seeded]
     stream = whole(growing)
-    return Outcome(
+    return BacktestResult(
         data=asked.data,
         events=len(stream),
         labels=len(stream.arrivals),
@@ -81,13 +81,13 @@ def _outcome(
     )
 
 
-def _reading(subject: Subject, asked: Asked, settings: Settings, delay: Delay) -> Growing:
+def _reading(subject: PipelineSource, asked: BacktestOptions, settings: Settings, delay: Delay) -> PartialHistory:
     """The history in question. As late as labels were it is read while it is replayed, where that can be; the labels of
     another delay are sorted first."""
     pipeline = subject.pipeline
     features = ModelSpec.of(pipeline).features
     if delay == Delay() and (subject.text or subject.reference):
-        return Growing(
+        return PartialHistory(
             PartsReader(subject, asked, settings),
             features.optional,
             features.buckets,
@@ -98,19 +98,19 @@ def _reading(subject: Subject, asked: Asked, settings: Settings, delay: Delay) -
         return history(found, pipeline, dicts=asked.baselines).delayed(delay).known()
 
 
-def _timed(pipeline: Pipeline, asked: Asked) -> bool:
+def _timed(pipeline: Pipeline, asked: BacktestOptions) -> bool:
     return pipeline.schema.time is not None or asked.columns.time is not None or "://" in asked.data
 
 
 def _simulated(
     policy: Policy,
-    growing: Growing,
+    growing: PartialHistory,
     rate: float,
     measure: Prequential,
     prices: Prices,
     watts: float,
     progress: Progress,
-) -> Entry:
+) -> BacktestEntry:
     from tailrace.backtest.simulation import Rates, Simulation
     from tailrace.monitoring.telemetry.energy import EnergyMeter
 
@@ -142,12 +142,12 @@ def _simulated(
 def _baselines(
     stream: Stream,
     pipeline: Pipeline,
-    asked: Asked,
+    asked: BacktestOptions,
     measure: Prequential,
     prices: Prices,
     watts: float,
     progress: Progress,
-) -> Iterator[Entry]:
+) -> Iterator[BacktestEntry]:
     from tailrace.backtest.baselines import BASELINES, run_all
     from tailrace.monitoring.telemetry.energy import estimate
 

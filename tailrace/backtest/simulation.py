@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailrace.backtest.history.growing import Growing, extended
+from tailrace.backtest.history.partial import PartialHistory, extended
 from tailrace.backtest.policy import Policy
-from tailrace.backtest.result import Drift, Retraining
+from tailrace.backtest.result import DriftDetection, Retraining
 from tailrace.declaration.gate import Gate
 from tailrace.declaration.online import Online
 from tailrace.inference.models.encoding import Inputs
@@ -67,7 +67,7 @@ class Result(NamedTuple):
     published: int
     updates: int
     retrainings: list[Retraining]
-    drifts: list[Drift]
+    drifts: list[DriftDetection]
     cpu_seconds: float
     seconds: float
 
@@ -98,7 +98,7 @@ class Simulation:
     def __init__(
         self,
         policy: Policy,
-        history: Growing,
+        history: PartialHistory,
         rates: Rates | None = None,
         *,
         progress: Callable[[int], None] = lambda scored: None,
@@ -127,7 +127,7 @@ class Simulation:
         self._update: _Update | None = None
         self._run: _Run | None = None
         self._retrainings: list[Retraining] = []
-        self._drifts: list[Drift] = []
+        self._drifts: list[DriftDetection] = []
 
     def run(self) -> Result:
         """Replay the whole history. Raises what a declared module raises."""
@@ -252,15 +252,15 @@ class Simulation:
         self._observed = known
         scores, targets = self._scores[events], self._history.targets[events]
         self._triggers.see(self._pipeline.task.kind, scores, targets, lambda: self._history.inputs.take(events), now)
-        asked = self._core.run_due(now)
-        if asked is not None:
-            self._start_run(asked)
+        run_due = self._core.run_due(now)
+        if run_due is not None:
+            self._start_run(run_due)
 
-    def _start_run(self, asked: RunDue) -> None:
-        started, facts = time.perf_counter(), asked.facts
+    def _start_run(self, run_due: RunDue) -> None:
+        started, facts = time.perf_counter(), run_due.facts
         if facts.drift is not None and (facts.drift.loss or facts.drift.features):
-            self._drifts.append(Drift(at=facts.now, what=asked.due.reason))
-        run = self._core.start_run(asked)
+            self._drifts.append(DriftDetection(at=facts.now, description=run_due.due.reason))
+        run = self._core.start_run(run_due)
         if run is None:  # nothing is mature yet
             return
         champion = None if self._weights is None else serialise(self._weights)
@@ -283,6 +283,7 @@ class Simulation:
         retraining = Retraining(
             at=run.facts.now,
             reason=run.due.reason,
+            trigger=run.due.kind,
             seconds=seconds,
             examples=len(run.selection.train),
             gate=failure,

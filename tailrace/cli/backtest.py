@@ -12,7 +12,7 @@ from tailrace.cli.common import JsonOption, emit, load_settings, log_to_stderr, 
 
 if TYPE_CHECKING:
     from tailrace.app.settings import Settings
-    from tailrace.backtest.request import Asked, Subject
+    from tailrace.backtest.request import BacktestOptions, PipelineSource
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """Replay history: what would have been predicted, which policy would have won, and what it would have cost."""
-    from tailrace.backtest.request import Asked, inferred
+    from tailrace.backtest.request import BacktestOptions, inferred
     from tailrace.backtest.result import builtin
     from tailrace.backtest.run import backtest
     from tailrace.datafiles.read import Columns
@@ -66,7 +66,7 @@ def backtest(
     log_to_stderr()
     dropped = [column.strip() for column in drop.split(",") if column.strip()]
     settings = load_settings(pipeline=reference)
-    asked = Asked(
+    asked = BacktestOptions(
         data=data,
         columns=Columns(id, time, label, label_time),
         drop=dropped,
@@ -97,12 +97,12 @@ def backtest(
         show(outcome, sys.stdout)
 
 
-def _declared(settings: Settings, asked: Asked) -> tuple[Subject, Asked]:
+def _declared(settings: Settings, asked: BacktestOptions) -> tuple[PipelineSource, BacktestOptions]:
     """The settings' pipeline, and the columns that they know of its data."""
-    from tailrace.backtest.request import Subject
+    from tailrace.backtest.request import PipelineSource
 
     known, columns = settings.send, asked.columns
-    subject = Subject.load(reference=settings.pipeline)
+    subject = PipelineSource.load(reference=settings.pipeline)
     columns = columns._replace(
         id=columns.id or known.id,
         time=columns.time or known.time,

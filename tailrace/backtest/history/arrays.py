@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.history.parts import Arrival, FeatureDict, Part, parts
 from tailrace.datafiles.read import Moment
 from tailrace.declaration.durations import seconds
@@ -66,11 +66,11 @@ class Stream:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def known(self) -> Growing:
+    def known(self) -> PartialHistory:
         """The same as what has become known, to be replayed."""
         targets = targets_of(self.targets[[arrival.event for arrival in self.arrivals]])
         part = Part(self.ids, self.times.tolist(), self.inputs, self.features, self.arrivals, targets)
-        return Growing([part], self.optional, self.buckets, self.targets.shape[1:])
+        return PartialHistory([part], self.optional, self.buckets, self.targets.shape[1:])
 
     def delayed(self, delay: Delay) -> Stream:
         """The same history, had its labels (those that silence stood for too) been late by `delay`."""
@@ -106,10 +106,10 @@ def history(
     `dicts` the features are there as arrays only."""
     features = ModelSpec.of(pipeline).features
     some = parts(moments, pipeline, policy or pipeline.policy, dicts=dicts)
-    return whole(Growing(some, features.optional, features.buckets, pipeline.task.target_shape))
+    return whole(PartialHistory(some, features.optional, features.buckets, pipeline.task.target_shape))
 
 
-def whole(growing: Growing) -> Stream:
+def whole(growing: PartialHistory) -> Stream:
     """All of it, read to its end."""
     growing.count()
     return Stream(

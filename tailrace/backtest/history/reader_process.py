@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from tailrace.app.settings import Settings
 from tailrace.backtest.history.arrays import Delay, uncollected
 from tailrace.backtest.history.parts import Part, parts
-from tailrace.backtest.request import Asked, Subject, moments
+from tailrace.backtest.request import BacktestOptions, PipelineSource, moments
 
 
 class PartsReader(Iterator[Part]):
@@ -20,7 +20,7 @@ class PartsReader(Iterator[Part]):
     error of reading is raised where its part would come.
     """
 
-    def __init__(self, subject: Subject, asked: Asked, settings: Settings) -> None:
+    def __init__(self, subject: PipelineSource, asked: BacktestOptions, settings: Settings) -> None:
         context = get_context("spawn")  # a fork of a process with torch's threads may hang
         self._receiving, sending = context.Pipe(duplex=False)
         arguments = (sending, subject.text, subject.reference, asked, settings)
@@ -58,12 +58,14 @@ class PartsReader(Iterator[Part]):
             self._process.join()
 
 
-def _send(sending: Connection, text: str | None, reference: str | None, asked: Asked, settings: Settings) -> None:
+def _send(
+    sending: Connection, text: str | None, reference: str | None, asked: BacktestOptions, settings: Settings
+) -> None:
     """All that the other process does. It ends with the one that reads from it: then there is nobody to send to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with uncollected():
-            pipeline = Subject.load(text=text, reference=reference).pipeline
+            pipeline = PipelineSource.load(text=text, reference=reference).pipeline
             coming = moments(pipeline, asked, settings, Delay())
             for part in parts(coming, pipeline, pipeline.policy, dicts=asked.baselines):
                 sending.send(part)

@@ -93,6 +93,7 @@ def test_runs_pass_the_gate_or_not() -> None:
     result = simulate(policy, stream(1_500))
     assert len(result.retrainings) == 4
     assert all(run.reason == "300 new labels (every 300)" for run in result.retrainings)
+    assert {run.trigger for run in result.retrainings} == {"labels"}
     assert all(run.gate for run in result.retrainings)
     assert result.published == sum(run.released for run in result.retrainings) >= 1
     assert result.updates == 0
@@ -116,6 +117,7 @@ def test_an_abrupt_change_is_seen_and_learned() -> None:
     helped = simulate(Policy.of(base.replace(retrain=[Labels(1_500), Drift()])), some)
     assert helped.drifts
     assert any("loss rose" in run.reason for run in helped.retrainings)
+    assert {run.trigger for run in helped.retrainings} == {"labels", "drift"}
     after = slice(2_000, 3_000)
     task = ONLINE.pipeline.task
     before, now = (

@@ -16,10 +16,10 @@ from tailrace.app.settings import Settings
 from tailrace.backtest import request as asking
 from tailrace.backtest.history import parts as reading
 from tailrace.backtest.history.arrays import Delay, history, whole
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.history.parts import Part, parts
 from tailrace.backtest.history.reader_process import PartsReader
-from tailrace.backtest.request import Asked, Subject, inferred
+from tailrace.backtest.request import BacktestOptions, PipelineSource, inferred
 from tailrace.datafiles.read import Columns, Moment, replay
 from tailrace.errors import BadData
 from tailrace.inference.models.spec import ModelSpec
@@ -44,9 +44,9 @@ def moments(count: int) -> Iterator[Moment]:
     return replay(rows, PIPELINE, COLUMNS)
 
 
-def growing(count: int) -> Growing:
+def growing(count: int) -> PartialHistory:
     some = parts(moments(count), PIPELINE, PIPELINE.policy, dicts=True)
-    return Growing(some, ModelSpec.of(PIPELINE).features.optional, ModelSpec.of(PIPELINE).features.buckets)
+    return PartialHistory(some, ModelSpec.of(PIPELINE).features.optional, ModelSpec.of(PIPELINE).features.buckets)
 
 
 @pytest.mark.parametrize("together", [1, 3, 1_000])
@@ -91,26 +91,26 @@ def test_a_history_without_events() -> None:
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
+def asked(tmp_path: Path) -> BacktestOptions:
     """Of a file whose 2,000th row has no time."""
     file = tmp_path / "rows.csv"
     lines = [f"{60 * n},{n % 7},{n % 2},{60 * n + 90}" for n in range(2_000)]
     file.write_text("\n".join(["at,x,late,known", *lines, ",1,1,1"]) + "\n")
-    return Asked(str(file), COLUMNS, limit=2_000)
+    return BacktestOptions(str(file), COLUMNS, limit=2_000)
 
 
-def test_another_process_reads_the_same(asked: Asked) -> None:
+def test_another_process_reads_the_same(asked: BacktestOptions) -> None:
     """Parts that come from another process are those that this one reads."""
     subject = inferred(asked)
     features = ModelSpec.of(subject.pipeline).features
-    apart = whole(Growing(PartsReader(subject, asked, Settings()), features.optional, features.buckets))
+    apart = whole(PartialHistory(PartsReader(subject, asked, Settings()), features.optional, features.buckets))
     here = history(asking.moments(subject.pipeline, asked, Settings(), Delay()), subject.pipeline, dicts=False)
     assert (apart.ids, apart.arrivals) == (here.ids, here.arrivals)
     np.testing.assert_array_equal(apart.targets, here.targets)
     np.testing.assert_array_equal(apart.inputs.categories, here.inputs.categories)
 
 
-def test_what_reading_raises_is_raised_here(asked: Asked) -> None:
+def test_what_reading_raises_is_raised_here(asked: BacktestOptions) -> None:
     """The parts before the bad row come; then the error, as it would be without the other process."""
     found: deque[Part] = deque()
     coming = PartsReader(inferred(asked), asked._replace(limit=None), Settings())
@@ -119,11 +119,11 @@ def test_what_reading_raises_is_raised_here(asked: Asked) -> None:
     assert sum(len(part.ids) for part in found) > 1_500
 
 
-def test_closing_a_history_ends_its_reader(asked: Asked) -> None:
+def test_closing_a_history_ends_its_reader(asked: BacktestOptions) -> None:
     """The process that reads ends with the history, read or not; closing again does nothing."""
     subject = inferred(asked)
     reader = PartsReader(subject, asked, Settings())
-    growing = Growing(
+    growing = PartialHistory(
         reader, ModelSpec.of(subject.pipeline).features.optional, ModelSpec.of(subject.pipeline).features.buckets
     )
     assert growing.some()
@@ -134,9 +134,9 @@ def test_closing_a_history_ends_its_reader(asked: Asked) -> None:
     assert active_children() == []
 
 
-def test_a_reader_that_dies_is_told(asked: Asked, tmp_path: Path) -> None:
+def test_a_reader_that_dies_is_told(asked: BacktestOptions, tmp_path: Path) -> None:
     """Without the word that all was read, the history is not taken for whole."""
     file = tmp_path / "pipeline.py"
     file.write_text("import os\n\nos._exit(3)\n")
     with pytest.raises(RuntimeError, match="ended before"):
-        list(PartsReader(Subject(PIPELINE, reference=str(file)), asked, Settings()))
+        list(PartsReader(PipelineSource(PIPELINE, reference=str(file)), asked, Settings()))

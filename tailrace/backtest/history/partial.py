@@ -24,7 +24,7 @@ class Closeable(Protocol):
         """Free it."""
 
 
-class Growing:
+class PartialHistory:
     """A history that takes its next part whenever more of it is asked for than is known.
 
     `events` are known, with `times`, `inputs` and `targets` as in `arrays.Stream`. Any number of
