@@ -35,7 +35,7 @@ FOREST = "forest"
 
 
 class Figure(NamedTuple):
-    """A column of the table: its heading, its field in `BacktestEntry`, its digits and unit, and if a spread is shown."""
+    """A column of the table: heading, field in `BacktestEntry`, digits, unit, and if it shows a spread."""
 
     head: str
     name: str

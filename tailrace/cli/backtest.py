@@ -66,7 +66,7 @@ def backtest(
     log_to_stderr()
     dropped = [column.strip() for column in drop.split(",") if column.strip()]
     settings = load_settings(pipeline=reference)
-    asked = BacktestOptions(
+    options = BacktestOptions(
         data=data,
         columns=Columns(id, time, label, label_time),
         drop=dropped,
@@ -79,34 +79,34 @@ def backtest(
         rate=rate,
     )
     if reference is None and label is not None:
-        subject = inferred(asked)
-        note((subject.text or "").rstrip() + "\n")
+        source = inferred(options)
+        note((source.text or "").rstrip() + "\n")
     else:
-        subject, asked = _declared(settings, asked)
+        source, options = _declared(settings, options)
     with progress() as tell:
-        outcome = backtest(subject, asked, settings, tell)
+        result = backtest(source, options, settings, tell)
     if report is not None:
         from tailrace.backtest.report.page import write
 
-        note(f"report: {write(outcome, report)}")
+        note(f"report: {write(result, report)}")
     if as_json:
-        emit(builtin(outcome))
+        emit(builtin(result))
     else:
         from tailrace.backtest.report.terminal import show
 
-        show(outcome, sys.stdout)
+        show(result, sys.stdout)
 
 
-def _declared(settings: Settings, asked: BacktestOptions) -> tuple[PipelineSource, BacktestOptions]:
+def _declared(settings: Settings, options: BacktestOptions) -> tuple[PipelineSource, BacktestOptions]:
     """The settings' pipeline, and the columns that they know of its data."""
     from tailrace.backtest.request import PipelineSource
 
-    known, columns = settings.send, asked.columns
-    subject = PipelineSource.load(reference=settings.pipeline)
+    known, columns = settings.send, options.columns
+    source = PipelineSource.load(reference=settings.pipeline)
     columns = columns._replace(
         id=columns.id or known.id,
         time=columns.time or known.time,
-        label=columns.label or known.label or subject.pipeline.label.name,
+        label=columns.label or known.label or source.pipeline.label.name,
         label_time=columns.label_time or known.label_time,
     )
-    return subject, asked._replace(columns=columns)
+    return source, options._replace(columns=columns)

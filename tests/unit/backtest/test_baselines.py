@@ -19,8 +19,9 @@ import pytest
 from support.waiting import PATIENCE_S
 
 from tailrace import Category, Event, Key, Label, Number, Pipeline
-from tailrace.backtest import baselines
-from tailrace.backtest.baselines import BASELINES, run, run_all
+from tailrace.backtest.baselines import run as baseline_run
+from tailrace.backtest.baselines import simple
+from tailrace.backtest.baselines.run import BASELINES, run, run_all
 from tailrace.backtest.history.arrays import Stream, history
 from tailrace.backtest.metrics import Prequential
 from tailrace.datafiles.read import Columns, replay, rows
@@ -125,7 +126,7 @@ def test_no_change_says_the_last_known_label() -> None:
 
 def test_the_frozen_model_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even odds until its labels are there; afterwards what labels say changes nothing."""
-    monkeypatch.setattr(baselines, "FROZEN_EXAMPLES", 50)
+    monkeypatch.setattr(simple, "FROZEN_EXAMPLES", 50)
     stream, task = made(Kind.BINARY, 300)
     other = np.where(np.arange(300) < 50, stream.targets, 1 - stream.targets)
     scores = run("frozen", stream, task).scores
@@ -184,7 +185,7 @@ def endless() -> None:
     """A run whose history is endless; prints the id of its worker."""
     stream, task = made(Kind.BINARY, 60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "run", _asleep)
+        patch.setattr(baseline_run, "run", _asleep)
         list(run_all(stream, task, ["no change"]))
 
 

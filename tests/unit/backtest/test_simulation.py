@@ -45,7 +45,7 @@ def stream(count: int, delay: int = 60, *, flip_at: int | None = None, late: int
 
 
 def simulate(policy: Policy, some: Stream, **rates: float) -> Result:
-    return Simulation(policy, some.known(), Rates(**rates)).run()
+    return Simulation(policy, some.as_partial(), Rates(**rates)).run()
 
 
 def test_it_learns_and_repeats_exactly() -> None:
@@ -77,7 +77,7 @@ def test_no_event_is_scored_by_a_release_that_knows_its_future() -> None:
 def test_each_event_has_the_scores_of_the_release_that_served_it() -> None:
     """The weights of each release, scored anew, give what was recorded for the events that it served."""
     some, states = stream(500), dict[int, dict[str, torch.Tensor]]()
-    result = Simulation(ONLINE, some.known(), keep=states.__setitem__).run()
+    result = Simulation(ONLINE, some.as_partial(), keep=states.__setitem__).run()
     for release in sorted(set(result.releases.tolist()) - {0}):
         module = ModelSpec.of(tiny.online).build()
         module.load_state_dict(states[release])
