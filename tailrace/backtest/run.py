@@ -66,6 +66,9 @@ def _result(
     seeded = [policy.seeded(options.seed) for policy in policies]
     entries = [_simulated(policy, partial, options.rate, measure, prices, watts, progress) for policy in seeded]
     stream = read_whole(partial)
+    baselines: list[BacktestEntry] = []
+    if options.baselines:
+        baselines = list(_baselines(stream, pipeline, options, measure, prices, watts, progress))
     return BacktestResult(
         data=options.data,
         events=len(stream),
@@ -79,9 +82,7 @@ def _result(
         currency=settings.costs.currency,
         training_rate=options.rate,
         policies=entries,
-        baselines=[*_baselines(stream, pipeline, options, measure, prices, watts, progress)]
-        if options.baselines
-        else [],
+        baselines=baselines,
     )
 
 

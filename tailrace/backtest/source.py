@@ -56,8 +56,8 @@ def origin(data: str) -> Path | LogOrigin:
     if parts.scheme not in _SCHEMES or "://" not in data:
         return Path(data)
     parameters = parse_qsl(parts.query)
-    topics = dict(parameters)
-    events, labels, path = topics.get("events"), topics.get("labels"), parts.path
+    values = dict(parameters)
+    events, labels, path = values.get("events"), values.get("labels"), parts.path
     if parts.scheme == "kafka" and path.strip("/"):
         if events is not None:
             raise BadData(f"{data!r} names two topics of events: write {path.strip('/')!r} or {events!r}")
