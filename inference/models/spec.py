@@ -16,11 +16,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tailrace.declaration.pipeline import ModelFactory, Pipeline
-from tailrace.declaration.task import Kind, Task
+from tailrace.declaration.task import Task
 from tailrace.inference.models.encoding import Features
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class ModelSpec(NamedTuple):
@@ -51,25 +51,6 @@ def default_model(features: Features, task: Task) -> nn.Module:
     from tailrace.inference.models.tabular.network import TabularNetwork
 
     return TabularNetwork(len(features.numbers), features.optional, features.buckets, task)
-
-
-def activate(task: Task, logits: Tensor) -> Tensor:
-    """Convert a module's raw output into scores [n, outputs]: probabilities, or values.
-
-    One output may come without its dimension. Raises ValueError for any other shape.
-    """
-    rows = len(logits)
-    if logits.numel() != rows * task.outputs:
-        expected = (rows, task.outputs)
-        raise ValueError(f"the module returned shape {tuple(logits.shape)} for {rows} rows, expected {expected}")
-    return predicted(task.kind, logits.reshape(rows, task.outputs))
-
-
-def predicted(kind: Kind, logits: Tensor) -> Tensor:
-    """Convert logits [..., outputs] into probabilities, or values."""
-    if kind in (Kind.BINARY, Kind.MULTILABEL):
-        return logits.sigmoid()
-    return logits.softmax(-1) if kind is Kind.MULTICLASS else logits
 
 
 def _takes_nothing(make: Callable[..., Any]) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from tailrace.declaration.task import Task, base_rate_scores
 from tailrace.inference.models.columns import Floats
 from tailrace.inference.models.encoding import Inputs
-from tailrace.inference.models.spec import ModelSpec, activate
+from tailrace.inference.models.outputs import activate
+from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.manifest import Golden, Limits, Manifest, Refused, verify_manifest, verify_payload
 from tailrace.inference.releases.registry import RawRelease
 from tailrace.inference.releases.signing import TrustedKeys

@@ -89,17 +89,17 @@ class RetrainingCore:
 
     @property
     def refilled(self) -> bool:
-        """Whether reading has passed the positions that an earlier process had reached."""
+        """True if reading has passed the positions that an earlier process had reached."""
         return all(self._read.get(partition, 0) >= at for partition, at in self._learned.items())
 
     @property
     def behind(self) -> bool:
-        """Whether so many labels wait for updates that reading more of them should wait too."""
+        """True if so many labels wait for updates that the owner should stop reading examples."""
         return self._planner is not None and self._planner.behind and self.refilled
 
     @property
     def idle(self) -> bool:
-        """Whether no run and no update is under way or due by the number of labels."""
+        """True if no run or update is under way and none is due by the number of labels."""
         return self.run is None and not self.updating and not self._labels_wait
 
     def positions(self) -> dict[int, int]:
@@ -181,7 +181,7 @@ class RetrainingCore:
 
     @property
     def updating(self) -> bool:
-        """Whether an update is under way."""
+        """True if an update is under way."""
         return self._planner is not None and bool(self._planner.learning)
 
     @property
@@ -196,11 +196,11 @@ class RetrainingCore:
 
     @property
     def chain_continues(self) -> bool:
-        """Whether the next update goes on with the chain that led to the champion."""
+        """True if the next update continues the chain that led to the champion."""
         return self._planner is not None and self._planner.follows(self.champion.version)
 
     def update_due(self, now: float) -> bool:
-        """Whether an update is due at `now`."""
+        """True if an update is due at `now`."""
         return self._planner is not None and self.refilled and self._planner.due(now)
 
     def start_update(self, now: float) -> Update:

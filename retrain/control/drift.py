@@ -49,7 +49,7 @@ class DriftMonitor:
 
     @property
     def wants_inputs(self) -> bool:
-        """Whether inputs are monitored."""
+        """True if inputs are monitored."""
         return self._inputs is not None
 
     def remember(self, inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""The models topic as the retrainer and operators see it: releases, aliases, the last run.
+"""The models topic as the retrainer and operators read it: releases, aliases, the report of the last run.
 
 The champion is the release that the alias `champion` names.
 
@@ -18,15 +18,15 @@ from tailrace.retrain.control.reports import RunReport, read_report
 from tailrace.streams.log.base import Log, TopicPartition
 
 CHAMPION = "champion"
-SHOWN_LIMIT = 10.0  # seconds until what was committed can be read: on Kafka a moment, more while a broker is replaced
+READABLE_S = 10.0  # longest wait for a committed record to become readable: more than a moment only if a broker fails
 
 
 class UnknownRelease(TailraceError):
-    """There is no such release, or it was removed; the message names those there are."""
+    """The release does not exist, or it was removed. The message names the existing ones."""
 
 
 class Models:
-    """The models topic as it stands at the last `refresh`, unverified. Payloads are read when asked for, not kept."""
+    """The models topic at the last `refresh`, unverified. Payloads are read on demand and not kept."""
 
     def __init__(self, log: Log, topic: str) -> None:
         self.topic = topic
@@ -39,18 +39,18 @@ class Models:
 
     @property
     def champion(self) -> int:
-        """The version that serves; 0: the base rate."""
+        """Version that serves; 0: the base-rate model."""
         alias = self.registry.aliases.get(CHAMPION)
         return alias.version if alias else 0
 
     @property
     def position(self) -> int:
-        """Up to where the topic was read."""
+        """Offset up to which the topic was read."""
         return self._next
 
     def refresh(self, at_least: int = 0) -> None:
-        """Read what was added; for up to SHOWN_LIMIT seconds wait until the topic ends no sooner than `at_least`."""
-        deadline = time.monotonic() + SHOWN_LIMIT
+        """Read new records. Wait up to READABLE_S seconds until the topic ends at `at_least` or later."""
+        deadline = time.monotonic() + READABLE_S
         while (end := self._log.end_positions(self.topic).get(self._partition, 0)) < at_least:
             if time.monotonic() > deadline:
                 break
@@ -69,11 +69,11 @@ class Models:
         return parse(release.signed)[1]
 
     def find(self, version: int) -> Manifest | None:
-        """The same; None when there is no such release, or it was removed."""
+        """Return the manifest of a release, unverified; None if it does not exist or was removed."""
         return self.manifest(version) if version in self.registry.releases else None
 
     def verified(self, version: int, trusted: TrustedKeys) -> tuple[Manifest, bytes]:
-        """A release's manifest and safetensors bytes, checked, wherever the bytes lie.
+        """Return a release's verified manifest and safetensors bytes, from the log or the store.
 
         Raises UnknownRelease, releases.manifest.Refused, releases.storage.StoreUnreachable.
         """

@@ -1,10 +1,10 @@
-"""The gate (pure): may a candidate replace the champion?
+"""Promotion gate (pure): decides whether a candidate may replace the champion.
 
-Both are scored on the same newest matured examples that neither learned from; their losses are compared example by
-example, so that what makes an example hard cancels out.
+Both are scored on the same newest matured examples that neither has learned. Their losses are compared example by
+example, so that the difficulty of an example cancels out.
 
-Rule: refused when the whole confidence interval of the mean paired difference lies on the worse side. So a candidate
-that is as good within noise passes (it knows newer data), one that is worse beyond noise does not.
+A candidate is refused if the whole confidence interval of the mean paired difference is on the worse side. A candidate
+that is as good within noise passes, since it knows newer data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tailrace.inference.models.losses import Scores, Targets, losses
 
 
 class GateResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate said.
+    """Result of a comparison. A value of None was not measured.
 
-    `candidate` and `champion` are mean losses (accuracy: the error rate), `difference` is candidate minus champion with
-    its interval [low, high]: below 0 the candidate is better. None where nothing was compared.
+    `candidate` and `champion`: mean losses (for accuracy: the error rate). `difference`: candidate minus champion, with
+    its interval [low, high]; below 0 the candidate is better.
     """
 
     passed: bool

@@ -1,10 +1,10 @@
-"""A candidate becomes a release: records, alias, clean-up, report and the positions it was made of, in one transaction.
+"""Publisher of releases: records, alias, clean-up, report and learned positions, in one transaction.
 
-A rollback makes the champion's parent the champion: each release names the champion that it started from and was
-measured against, so following parents is following what served before.
+A rollback makes the champion's parent the champion. Each release names the champion that it started from and was
+compared with, so its parents are the releases that served before.
 
-Anybody who may write to the topic can put manifests there: versions are counted, and old releases removed, by those
-alone that a trusted key signed.
+Anybody who may write to the topic can put manifests there. Only manifests signed by a trusted key count for the next
+version and for the removal of old releases.
 
 Errors:
 
@@ -49,11 +49,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Overtaken(TailraceError):
-    """An operator has made another release the champion than the one that a candidate was measured against."""
+    """An operator has made another release the champion than the one that the candidate was compared with."""
 
 
 class Publisher:
-    """Writes to the models topic under a fixed name: a second writer of that name fences this one.
+    """Writes to the models topic under a fixed name. A second writer of that name fences this one.
 
     Operators use another `writer_name` than the retrainer, and need no signing key to promote or roll back. Payloads
     that are too large for the log go to `store`, before the transaction that names them, and are removed after the one
@@ -77,8 +77,9 @@ class Publisher:
         self._writer = log.writer(writer_name, Delivery.EXACTLY_ONCE)
         self.models = Models(log, topic)
         self._topic, self._trusted, self._key, self._keep, self._store = topic, trusted, key, keep, store
-        self.pinned: set[int] = set()  # releases that a run under way has started from
-        self._latest = 0  # published here, whether it can be read yet or not
+        self.pinned: set[int] = set()
+        """Releases that a run under way has started from: they are not removed."""
+        self._latest = 0  # newest version published here, even if it cannot be read yet
         self._checked: dict[int, Manifest | None] = {}  # offset of a manifest -> itself, if a trusted key signed it
 
     def publish(
@@ -89,8 +90,7 @@ class Publisher:
         positions: Mapping[TopicPartition, Committed],
         reader: Reader,
     ) -> int:
-        """Publish `draft` under the next version, which is returned, as the champion, and commit. With a run's release
-        goes its report.
+        """Publish `draft` as the champion, with the report of its run, commit, and return its version.
 
         Raises Overtaken, Refused, and ValueError for a payload that cannot be read.
         """
@@ -121,8 +121,12 @@ class Publisher:
         """Commit positions without a release or a report. Raises Aborted."""
         self._commit([], lambda: False, positions, reader)
 
+    def manifest(self, version: int) -> Manifest | None:
+        """Return the manifest of a release that a trusted key signed; None if there is none."""
+        return self._genuine().get(version)
+
     def verified(self, version: int) -> tuple[Manifest, bytes]:
-        """See `Models.verified`."""
+        """Return a release's verified manifest and weights: see `Models.verified`."""
         return self.models.verified(version, self._trusted)
 
     def promote(self, version: int, actor: str, reason: str, now: float) -> None:
@@ -148,14 +152,14 @@ class Publisher:
         self._writer.close()
 
     def _look(self, parent: int) -> None:
-        """See what has come; raises Overtaken when `parent` is no longer the champion."""
+        """Read new records. Raises Overtaken if `parent` is no longer the champion."""
         self.models.refresh()
         champion = self.models.champion
         if champion != parent:
             raise Overtaken(f"the champion changed from {parent} to {champion} during the run")
 
     def _packed(self, draft: Manifest, payload: bytes) -> Release:
-        """The next release, checked as every worker will check it. Raises Refused, ValueError."""
+        """Return the next release, verified as every worker verifies it. Raises Refused, ValueError."""
         if self._key is None:
             raise ValueError("a publisher without a signing key can promote and roll back, not publish")
         draft, store = msgspec.structs.replace(draft, version=self._next()), self._store
@@ -165,7 +169,10 @@ class Publisher:
         return release
 
     def _upload(self, release: Release) -> None:
-        """Store what does not go into the log; that may take minutes, so look again. Raises Overtaken."""
+        """Store a payload that is too large for the log. That may take minutes, so check the champion again.
+
+        Raises Overtaken.
+        """
         manifest = release.manifest
         if self._store is None or manifest.location is None:
             return
@@ -184,7 +191,7 @@ class Publisher:
             raise Refused(refused.reason, detail) from None
 
     def _genuine(self) -> dict[int, Manifest]:
-        """The releases that a trusted key signed. Each is verified once: they stay for many publications."""
+        """Map versions to the manifests that a trusted key signed. Each is verified once, as it stays for long."""
         raws = self.models.registry.releases.values()
         self._checked = {
             raw.offset: self._checked[raw.offset] if raw.offset in self._checked else self._signed(raw) for raw in raws
@@ -198,10 +205,10 @@ class Publisher:
             return None
 
     def _next(self) -> int:
-        """The next version: above all that are genuine.
+        """Return the next version: above all genuine ones.
 
-        Others count only while they are near: the versions of a key that was revoked are not given again, and a forged
-        one cannot use up the numbers.
+        Other versions count only while they are near. The versions of a revoked key are therefore not used again, and a
+        forged version cannot use up the numbers.
         """
         newest = max(self._genuine(), default=0)
         for version in sorted(self.models.registry.releases):
@@ -220,8 +227,10 @@ class Publisher:
                 _log.warning("an old release's file stays", version=manifest.version, detail=str(error))
 
     def _outdated(self, newest: int) -> list[Manifest]:
-        """The releases to remove: neither among the last `keep`, nor named by an alias, nor what one of those was made
-        from, nor what a run under way started from."""
+        """Return the releases to remove.
+
+        Kept are the last `keep`, those that an alias names, the bases of both, and those that a run started from.
+        """
         genuine = self._genuine()
         kept = set(sorted({*genuine, newest})[-self._keep :])
         kept |= {alias.version for alias in self.models.registry.aliases.values()}
@@ -235,7 +244,7 @@ class Publisher:
         positions: Mapping[TopicPartition, Committed] | None = None,
         reader: Reader | None = None,
     ) -> None:
-        """One transaction. When the answer to its commit was lost, the topic tells whether it `happened`."""
+        """Write and commit one transaction. If the answer to the commit is lost, `happened` asks the topic."""
         at_least = self.models.position + len(records)
         try:
             self._writer.write(records)

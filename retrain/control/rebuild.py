@@ -1,7 +1,7 @@
-"""A release made again from the log: same offsets, same base, same seed, same code give the same bytes on the CPU.
+"""Rebuild a release from the log: equal offsets, base, seed and code give equal bytes on the CPU.
 
-What was trained on is read again by the offsets in the manifest; the weights that training started from come from the
-release that it names. Importing this imports torch.
+The examples are read again by the offsets in the manifest; the initial weights come from the release that the manifest
+names as its base. Importing this module imports torch.
 
 Errors:
 
@@ -40,11 +40,11 @@ from tailrace.streams.log.base import Log, TopicPartition
 
 
 class Unrepeatable(TailraceError):
-    """The release cannot be made again; the message says what is missing and what would have kept it."""
+    """The release cannot be rebuilt. The message names what is missing and the setting that would have kept it."""
 
 
 class Rebuilt(NamedTuple):
-    """What came of it: SHA-256 (hex) of the weights, and whether they are those of the release."""
+    """Result of a rebuild: SHA-256 (hex) of the weights; `equal`: they are those of the release."""
 
     sha256: str
     equal: bool

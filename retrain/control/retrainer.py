@@ -82,7 +82,7 @@ class Retrainer:
         self._checked = time.monotonic()
         self.malformed = 0
         self.idle = False
-        """Whether all examples have been read, and nothing that was due is left to do."""
+        """True if all examples have been read, and nothing that was due is left to do."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
@@ -124,7 +124,7 @@ class Retrainer:
 
     @property
     def training(self) -> bool:
-        """Whether a run is under way."""
+        """True if a run is under way."""
         return self._runs is not None and self._runs.under_way
 
     def _resume(self) -> None:
@@ -187,9 +187,21 @@ class Retrainer:
             self._declared.retrain,
             metric=Gate().metric_for(self._declared.task.kind),
             since=last.since if last else self._clock() if wall else math.inf,
-            created=(last.at if wall else last.since) if last and last.version else None,
+            created=self._champion_created(wall=wall),
             names=(*features.numbers, *features.categories),
         )
+
+    def _champion_created(self, *, wall: bool) -> float | None:
+        """Publication time of the run's release that serves, or that the serving chain of updates started from.
+
+        On the event clock: the time at which its run was started. None: no run has made it.
+        """
+        manifest = self._publisher.manifest(self._publisher.models.champion)
+        if manifest is not None and manifest.updates is not None:
+            manifest = self._publisher.manifest(manifest.updates.base)
+        if manifest is None or manifest.updates is not None:
+            return None
+        return manifest.created if wall else manifest.facts.get("now")
 
     # Examples.
 

@@ -73,7 +73,7 @@ class Runs:
 
     @property
     def under_way(self) -> bool:
-        """Whether a run is under way."""
+        """True if a run is under way."""
         return self._training is not None
 
     def tend(self, pool: ThreadPoolExecutor, reader: Reader) -> None:

@@ -27,10 +27,11 @@ from tailrace.retrain.control.drift_level import Losses
 
 
 class TriggerState:
-    """What the declared triggers need to know, and no more: without them nothing is watched.
+    """Facts for the declared triggers, and no others: without triggers nothing is measured.
 
-    `metric` is that of losses given without a name. `since`: when the last run was started; infinite: the first label
-    tells. `created`: when the champion was published. `names`: the columns of numbers, then of categories.
+    `metric`: that of losses given without a name. `since`: start of the last run; infinite: the first label sets it.
+    `created`: publication of the champion. Both are unix seconds on the plan's clock. `names`: columns of the numbers,
+    then of the categories.
     """
 
     def __init__(
@@ -59,27 +60,27 @@ class TriggerState:
 
     @property
     def labels(self) -> int:
-        """Labels that came after those the last run considered."""
+        """Number of labels since those that the last run considered."""
         return self._labels
 
     @property
     def monitor(self) -> DriftMonitor | None:
-        """What watches for drift, where a trigger wants it."""
+        """The drift monitor; None unless a trigger needs it."""
         return self._monitor
 
     @property
     def wants_inputs(self) -> bool:
-        """Whether `take` looks at inputs: else they need not be encoded."""
+        """True if `take` uses inputs. Otherwise they need not be encoded."""
         return self._monitor is not None and self._monitor.wants_inputs
 
     @property
     def metrics(self) -> frozenset[str]:
-        """The metrics whose losses `take` looks at."""
+        """Metrics whose losses `take` uses."""
         drift = {self._metric} if self._monitor is not None else set()
         return frozenset(drift | {window.metric for window in self._live})
 
     def remember(self, inputs: Inputs) -> None:
-        """Inputs of examples that earlier runs have considered, oldest first: they are no news."""
+        """Take inputs of examples that earlier runs have considered, oldest first, as a reference for drift."""
         if self._monitor is not None:
             self._monitor.remember(inputs)
 
@@ -91,8 +92,10 @@ class TriggerState:
         *,
         oldest_label_time: float | None = None,
     ) -> None:
-        """The next examples that no run has considered: losses [n] of their served scores, by metric (see
-        `live_losses`), and their inputs, in label order."""
+        """Take the next examples that no run has considered, in the order of their labels.
+
+        `losses`: losses of their served scores, shape [n], by metric (see `live_losses`).
+        """
         named = {self._metric: losses} if isinstance(losses, np.ndarray) else losses
         count = max((len(one) for one in named.values()), default=0)
         if not count:
@@ -117,18 +120,21 @@ class TriggerState:
         *,
         oldest_label_time: float | None = None,
     ) -> None:
-        """The same by what was served: scores [n, outputs] and targets [n]; `inputs` is asked where they are wanted."""
+        """Take the next examples by their served scores, shape [n, outputs], and targets, shape [n] or [n, labels].
+
+        `inputs` is called only if inputs are used.
+        """
         found = live_losses(kind, scores, targets, self.metrics)
         seen = inputs() if self.wants_inputs else None
         # Where no loss is watched labels are counted, by whatever they are given with.
         self.take(found or np.zeros(len(targets)), seen, newest_label_time, oldest_label_time=oldest_label_time)
 
     def scored(self, events: int) -> None:
-        """So many events were scored; where nobody says, labels are counted in their place."""
+        """Count scored events. Without this, labels count in their place."""
         self._events = (self._events or 0) + events
 
     def facts(self, now: float) -> Facts:
-        """What triggers may know at `now`, unix seconds on the plan's clock."""
+        """Facts at `now`, unix seconds on the plan's clock."""
         return Facts(
             now=now,
             since=self._since,
@@ -141,7 +147,7 @@ class TriggerState:
         )
 
     def run_started(self, facts: Facts) -> None:
-        """A run was started with these facts: what they tell is considered."""
+        """Reset the facts: a run was started with them."""
         self._labels, self._since = 0, facts.now
         self._events = None if self._events is None else 0
         if self._monitor is not None:
@@ -150,12 +156,14 @@ class TriggerState:
             window.clear()
 
     def run_ended(self, seconds: float) -> None:
-        """A run has ended, whatever came of it; `seconds` from its trigger."""
+        """Note the duration of a run, in seconds from its trigger, whatever its result."""
         self._run_s = seconds
 
     def published(self, created: float, metrics: Mapping[str, float], examples: int = 0) -> None:
-        """A run's candidate is champion now. `metrics`: its mean losses at the gate (accuracy: the error rate), over so
-        many examples; 0: exact."""
+        """Note that a run's candidate became the champion.
+
+        `metrics`: its mean losses at the gate (for accuracy: the error rate), over `examples`; 0: they are exact.
+        """
         self._created = created
         for window in self._live:
             window.clear()
@@ -171,7 +179,7 @@ def live_losses(
 
 
 class _Window:
-    """Losses of the newest `over` labels (0: of all) since `clear`, as sums."""
+    """Losses of the newest `over` labels (0: of all) since `clear`."""
 
     def __init__(self, metric: str, over: int) -> None:
         self.metric, self.over = metric, over

@@ -57,6 +57,7 @@ class UpdatePlanner:
         self._replayed: list[Row] = []  # the newest `plan.window` of these are replayed
         self._waiting: deque[Row] = deque()
         self._learning: list[Row] = []
+        self._skipped: dict[int, int] = {}  # partition -> end of the rows that were skipped last
         self._learned_by_run: dict[int, int] = {}  # partition -> offset below which the last run's release has learned
         self._chain: _Chain | None = None
         self._last_start = -math.inf
@@ -71,7 +72,7 @@ class UpdatePlanner:
 
     @property
     def behind(self) -> bool:
-        """Whether so many rows wait that reading more of them should wait too."""
+        """True if so many rows wait for an update that the owner should stop reading examples."""
         return len(self._waiting) >= max(self._plan.window, self._plan.labels, MAX_CHUNK)
 
     @property
@@ -90,11 +91,11 @@ class UpdatePlanner:
         return self._chain.newest if self._chain else 0
 
     def leads_to(self, champion: int) -> bool:
-        """Whether the chain has come to this release."""
+        """True if this release is the newest of the chain."""
         return self._chain is not None and self._chain.newest == champion
 
     def due(self, now: float) -> bool:
-        """Whether enough labels wait for an update, and enough time has passed since the last one."""
+        """True if enough labels wait for an update, and enough time has passed since the last one."""
         if self._learning or now - self._last_start < self._plan.seconds:
             return False
         return len(self._waiting) >= self._plan.labels
@@ -110,7 +111,7 @@ class UpdatePlanner:
         return Update(start, self._learning)
 
     def follows(self, champion: int) -> bool:
-        """Whether the next update continues the chain, so that the champion's weights are not needed."""
+        """True if the next update continues the chain, so that the champion's weights are not needed."""
         chain = self._chain
         if chain is None or not self.leads_to(champion):
             return False
@@ -133,6 +134,9 @@ class UpdatePlanner:
         known, waiting = partition_rows(self._learning, lambda row: not again or row.below(self._learned_by_run))
         self._waiting = deque(_ordered([*waiting, *self._waiting]))
         self._chain = None
+        if not again:
+            for row in self._learning:
+                self._skipped[row.partition] = max(self._skipped.get(row.partition, 0), row.offset + 1)
         self._end_update(replay=known)
 
     def refused(self) -> bool:
@@ -173,8 +177,9 @@ class UpdatePlanner:
 
     def _start_chain(self, champion: int, fits: bool) -> ChainStart:
         replayed = self._newest_replayed()
-        if not fits:
-            self._waiting.extendleft(reversed(replayed))
+        if not fits:  # rows before skipped ones stay out, so that each chunk is one range of offsets per partition
+            again = [row for row in replayed if row.offset >= self._skipped.get(row.partition, 0)]
+            self._waiting.extendleft(reversed(again))
             replayed = []
         self._replayed = list(replayed)
         base = champion if fits else 0

@@ -25,7 +25,7 @@ from tailrace.declaration.online import Online
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.hooks import ManualGradientModule, OnlineModule
-from tailrace.inference.models.spec import activate, predicted
+from tailrace.inference.models.outputs import activate, predicted
 from tailrace.inference.models.tabular.linear import output_targets
 from tailrace.inference.models.targets import Targets
 from tailrace.retrain.online.replay import ReplayBuffer

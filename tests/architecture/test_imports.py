@@ -17,6 +17,7 @@ NEED_TORCH = (
     "tailrace.retrain.training",
     "tailrace.retrain.online",
     "tailrace.retrain.worker",
+    "tailrace.retrain.control.rebuild",  # trains in its own process: only `tailrace models rebuild` imports it
     "tailrace.backtest.simulation",
 )
 # A module that is None in sys.modules cannot be imported, and a module that fails to import leaves nothing behind.

@@ -104,7 +104,9 @@ def test_names_of_the_public_modules(module: str) -> None:
     assert all(f"class {name}" in text for name in MODULES[module])
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MOVED.items() for name in names])
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in MOVED.items() for name in sorted(names)]
+)
 def test_moved_names_go_on_working(module: str, name: str) -> None:
     """The old place gives the same class, and a DeprecationWarning that names the new one."""
     with pytest.warns(DeprecationWarning, match=rf"`from tailrace import {module}` and `{module}\.{name}`"):

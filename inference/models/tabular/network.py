@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.hooks import LossGradient, ManualGradientModule
-from tailrace.inference.models.spec import predicted
+from tailrace.inference.models.outputs import predicted
 from tailrace.inference.models.tabular.layers import EMBEDDED, Categories, Layers, masks, set_gradients
 from tailrace.inference.models.tabular.linear import Linear, output_targets
 from tailrace.inference.models.tabular.mixing import Mixer

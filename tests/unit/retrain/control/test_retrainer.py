@@ -84,6 +84,13 @@ def test_a_worse_candidate_is_refused(log: SqliteLog, start: Start) -> None:
     assert (models.champion, models.registry.latest) == (1, 1)
     assert models.last_run == report
     assert committed(log) == 1600
+    again = start(tiny.swayed, "swayed")
+    again.until(lambda: again.retrainer.idle)
+    created = again.retrainer._core.triggers.facts(0.0).created
+    again.close()
+    wall = tiny.swayed.training.clock == "wall"
+    manifest = models.manifest(1)
+    assert created == (manifest.created if wall else manifest.facts["now"]), "its age is known after a refused run too"
 
 
 def test_a_killed_process_leaves_the_champion_and_the_next_run_succeeds(

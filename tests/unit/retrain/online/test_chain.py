@@ -112,6 +112,17 @@ def test_a_refused_chunk_is_halved_until_the_smallest_is_skipped() -> None:
     assert one.chunk == 50, "chunks stay small until one is published"
 
 
+def test_skipped_rows_do_not_return_without_a_champion() -> None:
+    """Fresh weights do not learn skipped rows again: the rows behind them get their turn."""
+    one = planner(labels=20, seconds=0.0)
+    one.take(rows(60), {})
+    while one.refused() if one.learning else True:
+        one.next_update(0.0, 0, fits=False)
+    assert offsets(one.next_update(0.0, 0, fits=False).rows)[0] == 20
+    one.published(1)
+    assert one.positions({0: 60}, with_chunk=False)[0] > 20
+
+
 def test_chunks_grow_again_after_a_refusal() -> None:
     """Each published update doubles the largest chunk, up to MAX_CHUNK."""
     one = planner(seconds=0.0)

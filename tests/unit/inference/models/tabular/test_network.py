@@ -16,7 +16,8 @@ from tailrace.declaration.features import Category, Number, Vector
 from tailrace.declaration.task import Kind, Task, base_rate_scores
 from tailrace.errors import DeclarationError
 from tailrace.inference.models.encoding import Features
-from tailrace.inference.models.spec import ModelSpec, activate, predicted
+from tailrace.inference.models.outputs import activate, predicted
+from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.models.tabular.layers import Layers, masks, set_gradients
 from tailrace.inference.models.tabular.linear import OFFSET, PACE, REACH, STEP, TOGETHER, Linear, output_targets
 from tailrace.inference.models.tabular.mixing import SHARED, STEEPEST, TEMPER, Mixer
