@@ -24,8 +24,8 @@ from rich.table import Table
 from benchmarks import synthetic
 from benchmarks.harness import Row, at_least, at_most
 from tailrace.app.settings import Settings
-from tailrace.backtest.request import Asked, inferred
-from tailrace.backtest.result import Entry
+from tailrace.backtest.request import BacktestOptions, inferred
+from tailrace.backtest.result import BacktestEntry
 from tailrace.backtest.run import backtest
 from tailrace.datafiles.read import Columns
 from tailrace.demo.flights import DATA as SHIPPED
@@ -35,7 +35,7 @@ FOREST = "forest"
 
 
 class Figure(NamedTuple):
-    """A column of the table: its heading, its field in `Entry`, its digits and unit, and whether a spread is shown."""
+    """A column of the table: heading, field in `BacktestEntry`, digits, unit, and if it shows a spread."""
 
     head: str
     name: str
@@ -66,7 +66,7 @@ class Case(NamedTuple):
     """A stream and the request of its backtest."""
 
     name: str
-    asked: Asked
+    options: BacktestOptions
     bars: Bars = Bars()
 
 
@@ -106,20 +106,20 @@ def synthetic_cases(directory: Path, only: tuple[str, ...]) -> list[Case]:
     ]
 
 
-def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[Entry], list[Entry]]:
+def measure(case: Case, seeds: int, settings: Settings) -> tuple[list[BacktestEntry], list[BacktestEntry]]:
     """Run the backtests; return the entries of the default model, one a seed, and those of the baselines."""
-    subject = inferred(case.asked)
-    own: list[Entry] = []
-    baselines: list[Entry] = []
+    subject = inferred(case.options)
+    own: list[BacktestEntry] = []
+    baselines: list[BacktestEntry] = []
     for seed in range(seeds):
-        asked = case.asked._replace(seed=seed, baselines=seed == 0)
-        outcome = backtest(subject, asked, settings, lambda what, done, of: None)
+        options = case.options._replace(seed=seed, baselines=seed == 0)
+        outcome = backtest(subject, options, settings, lambda what, done, of: None)
         own += outcome.policies
         baselines = baselines or outcome.baselines
     return own, baselines
 
 
-def rows(case: Case, own: list[Entry], baselines: list[Entry]) -> Iterator[Row]:
+def rows(case: Case, own: list[BacktestEntry], baselines: list[BacktestEntry]) -> Iterator[Row]:
     """Compare the mean over the seeds with the bars."""
     if case.bars.accuracy:
         yield at_least(case.name, "accuracy", _mean(own, "accuracy"), case.bars.accuracy)
@@ -139,8 +139,8 @@ def rows(case: Case, own: list[Entry], baselines: list[Entry]) -> Iterator[Row]:
 def _case(
     name: str, path: Path, columns: Columns, delay: str, limit: int | None, bars: Bars, drop: list[str] | None = None
 ) -> Case:
-    asked = Asked(str(path), columns, drop or [], delay, score_from=SCORE_FROM, limit=limit)
-    return Case(name, asked, bars)
+    options = BacktestOptions(str(path), columns, drop or [], delay, score_from=SCORE_FROM, limit=limit)
+    return Case(name, options, bars)
 
 
 def _last_column(path: Path) -> str:
@@ -149,23 +149,23 @@ def _last_column(path: Path) -> str:
     return list(next(rows(path)))[-1]
 
 
-def _known(entries: list[Entry], figure: str) -> list[float]:
+def _known(entries: list[BacktestEntry], figure: str) -> list[float]:
     """Collect a figure from the entries that have it."""
     return [value for entry in entries if (value := getattr(entry, figure)) is not None]
 
 
-def _mean(entries: list[Entry], figure: str) -> float:
+def _mean(entries: list[BacktestEntry], figure: str) -> float:
     return float(np.mean(_known(entries, figure)))
 
 
-def _cell(figure: Figure, entries: list[Entry]) -> str:
+def _cell(figure: Figure, entries: list[BacktestEntry]) -> str:
     """Format the mean and, for several entries, half the range."""
     values = [figure.unit * value for value in _known(entries, figure.name)]
     spread = f" ±{(max(values) - min(values)) / 2:.{figure.digits}f}" if figure.spread and len(values) > 1 else ""
     return f"{np.mean(values):.{figure.digits}f}{spread}" if values else "-"
 
 
-def _table(results: list[tuple[Case, list[Entry], list[Entry]]]) -> Table:
+def _table(results: list[tuple[Case, list[BacktestEntry], list[BacktestEntry]]]) -> Table:
     shown = [figure for figure in FIGURES if any(_known(own, figure.name) for _, own, _ in results)]
     table = Table("", "", *(figure.head for figure in shown))
     for case, own, baselines in results:
@@ -193,7 +193,7 @@ def main() -> int:
 
 def compare(chosen: list[Case], seeds: int) -> int:
     """Measure these streams and print the tables; return 1 if a figure misses its bar, else 0."""
-    results: list[tuple[Case, list[Entry], list[Entry]]] = []
+    results: list[tuple[Case, list[BacktestEntry], list[BacktestEntry]]] = []
     checked: list[Row] = []
     console = Console(width=None if sys.stdout.isatty() else 140)
     for case in chosen:

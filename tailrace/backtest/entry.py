@@ -1,4 +1,4 @@
-"""From scores and what they took to a row of the outcome (pure)."""
+"""Entries of a backtest result (pure): figures and costs of one policy or baseline."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailrace.backtest.history.arrays import Stream
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.metrics import Prequential
-from tailrace.backtest.result import Entry
+from tailrace.backtest.result import BacktestEntry
 from tailrace.monitoring.telemetry.energy import Energy, cost
 
 
 class Prices(NamedTuple):
-    """Of a kilowatt-hour and of a core for an hour, in one currency."""
+    """Prices of a kilowatt-hour and of a core-hour, in one currency."""
 
     kwh: float
     core_hour: float
@@ -24,7 +24,7 @@ class Prices(NamedTuple):
 
 def entry(
     name: str,
-    stream: Stream | Growing,
+    history: Stream | PartialHistory,
     scores: NDArray[np.float32],
     measure: Prequential,
     prices: Prices,
@@ -32,18 +32,21 @@ def entry(
     cpu_seconds: float,
     seconds: float,
     energy: Energy,
-    **more: Any,
-) -> Entry:
-    """A policy or baseline that gave these scores [n, outputs]; `more`: other fields of Entry."""
-    figures = measure.figures(scores, stream.targets)
-    return Entry(
+    **fields: Any,
+) -> BacktestEntry:
+    """Build the entry of a policy or baseline from its scores, shape [n, outputs], and its consumption.
+
+    `cpu_seconds` and `seconds` (wall-clock): time of scoring and learning. `fields`: further fields of BacktestEntry.
+    """
+    figures = measure.figures(scores, history.targets)
+    return BacktestEntry(
         name=name,
         cpu_seconds=cpu_seconds,
         seconds=seconds,
         joules=energy.joules,
         joules_from=energy.source,
         cost=cost(energy.joules, cpu_seconds, kwh=prices.kwh, core_hour=prices.core_hour),
-        windows=measure.curve(stream.times, scores, stream.targets),
+        windows=measure.curve(history.times, scores, history.targets),
         **msgspec.structs.asdict(figures),
-        **more,
+        **fields,
     )

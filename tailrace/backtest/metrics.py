@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.backtest.result import Figures, Window
+from tailrace.backtest.result import Figures, MetricWindow
 from tailrace.declaration.task import Kind, Task
 from tailrace.inference.models.losses import losses
 from tailrace.inference.models.metrics import auc, calibration_error
@@ -41,14 +41,16 @@ class Prequential(msgspec.Struct, frozen=True):
 
     def curve(
         self, times: NDArray[np.float64], scores: NDArray[np.float32], targets: NDArray[np.float32]
-    ) -> list[Window]:
+    ) -> list[MetricWindow]:
         """Figures per window. Times, shape [n], in the order of the events."""
         rows = np.arange(self.score_from, len(targets))
         parts = np.array_split(rows, min(self.windows, len(rows))) if len(rows) else []
         return [self._window(times[part], *_labelled(scores[part], targets[part])) for part in parts]
 
-    def _window(self, times: NDArray[np.float64], scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Window:
-        window = Window(start=float(times.min()), end=float(times.max()), scored=len(targets))
+    def _window(
+        self, times: NDArray[np.float64], scores: NDArray[np.float32], targets: NDArray[np.float32]
+    ) -> MetricWindow:
+        window = MetricWindow(start=float(times.min()), end=float(times.max()), scored=len(targets))
         if not len(targets):
             return window
         if self.task.kind is Kind.REGRESSION:

@@ -1,4 +1,4 @@
-"""What a backtest is asked for, the pipeline it is about, and the moments of its data."""
+"""Options of a backtest, the source of its pipeline, and its recorded events and labels."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData
 
 
-class Asked(NamedTuple):
-    """What a backtest is asked for. `limit`: the first so many events; `delay` None: natural where the data has label
-    times, else none at all. `rate`: rows a second that training is charged with on the simulated clock."""
+class BacktestOptions(NamedTuple):
+    """Options of a backtest.
+
+    `data`: file path or log URL. `drop`: columns that are not features. `delay`: label delay as `Delay.parse` reads it
+    (None: natural if the data has label times, else none). `policies`: paths of policy files. `score_from`: number of
+    first events to leave out of the figures. `limit`: number of events to replay (None: all). `rate`: rows per second
+    that training is charged to the simulated clock.
+    """
 
     data: str
     columns: Columns
@@ -36,17 +41,20 @@ class Asked(NamedTuple):
     rate: float = 50_000.0
 
 
-class Subject(NamedTuple):
-    """The pipeline in question, and where another process finds it: `text` is its file, where it was inferred from the
-    data, `reference` names it, where it was declared; neither: nowhere."""
+class PipelineSource(NamedTuple):
+    """The pipeline of a backtest, and how another process loads it.
+
+    `text`: text of the inferred pipeline file. `reference`: name of the declared pipeline. Without either of them,
+    another process cannot load it.
+    """
 
     pipeline: Pipeline
     text: str | None = None
     reference: str | None = None
 
     @classmethod
-    def load(cls, *, text: str | None = None, reference: str | None = None) -> Subject:
-        """The pipeline of this file's text, or of this name. Raises BadPipeline."""
+    def load(cls, *, text: str | None = None, reference: str | None = None) -> PipelineSource:
+        """Load the pipeline from the text of a file, or by its reference if `text` is None. Raise BadPipeline."""
         if text is None:
             assert reference is not None
             return cls(load_pipeline(reference), None, reference)
@@ -56,42 +64,45 @@ class Subject(NamedTuple):
             return cls(load_pipeline(str(file)), text)
 
 
-def inferred(asked: Asked) -> Subject:
-    """The pipeline that `tailrace init --from` would write for the data. Raises BadData."""
-    source = origin(asked.data)
-    if isinstance(source, LogOrigin):
-        raise BadData("without a PIPELINE, --data must be a file: its columns say what an event is")
-    if asked.columns.label is None:
+def inferred(options: BacktestOptions) -> PipelineSource:
+    """Infer the pipeline from the data, as `tailrace init --from` does. Raise BadData."""
+    data = origin(options.data)
+    if isinstance(data, LogOrigin):
+        raise BadData("without a PIPELINE, --data must be a file, whose columns define the event")
+    if options.columns.label is None:
         raise BadData("without a PIPELINE, --label must name the column to predict")
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        text = apart.submit(_inferred, source, asked.columns, asked.drop)
-        import_module("tailrace.backtest.simulation")  # torch: it is going to be needed, and takes as long
-        return Subject.load(text=text.result())
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        text = pool.submit(_inferred_text, data, options.columns, options.drop)
+        import_module("tailrace.backtest.simulation")  # imports torch while the other process infers
+        return PipelineSource.load(text=text.result())
 
 
-def _inferred(source: Path, columns: Columns, drop: Sequence[str]) -> str:
-    """The file that declares it."""
+def _inferred_text(file: Path, columns: Columns, drop: Sequence[str]) -> str:
+    """Return the text of the pipeline file."""
     from tailrace.datafiles import templates
     from tailrace.datafiles.infer import infer
 
-    name = templates.pipeline_name(source.name.partition(".")[0])
-    return templates.pipeline_file(name, str(source), infer(rows(source), columns, drop))
+    name = templates.pipeline_name(file.name.partition(".")[0])
+    return templates.pipeline_file(name, str(file), infer(rows(file), columns, drop))
 
 
-def moments(pipeline: Pipeline, asked: Asked, settings: Settings, delay: Delay) -> Iterator[Moment]:
-    """All that happened. Raises BadData and LogError."""
-    source = origin(asked.data)
-    if isinstance(source, LogOrigin):
-        found = source.moments(pipeline, settings.log.connection_options())
-        return found if asked.limit is None else _first(found, asked.limit)
-    columns = asked.columns
+def moments(pipeline: Pipeline, options: BacktestOptions, settings: Settings, delay: Delay) -> Iterator[Moment]:
+    """Iterate over events and labels in the order in which they became known. Raise BadData, LogError.
+
+    With a `delay` other than the natural one, the label times of a file are ignored; the caller delays the labels.
+    """
+    data = origin(options.data)
+    if isinstance(data, LogOrigin):
+        recorded = data.moments(pipeline, settings.log.connection_options())
+        return recorded if options.limit is None else _first(recorded, options.limit)
+    columns = options.columns
     if delay != Delay():
         columns = columns._replace(label_time=None)
-    return replay(itertools.islice(rows(source), asked.limit), pipeline, columns)
+    return replay(itertools.islice(rows(data), options.limit), pipeline, columns)
 
 
 def _first(moments: Iterator[Moment], events: int) -> Iterator[Moment]:
-    """The moments up to the first so many events, and the labels between."""
+    """Yield moments up to event number `events`, including the labels in between."""
     for moment in moments:
         if moment.kind == "event":
             if events == 0:

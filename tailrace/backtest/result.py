@@ -1,6 +1,6 @@
-"""What a backtest says (pure): the JSON object that the command prints and from which the report is drawn.
+"""Result of a backtest (pure): the JSON object that the command prints and the report shows.
 
-What is not known, or means nothing for the task, is null: there is no NaN anywhere.
+Unknown or undefined values are null. No value is NaN.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Figures(msgspec.Struct, kw_only=True):
-    """How good scores were on `scored` labelled events. See `tailrace.backtest.metrics` for what each one means."""
+    """Figures of quality over `scored` labelled events. `tailrace.backtest.metrics` defines each one."""
 
     scored: int = 0
     accuracy: float | None = None
@@ -25,9 +25,11 @@ class Figures(msgspec.Struct, kw_only=True):
     r2: float | None = None
 
 
-class Window(msgspec.Struct, kw_only=True):
-    """A stretch of events, from the time of its first to that of its last (the simulated clock's), and the figures of
-    those that have a label."""
+class MetricWindow(msgspec.Struct, kw_only=True):
+    """Figures of consecutive events, of which `scored` have a label.
+
+    `start` and `end` (in JSON: `from` and `to`): times of the first and the last event on the simulated clock.
+    """
 
     start: float = msgspec.field(name="from")
     end: float = msgspec.field(name="to")
@@ -38,29 +40,35 @@ class Window(msgspec.Struct, kw_only=True):
 
 
 class Retraining(msgspec.Struct, kw_only=True):
-    """One run: when its trigger was due (simulated clock) and why, wall seconds, examples trained on, and what the gate
-    said; `released`: whether its model was served."""
+    """A retraining run.
+
+    `at`: time of its trigger on the simulated clock. `trigger`: kind of the trigger, such as "labels" or "drift".
+    `reason`: the trigger's explanation. `seconds`: wall-clock duration. `examples`: number of training examples.
+    `gate`: verdict of the promotion gate. `released`: True if the model of this run was published.
+    """
 
     at: float
     reason: str
+    trigger: str = ""
     seconds: float | None = None
     examples: int | None = None
     gate: str | None = None
     released: bool = True
 
 
-class Drift(msgspec.Struct, kw_only=True):
-    """A detector raised its hand: when (simulated clock) and over what."""
+class DriftDetection(msgspec.Struct, kw_only=True):
+    """A drift detection: its time on the simulated clock and a description (in JSON: `what`)."""
 
     at: float
-    what: str = "drift"
+    description: str = msgspec.field(name="what", default="drift")
 
 
-class Entry(Figures, kw_only=True):
-    """A policy or a baseline. `settings`: what it was, for people.
+class BacktestEntry(Figures, kw_only=True):
+    """Figures and costs of a policy or a baseline.
 
-    `cpu_seconds` and `seconds` (wall) are for scoring and learning together; `joules` were measured or estimated as
-    `joules_from` says (rapl, nvml, estimate); `cost` is in the outcome's currency.
+    `settings`: the policy in words. `cpu_seconds` and `seconds` (wall-clock) include scoring and learning.
+    `joules_from`: source of `joules` (rapl, nvml or estimate). `cost`: in the currency of the result. `releases` and
+    `updates`: numbers of published models and of online updates.
     """
 
     name: str
@@ -73,12 +81,12 @@ class Entry(Figures, kw_only=True):
     releases: int = 0
     updates: int = 0
     retrainings: list[Retraining] = []
-    drifts: list[Drift] = []
-    windows: list[Window] = []
+    drifts: list[DriftDetection] = []
+    windows: list[MetricWindow] = []
 
 
-class Outcome(msgspec.Struct, kw_only=True):
-    """A whole backtest. Times are unix seconds on the simulated clock, or numbers of events where `timed` is false."""
+class BacktestResult(msgspec.Struct, kw_only=True):
+    """Result of a backtest. Times are unix seconds on the simulated clock, or event numbers if `timed` is false."""
 
     data: str
     events: int
@@ -91,15 +99,15 @@ class Outcome(msgspec.Struct, kw_only=True):
     timed: bool = True
     currency: str = "EUR"
     training_rate: float = 50_000.0
-    """Rows a second that training was charged with on the simulated clock."""
-    policies: list[Entry] = []
-    baselines: list[Entry] = []
+    """Rows per second that training was charged to the simulated clock."""
+    policies: list[BacktestEntry] = []
+    baselines: list[BacktestEntry] = []
 
 
-def builtin(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as plain values for JSON; a number that is not finite becomes null."""
-    found: dict[str, Any] = _finite(msgspec.to_builtins(outcome))
-    return found
+def builtin(result: BacktestResult) -> dict[str, Any]:
+    """Return the result as plain values for JSON. Numbers that are not finite become None."""
+    plain: dict[str, Any] = _finite(msgspec.to_builtins(result))
+    return plain
 
 
 def _finite(value: Any) -> Any:

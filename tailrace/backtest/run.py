@@ -1,7 +1,7 @@
-"""A whole backtest: the data, the policies one after the other, the baselines; and what came of it.
+"""A complete backtest: read the data, simulate the policies one after another, run the baselines, return the result.
 
-data --in a process of its own--> history --policy by policy--> simulation -> entries
-                                  +--each in a process of its own--> baselines -> entries
+data --reader process--> history --policy by policy--> simulation -> entries
+                            +-----one process each----> baselines -> entries
 """
 
 from __future__ import annotations
@@ -15,102 +15,109 @@ import msgspec
 
 from tailrace.app.settings import Settings
 from tailrace.backtest.entry import Prices, entry
-from tailrace.backtest.history.arrays import Delay, Stream, history, uncollected, whole
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.arrays import Delay, Stream, collector_paused, history, read_whole
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.history.reader_process import PartsReader
 from tailrace.backtest.metrics import Prequential
 from tailrace.backtest.policy import Policy, read_policy
-from tailrace.backtest.request import Asked, Subject, moments
-from tailrace.backtest.result import Entry, Outcome
+from tailrace.backtest.request import BacktestOptions, PipelineSource, moments
+from tailrace.backtest.result import BacktestEntry, BacktestResult
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData
 from tailrace.inference.models.spec import ModelSpec
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is going on, how much is done, of how much)."""
+"""Callback with (task, amount done, total amount); total 0: unknown."""
 
 
-def backtest(subject: Subject, asked: Asked, settings: Settings, progress: Progress) -> Outcome:
-    """Run it. Raises BadData, LogError, MissingExtra, and what a declared module raises."""
-    pipeline, delay = subject.pipeline, Delay.parse(asked.delay or "natural")
+def backtest(
+    source: PipelineSource, options: BacktestOptions, settings: Settings, progress: Progress
+) -> BacktestResult:
+    """Run a backtest. Raise BadData, LogError, MissingExtra, and any error of a declared model module."""
+    pipeline, delay = source.pipeline, Delay.parse(options.delay or "natural")
     own = Policy.of(pipeline)
-    if subject.text is not None:  # a rate that was read off all labels would know the future
+    if source.text is not None:  # the inferred base rate is that of all labels, which would leak the future
         label = msgspec.structs.replace(pipeline.label, base_rate=None)
         own = Policy("default", pipeline.replace(label=label))
-    policies = [own, *(read_policy(path, own) for path in asked.policies)]
-    if asked.baselines:
-        from tailrace.backtest.baselines import check_river
+    policies = [own, *(read_policy(path, own) for path in options.policies)]
+    if options.baselines:
+        from tailrace.backtest.baselines.river import check_river
 
         check_river()
     progress("reading", 0, 0)
-    with closing(_reading(subject, asked, settings, delay)) as growing:  # ends the process that reads
-        import_module("tailrace.backtest.simulation")  # torch: it takes as long as the first part does to be there
-        if not growing.some():
-            raise BadData(f"{asked.data} holds no event of this pipeline")
-        return _outcome(policies, growing, pipeline, asked, settings, progress)
+    with closing(_read_history(source, options, settings, delay)) as partial:  # closing ends the reader process
+        import_module("tailrace.backtest.simulation")  # imports torch while the first part is being read
+        if not partial.has_events():
+            raise BadData(f"{options.data} holds no event of this pipeline")
+        return _result(policies, partial, pipeline, options, settings, progress)
 
 
-def _outcome(
+def _result(
     policies: list[Policy],
-    growing: Growing,
+    partial: PartialHistory,
     pipeline: Pipeline,
-    asked: Asked,
+    options: BacktestOptions,
     settings: Settings,
     progress: Progress,
-) -> Outcome:
-    measure = Prequential(pipeline.task, asked.score_from)
+) -> BacktestResult:
+    measure = Prequential(pipeline.task, options.score_from)
     prices = Prices(settings.costs.kwh, settings.costs.core_hour)
     watts = settings.costs.watts_per_core
-    seeded = [policy.seeded(asked.seed) for policy in policies]
-    entries = [_simulated(policy, growing, asked.rate, measure, prices, watts, progress) for policy in seeded]
-    stream = whole(growing)
-    return Outcome(
-        data=asked.data,
+    seeded = [policy.seeded(options.seed) for policy in policies]
+    entries = [_simulated(policy, partial, options.rate, measure, prices, watts, progress) for policy in seeded]
+    stream = read_whole(partial)
+    baselines: list[BacktestEntry] = []
+    if options.baselines:
+        baselines = list(_baselines(stream, pipeline, options, measure, prices, watts, progress))
+    return BacktestResult(
+        data=options.data,
         events=len(stream),
         labels=len(stream.arrivals),
-        label_delay=asked.delay or "natural",
+        label_delay=options.delay or "natural",
         pipeline=pipeline.name,
         task=str(pipeline.task.kind),
-        score_from=asked.score_from,
-        seed=asked.seed,
-        timed=_timed(pipeline, asked),
+        score_from=options.score_from,
+        seed=options.seed,
+        timed=_timed(pipeline, options),
         currency=settings.costs.currency,
-        training_rate=asked.rate,
+        training_rate=options.rate,
         policies=entries,
-        baselines=[*_baselines(stream, pipeline, asked, measure, prices, watts, progress)] if asked.baselines else [],
+        baselines=baselines,
     )
 
 
-def _reading(subject: Subject, asked: Asked, settings: Settings, delay: Delay) -> Growing:
-    """The history in question. As late as labels were it is read while it is replayed, where that can be; the labels of
-    another delay are sorted first."""
-    pipeline = subject.pipeline
+def _read_history(source: PipelineSource, options: BacktestOptions, settings: Settings, delay: Delay) -> PartialHistory:
+    """Open the history. With natural delays another process reads it during the replay, if it can load the pipeline.
+
+    Any other delay changes the order of the labels, so the whole history is read first.
+    """
+    pipeline = source.pipeline
     features = ModelSpec.of(pipeline).features
-    if delay == Delay() and (subject.text or subject.reference):
-        return Growing(
-            PartsReader(subject, asked, settings),
+    if delay == Delay() and (source.text or source.reference):
+        return PartialHistory(
+            PartsReader(source, options, settings),
             features.optional,
             features.buckets,
-            subject.pipeline.task.target_shape,
+            source.pipeline.task.target_shape,
         )
-    with uncollected():
-        found = moments(pipeline, asked, settings, delay)
-        return history(found, pipeline, dicts=asked.baselines).delayed(delay).known()
+    with collector_paused():
+        recorded = moments(pipeline, options, settings, delay)
+        return history(recorded, pipeline, dicts=options.baselines).delayed(delay).as_partial()
 
 
-def _timed(pipeline: Pipeline, asked: Asked) -> bool:
-    return pipeline.schema.time is not None or asked.columns.time is not None or "://" in asked.data
+def _timed(pipeline: Pipeline, options: BacktestOptions) -> bool:
+    return pipeline.schema.time is not None or options.columns.time is not None or "://" in options.data
 
 
 def _simulated(
     policy: Policy,
-    growing: Growing,
+    partial: PartialHistory,
     rate: float,
     measure: Prequential,
     prices: Prices,
     watts: float,
     progress: Progress,
-) -> Entry:
+) -> BacktestEntry:
     from tailrace.backtest.simulation import Rates, Simulation
     from tailrace.monitoring.telemetry.energy import EnergyMeter
 
@@ -118,13 +125,13 @@ def _simulated(
     mark = meter.mark()
     rates = Rates.of(rate, policy.pipeline.online)
 
-    def tell(done: int) -> None:
-        progress(policy.name, done, growing.events)
+    def report(done: int) -> None:
+        progress(policy.name, done, partial.events)
 
-    result = Simulation(policy, growing, rates, progress=tell).run()
+    result = Simulation(policy, partial, rates, progress=report).run()
     return entry(
         policy.name,
-        growing,
+        partial,
         result.scores,
         measure,
         prices,
@@ -142,28 +149,28 @@ def _simulated(
 def _baselines(
     stream: Stream,
     pipeline: Pipeline,
-    asked: Asked,
+    options: BacktestOptions,
     measure: Prequential,
     prices: Prices,
     watts: float,
     progress: Progress,
-) -> Iterator[Entry]:
-    from tailrace.backtest.baselines import BASELINES, run_all
+) -> Iterator[BacktestEntry]:
+    from tailrace.backtest.baselines.run import BASELINES, run_all
     from tailrace.monitoring.telemetry.energy import estimate
 
     progress("baselines", 0, len(BASELINES))
-    done = {}
-    for name, ran in run_all(stream, pipeline.task, seed=asked.seed):
-        energy = estimate(ran.cpu_seconds, watts)  # two run at a time, which counters would not tell apart
-        done[name] = entry(
+    entries = {}
+    for name, baseline in run_all(stream, pipeline.task, seed=options.seed):
+        energy = estimate(baseline.cpu_seconds, watts)  # two run at a time, and counters measure both together
+        entries[name] = entry(
             name,
             stream,
-            ran.scores,
+            baseline.scores,
             measure,
             prices,
-            cpu_seconds=ran.cpu_seconds,
-            seconds=ran.seconds,
+            cpu_seconds=baseline.cpu_seconds,
+            seconds=baseline.seconds,
             energy=energy,
         )
-        progress("baselines", len(done), len(BASELINES))
-    return (done[name] for name in BASELINES)
+        progress("baselines", len(entries), len(BASELINES))
+    return (entries[name] for name in BASELINES)

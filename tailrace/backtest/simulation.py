@@ -1,10 +1,10 @@
-"""Simulate one policy on recorded history: the scores that it would have served, and when it would have learned.
+"""Simulation of one policy on recorded history: the scores that it would have served, and its releases and runs.
 
-    labels --> updates, runs --> releases, each in force when its training would have ended --> scores
+    labels --> updates, runs --> releases, each served once its training would have ended --> scores
 
-`retrain.control.core` decides, as it does in the live retrainer; the same code learns, judges and scores. Training
-takes no time here but is charged to the simulated clock at a stated rate, so a backtest repeats exactly on any machine.
-Importing this module imports torch.
+`retrain.control.core` makes the decisions, and the live retrainer's code learns, evaluates the gate and scores.
+Training takes no simulated time by itself. It is charged to the simulated clock at a stated rate, so a backtest gives
+the same result on any machine. Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailrace.backtest.history.growing import Growing, extended
+from tailrace.backtest.history.partial import PartialHistory, extended
 from tailrace.backtest.policy import Policy
-from tailrace.backtest.result import Drift, Retraining
+from tailrace.backtest.result import DriftDetection, Retraining
 from tailrace.declaration.gate import Gate
 from tailrace.declaration.online import Online
 from tailrace.inference.models.encoding import Inputs
@@ -40,18 +40,21 @@ from tailrace.retrain.training.loop import Diverged, score
 from tailrace.retrain.worker.candidate import candidate_of
 from tailrace.retrain.worker.protocol import Candidate
 
-_OBSERVE = 50  # labels between two questions to the triggers
+_OBSERVE = 50  # labels between two evaluations of the triggers
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """What training is charged to the simulated clock, in rows a second: those of a run's steps, an update's labels."""
+    """Rates at which training is charged to the simulated clock.
+
+    `run_rows`: rows per second of a run's training steps. `update_labels`: labels per second of online updates.
+    """
 
     run_rows: float = 50_000.0
     update_labels: float = 5_000.0
 
     @classmethod
     def of(cls, rows: float, online: Online | None) -> Rates:
-        """Training takes so many rows a second, those that an update replays among them."""
+        """Derive both rates from `rows` per second, which include the rows that an update replays."""
         if online is None:
             return cls(run_rows=rows)
         replayed = online.replay * online.batch_size / online.labels
@@ -59,21 +62,25 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(NamedTuple):
-    """What would have been served: scores [n, outputs], the release of each event [n]; what was learned on the way.
-    Seconds of this process's CPU and of the wall."""
+    """Result of a simulation.
+
+    `scores`: as served, shape [n, outputs]. `releases`: version that served each event, shape [n]; 0 is the base-rate
+    model. `published` and `updates`: numbers of releases and of online updates. `cpu_seconds` and `seconds`: CPU time
+    of this process and wall-clock time.
+    """
 
     scores: NDArray[np.float32]
     releases: NDArray[np.int64]
     published: int
     updates: int
     retrainings: list[Retraining]
-    drifts: list[Drift]
+    drifts: list[DriftDetection]
     cpu_seconds: float
     seconds: float
 
 
 class _Update(NamedTuple):
-    """An update under way: its end on the simulated clock, and its result. `diverged`: the reason, or None."""
+    """An update in progress: its end on the simulated clock and its result. `diverged`: the reason, or None."""
 
     end: float
     before: NDArray[np.float32]
@@ -83,7 +90,7 @@ class _Update(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """A run under way: its end on the simulated clock, and its result. `failure`: the reason, where there is none."""
+    """A run in progress: its end on the simulated clock and its result. `failure`: reason for a missing candidate."""
 
     end: float
     run: Run
@@ -93,12 +100,15 @@ class _Run(NamedTuple):
 
 
 class Simulation:
-    """Replays `history` under `policy`, as far as it is read. `keep` is given each release's version and weights."""
+    """Replay of `history` under `policy`. Parts of the history are read as they are needed.
+
+    `progress` is called with the number of events scored, `keep` with the version and weights of each release.
+    """
 
     def __init__(
         self,
         policy: Policy,
-        history: Growing,
+        history: PartialHistory,
         rates: Rates | None = None,
         *,
         progress: Callable[[int], None] = lambda scored: None,
@@ -116,26 +126,26 @@ class Simulation:
         )
         self._core = RetrainingCore(pipeline, self._triggers, as_served=self._as_served)
         self._example_events: list[int] = []
-        self._scores = np.empty((0, task.outputs), np.float32)  # with room for more than are scored
+        self._scores = np.empty((0, task.outputs), np.float32)  # with spare capacity behind the scored rows
         self._releases = np.empty(0, np.int64)
         self._serving = base_rate_serving(task, pipeline.label.base_rate).score
         self._weights: dict[str, Tensor] | None = None  # of the champion; None: the base-rate model
         self._published = self._updates = 0
         self._scored = 0
-        self._observed = 0  # examples that the trigger state has seen
+        self._observed = 0  # number of examples that the trigger state has seen
         self._learner: Learner | None = None
         self._update: _Update | None = None
         self._run: _Run | None = None
         self._retrainings: list[Retraining] = []
-        self._drifts: list[Drift] = []
+        self._drifts: list[DriftDetection] = []
 
     def run(self) -> Result:
-        """Replay the whole history. Raises what a declared module raises."""
-        torch.set_num_threads(1)  # as in a training process: sums in another order give other last bits
+        """Replay the whole history. Raises any error of a declared model module."""
+        torch.set_num_threads(1)  # as in a training process: another order of summation changes the last bits
         started, cpu = time.perf_counter(), time.process_time()
         history, core = self._history, self._core
         for number, (position, event) in enumerate(history.arrivals()):
-            now = history.at(position)
+            now = history.time_at(position)
             self._finish_until(now)
             self._example_events.append(event)
             row = Row(0, number, float(history.times[event]), now, history.target(event), b"", None, 0, [])
@@ -146,7 +156,7 @@ class Simulation:
                 self._observe(position, number + 1, now)
         count = history.count()
         if count:
-            self._finish_until(history.at(count))
+            self._finish_until(history.time_at(count))
         self._score_to(count)
         return Result(
             self._scores[:count],
@@ -160,7 +170,7 @@ class Simulation:
         )
 
     def _score_to(self, end: int) -> None:
-        """Score the events before number `end` with the release that serves now."""
+        """Score the events before number `end` with the serving release."""
         start = self._scored
         if end <= start:
             return
@@ -171,7 +181,7 @@ class Simulation:
         self._progress(end)
 
     def _finish_until(self, now: float) -> None:
-        """Bring into force what ends by `now`, in its order."""
+        """Finish the update and the run that end by `now`, in the order of their ends."""
         while True:
             update_end = self._update.end if self._update else np.inf
             run_end = self._run.end if self._run else np.inf
@@ -183,7 +193,7 @@ class Simulation:
                 self._finish_run()
 
     def _publish(self, module: nn.Module) -> int:
-        """Serve the module from now on, as the next version."""
+        """Serve the module as the next version and return the version."""
         self._published += 1
         self._weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         self._serving = scorer(module, self._pipeline.task)
@@ -195,9 +205,9 @@ class Simulation:
     def _start_update(self, position: int, now: float) -> None:
         end = now + self._core.next_chunk / self._rates.update_labels
         if self._run is not None and self._run.end <= end:
-            return  # it would be overtaken
-        # The learner changes the weights in place, so the events until then are scored first.
-        self._score_to(max(position, self._history.first_at(end)))
+            return  # the run's release would replace the update at once
+        # The learner changes the weights in place, so events before the end of the update are scored first.
+        self._score_to(max(position, self._history.first_event_at(end)))
         update = self._core.start_update(now)
         if update.start is not None:
             self._learner = self._new_learner(update.start)
@@ -237,7 +247,7 @@ class Simulation:
             self._restore()
 
     def _restore(self) -> None:
-        """Serve the champion's weights from a module that no learner changes."""
+        """Serve a copy of the champion's weights, which no learner changes."""
         if self._weights is None:
             self._serving = base_rate_serving(self._pipeline.task, self._pipeline.label.base_rate).score
         else:
@@ -246,22 +256,22 @@ class Simulation:
     # Runs: `retrain.control.retrainer` is the live counterpart.
 
     def _observe(self, position: int, known: int, now: float) -> None:
-        """Feed the examples before number `known` to the trigger state, and start a run that is due."""
+        """Feed the examples before number `known` to the trigger state, and start a run if a trigger requests one."""
         self._score_to(position)
         events = self._example_events[self._observed : known]
         self._observed = known
         scores, targets = self._scores[events], self._history.targets[events]
         self._triggers.see(self._pipeline.task.kind, scores, targets, lambda: self._history.inputs.take(events), now)
-        asked = self._core.run_due(now)
-        if asked is not None:
-            self._start_run(asked)
+        run_due = self._core.run_due(now)
+        if run_due is not None:
+            self._start_run(run_due)
 
-    def _start_run(self, asked: RunDue) -> None:
-        started, facts = time.perf_counter(), asked.facts
+    def _start_run(self, run_due: RunDue) -> None:
+        started, facts = time.perf_counter(), run_due.facts
         if facts.drift is not None and (facts.drift.loss or facts.drift.features):
-            self._drifts.append(Drift(at=facts.now, what=asked.due.reason))
-        run = self._core.start_run(asked)
-        if run is None:  # nothing is mature yet
+            self._drifts.append(DriftDetection(at=facts.now, description=run_due.due.reason))
+        run = self._core.start_run(run_due)
+        if run is None:  # no example is mature yet
             return
         champion = None if self._weights is None else serialise(self._weights)
         job = job_of(run, self._pipeline, champion, with_events=False)
@@ -283,6 +293,7 @@ class Simulation:
         retraining = Retraining(
             at=run.facts.now,
             reason=run.due.reason,
+            trigger=run.due.kind,
             seconds=seconds,
             examples=len(run.selection.train),
             gate=failure,
@@ -293,13 +304,13 @@ class Simulation:
             gate = self._core.run_finished(candidate).gate
             retraining.gate, retraining.released = gate.reason, gate.passed
             if gate.passed:
-                self._score_to(self._history.first_at(end))
+                self._score_to(self._history.first_event_at(end))
                 version = self._publish(self._built(0, load_state(candidate.state)))
                 self._core.run_published(version, end, gate)
         self._core.run_ended(end - run.facts.now)
 
     def _as_served(self, row: Row) -> Row:
-        """Add the scores that were served."""
+        """Return the row with the scores that were served for its event."""
         return msgspec.structs.replace(row, scores=self._scores[self._example_events[row.offset]].tolist())
 
     def _arrays(self, rows: list[Row]) -> tuple[Inputs, NDArray[np.float32]]:
@@ -307,7 +318,7 @@ class Simulation:
         return self._history.inputs.take(events), self._history.targets[events]
 
     def _built(self, seed: int, weights: dict[str, Tensor] | None) -> nn.Module:
-        """Build the declared module, with these weights or fresh ones."""
+        """Build the declared module with these weights, or with fresh ones if `weights` is None."""
         module = self._spec.build(seed)
         if weights is not None:
             module.load_state_dict(weights)

@@ -1,12 +1,12 @@
-"""Where history comes from: a file, or the topics of a log in which events and labels were kept as they came.
+"""Origins of recorded history: a file, or the topics of a log that hold events and labels.
 
     flights.csv.gz, trips.parquet            a file: see `tailrace.datafiles.read`
-    kafka://host:9092/flights.events         events of this topic, labels of the pipeline's own
+    kafka://host:9092/flights.events         events of this topic, labels of the pipeline's topic
     kafka://host:9092                        both topics of the pipeline
-    sqlite:///.tailrace/log.db               the same of an embedded log
-    sqlite:///log.db?events=a&labels=b       other topics; what else stands there is for the log
+    sqlite:///.tailrace/log.db               both topics of the pipeline on an embedded log
+    sqlite:///log.db?events=a&labels=b       other topics; other parameters are passed to the log
 
-From a log, events and labels come in the order of the records' timestamps: each label as late as it was.
+Events and labels of a log are taken in the order of their records' timestamps, so each label has its recorded delay.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _SCHEMES = ("kafka", "sqlite")
 
 
 class LogOrigin(NamedTuple):
-    """Topics of the log at `url`; None: the pipeline's own."""
+    """Topics of events and labels in the log at `url`; None: the topic of the pipeline."""
 
     url: str
     events: str | None = None
     labels: str | None = None
 
     def moments(self, pipeline: Pipeline, options: Mapping[str, str] | None = None) -> Iterator[Moment]:
-        """All that the log holds now. `options` are those of `tailrace.streams.log.url.open_log`.
+        """Iterate over the events and labels that the log holds now. `options` are passed to `open_log`.
 
-        Raises BadData where there is no such file, and LogError.
+        Raise BadData if the file of an embedded log does not exist, and LogError.
         """
         from tailrace.streams.log.url import open_log
 
@@ -51,28 +51,31 @@ class LogOrigin(NamedTuple):
 
 
 def origin(data: str) -> Path | LogOrigin:
-    """What `--data` names. Raises BadData for an address with a topic given twice."""
+    """Parse `--data` into a file path or the origin of a log. Raise BadData if it names two topics of events."""
     parts = urlsplit(data)
     if parts.scheme not in _SCHEMES or "://" not in data:
         return Path(data)
-    given = parse_qsl(parts.query)
-    named = dict(given)
-    events, labels, path = named.get("events"), named.get("labels"), parts.path
+    parameters = parse_qsl(parts.query)
+    values = dict(parameters)
+    events, labels, path = values.get("events"), values.get("labels"), parts.path
     if parts.scheme == "kafka" and path.strip("/"):
         if events is not None:
             raise BadData(f"{data!r} names two topics of events: write {path.strip('/')!r} or {events!r}")
         events, path = path.strip("/"), ""
-    rest = urlencode([(name, value) for name, value in given if name not in ("events", "labels")])
-    # A file's path keeps its three or four slashes, which urlunsplit would not see as a place without a host.
-    url = f"{parts.scheme}://{parts.netloc}{urlunsplit(('', '', path, rest, ''))}"
+    others = urlencode([(name, value) for name, value in parameters if name not in ("events", "labels")])
+    # urlunsplit would drop the empty host, and with it one of the three or four slashes before a file's path.
+    url = f"{parts.scheme}://{parts.netloc}{urlunsplit(('', '', path, others, ''))}"
     return LogOrigin(url, events, labels)
 
 
 def moments_from_log(
     log: Log, pipeline: Pipeline, events_topic: str | None = None, labels_topic: str | None = None
 ) -> Iterator[Moment]:
-    """The events and labels that the topics hold now, by the records' timestamps, which within a partition never run
-    back here. At the same moment events come before labels. Raises TopicMissing, Unreachable."""
+    """Iterate over the events and labels that the topics hold now, in the order of the records' timestamps.
+
+    A timestamp that is smaller than an earlier one of its partition counts as equal to it. At equal times events come
+    before labels. Raise TopicMissing, Unreachable.
+    """
     topics = pipeline.topics
     sources = [
         *_partitions(log, events_topic or topics.events, "event", 0),

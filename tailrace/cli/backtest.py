@@ -25,7 +25,7 @@ from tailrace.cli.common import (
 
 if TYPE_CHECKING:
     from tailrace.app.settings import Settings
-    from tailrace.backtest.request import Asked, Subject
+    from tailrace.backtest.request import BacktestOptions, PipelineSource
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +80,7 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """Replay history through one or several policies, and compare their predictions and costs."""
-    from tailrace.backtest.request import Asked, inferred
+    from tailrace.backtest.request import BacktestOptions, inferred
     from tailrace.backtest.result import builtin
     from tailrace.backtest.run import backtest
     from tailrace.datafiles.read import Columns
@@ -90,7 +90,7 @@ def backtest(
         raise UserError("--data is missing: name a file, or a log such as sqlite:///.tailrace/log.db", Exit.USAGE)
     log_to_stderr()
     settings = load_settings(pipeline=reference)
-    asked = Asked(
+    options = BacktestOptions(
         data=data,
         columns=Columns(id, time, label, label_time),
         drop=column_names(drop),
@@ -103,34 +103,34 @@ def backtest(
         rate=rate,
     )
     if reference is None and label is not None:
-        subject = inferred(asked)
-        print_message((subject.text or "").rstrip() + "\n")
+        source = inferred(options)
+        print_message((source.text or "").rstrip() + "\n")
     else:
-        subject, asked = _load_declared(settings, asked)
+        source, options = _load_declared(settings, options)
     with progress_bar() as report_progress:
-        outcome = backtest(subject, asked, settings, report_progress)
+        result = backtest(source, options, settings, report_progress)
     if report is not None:
         from tailrace.backtest.report.page import write
 
-        print_message(f"report: {write(outcome, report)}")
+        print_message(f"report: {write(result, report)}")
     if as_json:
-        print_json(builtin(outcome))
+        print_json(builtin(result))
     else:
         from tailrace.backtest.report.terminal import show
 
-        show(outcome, sys.stdout)
+        show(result, sys.stdout)
 
 
-def _load_declared(settings: Settings, asked: Asked) -> tuple[Subject, Asked]:
+def _load_declared(settings: Settings, options: BacktestOptions) -> tuple[PipelineSource, BacktestOptions]:
     """Load the configured pipeline, and complete the columns of the data from the settings."""
-    from tailrace.backtest.request import Subject
+    from tailrace.backtest.request import PipelineSource
 
-    defaults, columns = settings.send, asked.columns
-    subject = Subject.load(reference=settings.pipeline)
+    defaults, columns = settings.send, options.columns
+    source = PipelineSource.load(reference=settings.pipeline)
     columns = columns._replace(
         id=columns.id or defaults.id,
         time=columns.time or defaults.time,
-        label=columns.label or defaults.label or subject.pipeline.label.name,
+        label=columns.label or defaults.label or source.pipeline.label.name,
         label_time=columns.label_time or defaults.label_time,
     )
-    return subject, asked._replace(columns=columns)
+    return source, options._replace(columns=columns)

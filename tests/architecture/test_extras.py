@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tailrace.backtest.baselines import check_river
+from tailrace.backtest.baselines.river import check_river
 from tailrace.errors import TailraceError, error_line
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def importers(package: str) -> set[str]:
 
 def test_river_is_imported_by_the_baselines_alone() -> None:
     """River is optional: one module needs it."""
-    assert importers("river") == {"tailrace/backtest/baselines.py"}
+    assert importers("river") == {"tailrace/backtest/baselines/river.py"}
     assert "river" not in names(PROJECT["dependencies"])
 
 

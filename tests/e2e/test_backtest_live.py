@@ -53,7 +53,7 @@ def test_backtest_and_live_agree_on_releases_and_predictions(tmp_path: Path) -> 
 
     states: dict[int, dict[str, Tensor]] = {}
     stream, instant = history(moments, pipeline), Rates(run_rows=math.inf, update_labels=math.inf)
-    simulated = Simulation(Policy.of(pipeline), stream.known(), instant, keep=states.__setitem__).run()
+    simulated = Simulation(Policy.of(pipeline), stream.as_partial(), instant, keep=states.__setitem__).run()
     assert simulated.published >= 8
 
     settings = Settings(

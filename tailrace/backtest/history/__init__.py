@@ -1,1 +1,1 @@
-"""Recorded events and labels as arrays, read part by part."""
+"""Recorded events and labels as arrays, read in parts."""

@@ -1,4 +1,4 @@
-"""History as arrays (pure): what happened, and from which event on each label was known."""
+"""A complete history as arrays (pure): events, targets, and the position at which each label became known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tailrace.backtest.history.growing import Growing
+from tailrace.backtest.history.partial import PartialHistory
 from tailrace.backtest.history.parts import Arrival, FeatureDict, Part, parts
 from tailrace.datafiles.read import Moment
 from tailrace.declaration.durations import seconds
@@ -24,14 +24,14 @@ from tailrace.inference.models.targets import targets_of
 
 
 class Delay(NamedTuple):
-    """How late labels are: so many events, or so many seconds, after their own event; neither: as late as they were."""
+    """Label delay: a number of events or of seconds after the label's own event; neither: the recorded delay."""
 
     events: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Delay:
-        """Of "500", "12h" or "natural". Raises BadData."""
+        """Parse "500" (events), "12h" (a duration) or "natural" (the recorded delay). Raise BadData."""
         if text == "natural":
             return cls()
         if text.isascii() and text.isdigit():
@@ -46,12 +46,11 @@ class Delay(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """n events in the order in which they are scored, and the labels that came.
+    """n events in the order in which they are scored, and their labels. Plain data that can be sent to another process.
 
-    `times`: unix seconds (or row numbers) [n], never running back. `targets` [n], or [n, labels]: NaN where no label
-    ever came. `arrivals`: in the order in which labels became known; position n: after the last event. `optional` and
-    `buckets` say of the columns of `inputs` what `models.encoding.Features` does. Plain data: it travels between
-    processes.
+    `times`: unix seconds or row numbers, shape [n], never decreasing. `targets`: shape [n] or [n, labels], NaN for
+    events whose label never arrived. `arrivals`: in the order in which labels became known; position n means after the
+    last event. `optional` and `buckets` describe the columns of `inputs` as `models.encoding.Features` does.
     """
 
     ids: list[str]
@@ -66,26 +65,26 @@ class Stream:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def known(self) -> Growing:
-        """The same as what has become known, to be replayed."""
+    def as_partial(self) -> PartialHistory:
+        """Wrap the whole history as a PartialHistory that is complete after its first part."""
         targets = targets_of(self.targets[[arrival.event for arrival in self.arrivals]])
         part = Part(self.ids, self.times.tolist(), self.inputs, self.features, self.arrivals, targets)
-        return Growing([part], self.optional, self.buckets, self.targets.shape[1:])
+        return PartialHistory([part], self.optional, self.buckets, self.targets.shape[1:])
 
     def delayed(self, delay: Delay) -> Stream:
-        """The same history, had its labels (those that silence stood for too) been late by `delay`."""
+        """Return this history with every label, implicit ones included, delayed by `delay`."""
         if delay == Delay():
             return self
         own = np.array(sorted(arrival.event for arrival in self.arrivals), np.int64)
         if delay.events is not None:
             positions = np.minimum(own + delay.events + 1, len(self))
-        else:  # never before the event itself, however short the delay
-            due = self.times[own] + (delay.seconds or 0.0)
-            positions = np.maximum(np.searchsorted(self.times, due), own + 1)
+        else:  # a label never arrives before its own event, however short the delay
+            known_at = self.times[own] + (delay.seconds or 0.0)
+            positions = np.maximum(np.searchsorted(self.times, known_at), own + 1)
         return replace(self, arrivals=list(map(Arrival, positions.tolist(), own.tolist())))
 
     def head(self, events: int) -> Stream:
-        """The first so many events, and the labels that became known before the next one."""
+        """Return the first `events` events and the labels that became known before the next event."""
         arrivals = [arrival for arrival in self.arrivals if arrival.position <= events and arrival.event < events]
         rows = slice(0, events)
         return replace(
@@ -102,31 +101,36 @@ class Stream:
 def history(
     moments: Iterable[Moment], pipeline: Pipeline, policy: JoinPolicy | None = None, *, dicts: bool = True
 ) -> Stream:
-    """Moments of a file or a log as arrays. `policy` stands in for the declaration's own (another wait). Without
-    `dicts` the features are there as arrays only."""
+    """Convert moments of a file or a log to arrays.
+
+    `policy` replaces the join policy of the declaration. Without `dicts`, `features` is empty.
+    """
     features = ModelSpec.of(pipeline).features
-    some = parts(moments, pipeline, policy or pipeline.policy, dicts=dicts)
-    return whole(Growing(some, features.optional, features.buckets, pipeline.task.target_shape))
+    stream_parts = parts(moments, pipeline, policy or pipeline.policy, dicts=dicts)
+    return read_whole(PartialHistory(stream_parts, features.optional, features.buckets, pipeline.task.target_shape))
 
 
-def whole(growing: Growing) -> Stream:
-    """All of it, read to its end."""
-    growing.count()
+def read_whole(partial: PartialHistory) -> Stream:
+    """Read a history to its end and return it as arrays."""
+    partial.count()
     return Stream(
-        growing.ids,
-        growing.times,
-        growing.inputs,
-        growing.features,
-        growing.targets,
-        list(growing.arrivals()),
-        growing.optional,
-        growing.buckets,
+        partial.ids,
+        partial.times,
+        partial.inputs,
+        partial.features,
+        partial.targets,
+        list(partial.arrivals()),
+        partial.optional,
+        partial.buckets,
     )
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Millions of objects are made and none is garbage: looking through them again and again takes half the time."""
+def collector_paused() -> Iterator[None]:
+    """Pause the garbage collector while a history is read, and exempt the objects made meanwhile.
+
+    Reading creates millions of objects and no garbage; collections would take half of the time.
+    """
     gc.disable()
     try:
         yield

@@ -1,7 +1,7 @@
-"""Moments of a file or a log as parts of a history (pure): some events on, and the labels that became known meanwhile.
+"""Parts of a history (pure): the next events of a file or a log, and the labels that became known meanwhile.
 
-The join of the pipeline itself decides which label counts and which comes too late, so that every learner of a backtest
-learns from the same labels, in the same order, at the same moment.
+The pipeline's own join decides which labels count and which arrive too late. All policies and baselines of a backtest
+therefore learn from the same labels, in the same order, at the same positions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tailrace.streams.log.records import Out, Record
 
 FeatureDict: TypeAlias = "dict[str, float | str]"
 
-TOGETHER = 512  # moments that are taken at once: few enough to stay in the cache
+PART_MOMENTS = 512  # moments per part: few enough to stay in the CPU cache
 
 
 class Arrival(NamedTuple):
@@ -38,9 +38,9 @@ class Arrival(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The next events, and the labels that became known since the last part, in their order, with their `targets`.
+    """The next events, and the labels that became known since the previous part, in order, with their `targets`.
 
-    `features` is empty where they were not asked for. Plain data: it travels between processes.
+    `features` is empty unless it was requested. Plain data that can be sent to another process.
     """
 
     ids: list[str]
@@ -51,46 +51,46 @@ class Part(NamedTuple):
     targets: list[Target]
 
 
-class _Happened(NamedTuple):
-    """A moment whose event could be read, or a label."""
+class _DecodedMoment(NamedTuple):
+    """A moment with its decoded event; None for a label."""
 
     moment: Moment
     event: Event | None
 
 
 def parts(moments: Iterable[Moment], pipeline: Pipeline, policy: JoinPolicy, *, dicts: bool) -> Iterator[Part]:
-    """A history part by part. What a worker or a joiner would put among the dead letters is left out here as well."""
-    reader = _Reader(pipeline, policy, dicts)
-    coming = iter(moments)
-    while some := list(islice(coming, TOGETHER)):
-        yield reader.take(some)
-    yield reader.end()
+    """Convert moments to parts, without the records that a worker or a joiner would send to the dead-letter topic."""
+    builder = _PartBuilder(pipeline, policy, dicts)
+    remaining = iter(moments)
+    while batch := list(islice(remaining, PART_MOMENTS)):
+        yield builder.take(batch)
+    yield builder.end()
 
 
-class _Reader:
+class _PartBuilder:
     def __init__(self, pipeline: Pipeline, policy: JoinPolicy, dicts: bool) -> None:
         self._pipeline, self._dicts = pipeline, dicts
         self._decode = msgspec.json.Decoder(pipeline.schema.event).decode
         self._labels = label_codec(pipeline.label.fields)
         self._join = PartitionJoin(policy, Counts())
-        self._position = 0  # of the next event
-        self._taken = 0  # labels, by which the join tells them apart
+        self._position = 0  # number of the next event
+        self._moments = 0  # number of moments taken; with it, label numbers are unique, as the join requires
 
     def take(self, moments: Sequence[Moment]) -> Part:
-        """The part of the next moments."""
+        """Return the part of the next moments."""
         pipeline = self._pipeline
-        happened = list(self._read(moments))
-        events = [event for _, event in happened if event is not None]
-        inputs, good = encoded(ModelSpec.of(pipeline).features, events)
-        if not all(good):
-            fine = iter(good)
-            happened = [h for h in happened if h.event is None or next(fine)]
-            events = [event for event, is_good in zip(events, good, strict=True) if is_good]
+        decoded = list(self._decoded(moments))
+        events = [event for _, event in decoded if event is not None]
+        inputs, encodable = encoded(ModelSpec.of(pipeline).features, events)
+        if not all(encodable):
+            keep = iter(encodable)
+            decoded = [d for d in decoded if d.event is None or next(keep)]
+            events = [event for event, ok in zip(events, encodable, strict=True) if ok]
         ids = pipeline.schema.ids(events)
-        joined = list(self._joined(happened, ids, self._times(happened, events)))
+        joined = list(self._joined(decoded, ids, self._times(decoded, events)))
         return Part(
             ids,
-            [moment.time for moment, event in happened if event is not None],
+            [moment.time for moment, event in decoded if event is not None],
             inputs,
             feature_dicts(ModelSpec.of(pipeline).features, events, inputs) if self._dicts else [],
             [arrival for arrival, _ in joined],
@@ -98,7 +98,10 @@ class _Reader:
         )
 
     def end(self) -> Part:
-        """No more will come: those labels that wait for better ones count; silence says nothing yet."""
+        """Return the last part: the labels that a policy such as `wins="last"` held back.
+
+        Implicit labels are left out, because windows that are still open at the end prove nothing.
+        """
         self._join.labels_end(math.inf)
         joined = [one for one in _known(self._join.advance()) if not one.implicit]
         return Part(
@@ -110,25 +113,25 @@ class _Reader:
             [self._pipeline.task.target(one.label) for one in joined],
         )
 
-    def _read(self, moments: Iterable[Moment]) -> Iterator[_Happened]:
+    def _decoded(self, moments: Iterable[Moment]) -> Iterator[_DecodedMoment]:
         decode = self._decode
         for moment in moments:
             if moment.kind == "label":
-                yield _Happened(moment, None)
+                yield _DecodedMoment(moment, None)
                 continue
             try:
-                yield _Happened(moment, decode(moment.out.value or b""))
+                yield _DecodedMoment(moment, decode(moment.out.value or b""))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
 
     def _joined(
-        self, happened: Sequence[_Happened], ids: Sequence[str], times: Sequence[float]
+        self, decoded: Sequence[_DecodedMoment], ids: Sequence[str], times: Sequence[float]
     ) -> Iterator[tuple[Arrival, LabelValue]]:
-        """Every example of the join, in its order."""
-        givens, join, first = self._givens(happened), self._join, self._position
-        for number, (_, event) in enumerate(happened):
+        """Run the moments through the join and yield its examples in order."""
+        labels_by_number, join, first = self._usable_labels(decoded), self._join, self._position
+        for number, (_, event) in enumerate(decoded):
             if event is None:
-                emitted = join.labels(givens.get(number, ()))
+                emitted = join.labels(labels_by_number.get(number, ()))
             else:
                 position = self._position
                 record = Record("", 0, position, 0, None, b'{"event":%d}' % position)
@@ -139,28 +142,30 @@ class _Reader:
             for one in _known(emitted):
                 yield Arrival(self._position, one.event), one.label
 
-    def _times(self, happened: Iterable[_Happened], events: Sequence[Event]) -> list[float]:
-        """When each event happened, as the join takes it: unix seconds, or row numbers."""
-        times = [moment.time for moment, event in happened if event is not None]
+    def _times(self, decoded: Iterable[_DecodedMoment], events: Sequence[Event]) -> list[float]:
+        """Return the event times as the join takes them: unix seconds or row numbers."""
+        times = [moment.time for moment, event in decoded if event is not None]
         schema = self._pipeline.schema
         return times if schema.time is None else schema.times(events, [int(time * 1000) for time in times])
 
-    def _givens(self, happened: Iterable[_Happened]) -> dict[int, list[tuple[str, Given]]]:
-        """By its number among what happened, each label record that can be used, as the join takes it. One that does
-        not say when it became known did at its moment."""
-        moments = {number: moment for number, (moment, event) in enumerate(happened) if event is None}
+    def _usable_labels(self, decoded: Iterable[_DecodedMoment]) -> dict[int, list[tuple[str, Given]]]:
+        """Decode the usable label records, as {index in `decoded`: labels for the join}.
+
+        A label without a time of its own became known at the time of its moment.
+        """
+        moments = {number: moment for number, (moment, event) in enumerate(decoded) if event is None}
         labels = self._labels.decode([_record(moment.out, n) for n, moment in moments.items()])
-        found: dict[int, list[tuple[str, Given]]] = {}
+        usable: dict[int, list[tuple[str, Given]]] = {}
         for label, record in zip(labels.items, labels.records, strict=True):
             number = record.offset
             time = moments[number].time if label.time is None else to_seconds(label.time)
             try:
-                given = Given(label.label, time, self._taken + number, self._pipeline.task.number(label.label))
-            except (ValueError, OverflowError):  # a joiner would put it among the dead letters
+                given = Given(label.label, time, self._moments + number, self._pipeline.task.number(label.label))
+            except (ValueError, OverflowError):  # a joiner would send it to the dead-letter topic
                 continue
-            found[number] = [(label.id, given)]
-        self._taken += TOGETHER
-        return found
+            usable[number] = [(label.id, given)]
+        self._moments += PART_MOMENTS
+        return usable
 
 
 class _Joined(msgspec.Struct, gc=False):
@@ -177,23 +182,25 @@ def _known(emitted: Iterable[Emitted]) -> Iterator[_Joined]:
 
 
 def encoded(features: Features, events: Sequence[Event]) -> tuple[Inputs, list[bool]]:
-    """What a model sees of those events that could be encoded, and for every event whether it could."""
+    """Encode events. Return the inputs of the events that can be encoded, and a flag per event: True if it can."""
     try:
         return features.encode(events), [True] * len(events)
-    except Exception:  # functions of the user may raise anything; then each event answers for itself
-        parts, good = [features.encode([])], []
+    except Exception:  # functions of the user may raise anything; then find the events that fail
+        parts, encodable = [features.encode([])], []
         for event in events:
             try:
                 parts.append(features.encode([event]))
-                good.append(True)
+                encodable.append(True)
             except Exception:
-                good.append(False)
-        return Inputs.concat(parts), good
+                encodable.append(False)
+        return Inputs.concat(parts), encodable
 
 
 def feature_dicts(features: Features, events: Sequence[Event], inputs: Inputs) -> list[FeatureDict]:
-    """The features of each event by name, as River takes them: numbers as floats, categories as text; what is missing
-    is left out."""
+    """Return the features of each event by name, as River takes them: numbers as float, categories as str.
+
+    Missing values are left out.
+    """
     rows: list[FeatureDict] = [
         {name: value for name, value in zip(features.numbers, numbers, strict=True) if value == value}  # not NaN
         for numbers in inputs.numbers.tolist()

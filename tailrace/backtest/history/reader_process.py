@@ -1,4 +1,4 @@
-"""Reading in a process of its own, so that a history is replayed while the rest of it is still being read."""
+"""Reader process of a history: it reads further parts while the earlier ones are replayed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from tailrace.app.settings import Settings
-from tailrace.backtest.history.arrays import Delay, uncollected
+from tailrace.backtest.history.arrays import Delay, collector_paused
 from tailrace.backtest.history.parts import Part, parts
-from tailrace.backtest.request import Asked, Subject, moments
+from tailrace.backtest.request import BacktestOptions, PipelineSource, moments
 
 
 class PartsReader(Iterator[Part]):
-    """Parts of a history, read by another process from now on; `close` ends that process.
+    """Parts of a history, read by a process that starts at once; `close` ends it.
 
-    Labels are as late as they were. The subject must be importable or named, so that the other process can load it. An
-    error of reading is raised where its part would come.
+    Labels have their recorded delay. The source must have a text or a reference, from which the process loads the
+    pipeline. An error of the reader is raised in place of the part that it prevented. RuntimeError: the process died.
     """
 
-    def __init__(self, subject: Subject, asked: Asked, settings: Settings) -> None:
+    def __init__(self, source: PipelineSource, options: BacktestOptions, settings: Settings) -> None:
         context = get_context("spawn")  # a fork of a process with torch's threads may hang
         self._receiving, sending = context.Pipe(duplex=False)
-        arguments = (sending, subject.text, subject.reference, asked, settings)
+        arguments = (sending, source.text, source.reference, options, settings)
         self._process = context.Process(target=_send, args=arguments, daemon=True)
         try:
             self._process.start()
@@ -40,7 +40,7 @@ class PartsReader(Iterator[Part]):
             message = self._receiving.recv()
         except EOFError:
             self.close()
-            raise RuntimeError("the process that read the history has ended before its end") from None
+            raise RuntimeError("the process that reads the history ended before it had read everything") from None
         if isinstance(message, Exception):
             self.close()
             raise message
@@ -51,21 +51,23 @@ class PartsReader(Iterator[Part]):
         return part
 
     def close(self) -> None:
-        """End the process, whatever it has read so far."""
+        """End the process and discard the parts that were not taken."""
         self._receiving.close()
         if self._process.pid is not None:
             self._process.terminate()
             self._process.join()
 
 
-def _send(sending: Connection, text: str | None, reference: str | None, asked: Asked, settings: Settings) -> None:
-    """All that the other process does. It ends with the one that reads from it: then there is nobody to send to."""
+def _send(
+    sending: Connection, text: str | None, reference: str | None, options: BacktestOptions, settings: Settings
+) -> None:
+    """Read all parts and send them, then None. Runs in the reader process and returns if the receiver has closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with uncollected():
-            pipeline = Subject.load(text=text, reference=reference).pipeline
-            coming = moments(pipeline, asked, settings, Delay())
-            for part in parts(coming, pipeline, pipeline.policy, dicts=asked.baselines):
+        with collector_paused():
+            pipeline = PipelineSource.load(text=text, reference=reference).pipeline
+            recorded = moments(pipeline, options, settings, Delay())
+            for part in parts(recorded, pipeline, pipeline.policy, dicts=options.baselines):
                 sending.send(part)
             sending.send(None)
     except BrokenPipeError:

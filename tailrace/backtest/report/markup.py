@@ -1,4 +1,4 @@
-"""HTML and SVG from Python values (pure). All text is escaped; what is markup already says so by its type."""
+"""HTML and SVG elements from Python values (pure). All text is escaped unless its type is `Markup`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from html import escape
 
 
 class Markup(str):
-    """Text that is markup: it is put in as it is."""
+    """Text that is markup already and is inserted unchanged."""
 
 
 def tag(name: str, /, *inside: str, **attributes: str | float | bool | None) -> Markup:
-    """An element. Attributes that are None or False are left out, True stands alone; `_` is written `-`, and one at
-    the end falls (`class_`, `for_`)."""
+    """Return an element.
+
+    Attributes that are None or False are left out; True gives an attribute without a value. In names, `_` becomes `-`,
+    and a trailing `_` is dropped (`class_`, `for_`).
+    """
     written = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     if name in _VOID and not inside:
         return Markup(f"<{name}{written}>")
@@ -19,7 +22,7 @@ def tag(name: str, /, *inside: str, **attributes: str | float | bool | None) -> 
 
 
 def join(*parts: str) -> Markup:
-    """Parts one after the other, escaped where they are no markup."""
+    """Concatenate parts; parts that are not `Markup` are escaped."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 

@@ -1,4 +1,4 @@
-"""The comparison on a terminal: one line a policy or baseline, the best figures in bold, and why policies trained."""
+"""Comparison table on a terminal, followed by the retraining runs of each policy and the source of the joules."""
 
 from __future__ import annotations
 
@@ -8,61 +8,55 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tailrace.backtest.report.text import best, cell, columns, reasons, refused
-from tailrace.backtest.result import Entry, Outcome
-
-_REASONS = 4  # shown of each policy
+from tailrace.backtest.report.text import best, cell, columns, not_released, runs_by_trigger
+from tailrace.backtest.result import BacktestEntry, BacktestResult
 
 
-def show(outcome: Outcome, stream: TextIO) -> None:
-    """Draw the outcome. Away from a terminal lines are as long as they need be."""
+def show(result: BacktestResult, stream: TextIO) -> None:
+    """Print the result as a table. If `stream` is not a terminal, lines are not wrapped and have no colours."""
     console = Console(file=stream, highlight=False)
     if not console.is_terminal:
         console.width = 1_000
-    console.print(Text(headline(outcome)))
-    console.print(_table(outcome))
-    for line in notes(outcome):
+    console.print(Text(headline(result)))
+    console.print(_table(result))
+    for line in notes(result):
         console.print(Text(line, style="dim"))
 
 
-def headline(outcome: Outcome) -> str:
-    """What was replayed, in a line."""
-    scored = max((entry.scored for entry in (*outcome.policies, *outcome.baselines)), default=0)
+def headline(result: BacktestResult) -> str:
+    """Summarise the replayed data in one line."""
+    scored = max((entry.scored for entry in (*result.policies, *result.baselines)), default=0)
     return (
-        f"{outcome.data}: {outcome.events:,} events, {outcome.labels:,} labels (delay {outcome.label_delay}), "
+        f"{result.data}: {result.events:,} events, {result.labels:,} labels (delay {result.label_delay}), "
         f"{scored:,} scored"
     )
 
 
-def notes(outcome: Outcome) -> list[str]:
-    """Why each policy trained and what the gate refused, and where the joules come from."""
-    lines = [f"{entry.name}: {_trained(entry)}" for entry in outcome.policies if entry.retrainings]
-    entries = (*outcome.policies, *outcome.baselines)
+def notes(result: BacktestResult) -> list[str]:
+    """List the retraining runs of each policy by trigger, the training rate and the source of the joules."""
+    lines = [f"{entry.name}: {_runs(entry)}" for entry in result.policies if entry.retrainings]
+    entries = (*result.policies, *result.baselines)
     sources = sorted({entry.joules_from for entry in entries if entry.joules_from})
-    lines.append(f"training was charged with {outcome.training_rate:,.0f} rows/s on the simulated clock")
+    lines.append(f"training was charged with {result.training_rate:,.0f} rows/s on the simulated clock")
     return [*lines, f"joules: {', '.join(sources)}"] if sources else lines
 
 
-def _trained(entry: Entry) -> str:
-    given = reasons(entry.retrainings)
-    shown = [f"{count} × {reason}" for reason, count in given[:_REASONS]]
-    others = sum(count for _, count in given[_REASONS:])
-    not_released = refused(entry)
-    return "; ".join(
-        [*shown, *([f"{others} others"] if others else []), *([f"{not_released} not released"] if not_released else [])]
-    )
+def _runs(entry: BacktestEntry) -> str:
+    text = f"runs by trigger: {runs_by_trigger(entry.retrainings)}"
+    refused = not_released(entry)
+    return f"{text}; {refused:,} not released" if refused else text
 
 
-def _table(outcome: Outcome) -> Table:
-    shown, entries = columns(outcome), [*outcome.policies, *outcome.baselines]
-    ahead = [best(column, entries) for column in shown]
+def _table(result: BacktestResult) -> Table:
+    shown, entries = columns(result), [*result.policies, *result.baselines]
+    best_texts = [best(column, entries) for column in shown]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for column in shown:
         table.add_column(column.head, justify="right", no_wrap=True)
     for entry in entries:
-        cells = [cell(column, entry) for column in shown]
-        style = "" if entry in outcome.policies else "dim"
-        texts = (Text(text, style="bold" if text == first else style) for text, first in zip(cells, ahead, strict=True))
-        table.add_row(Text(entry.name, style=style), *texts)
+        style = "" if entry in result.policies else "dim"
+        texts = [cell(column, entry) for column in shown]
+        cells = (Text(t, style="bold" if t == top else style) for t, top in zip(texts, best_texts, strict=True))
+        table.add_row(Text(entry.name, style=style), *cells)
     return table

@@ -1,4 +1,4 @@
-"""Reference learners: what each learns from, how good they are, and that they repeat."""
+"""Baselines: the labels that they learn from, their quality, and repeatability."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import pytest
 from support.waiting import PATIENCE_S
 
 from tailrace import Category, Event, Key, Label, Number, Pipeline
-from tailrace.backtest import baselines
-from tailrace.backtest.baselines import BASELINES, run, run_all
+from tailrace.backtest.baselines import run as baseline_run
+from tailrace.backtest.baselines import simple
+from tailrace.backtest.baselines.run import BASELINES, run, run_all
 from tailrace.backtest.history.arrays import Stream, history
 from tailrace.backtest.metrics import Prequential
 from tailrace.datafiles.read import Columns, replay, rows
@@ -57,7 +58,7 @@ LABELS: dict[Kind, Label] = {
 
 
 def row(n: int, kind: Kind) -> dict[str, Any]:
-    """x decides the label; a number that is often missing and a colour say little."""
+    """Return a row in which x decides the label; the other columns are random and often missing."""
     chance = random.Random(n)
     x = chance.gauss(0, 1)
     y: Any = 10 + 3 * x + chance.gauss(0, 0.1)
@@ -79,7 +80,7 @@ def made(kind: Kind, events: int = 600, delay: int = 20) -> tuple[Stream, Task]:
 @pytest.mark.parametrize("kind", list(LABELS))
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "no change"])
 def test_each_learns_an_easy_rule(name: str, kind: Kind) -> None:
-    """Every learner ends up far better than not learning, for every kind of task, with values missing."""
+    """Every learner is far better than `no change` for every kind of task, with missing values."""
     stream, task = made(kind, 1_200)
     scores = run(name, stream, task).scores
     assert scores.shape == (1_200, task.outputs)
@@ -97,8 +98,8 @@ def test_each_learns_an_easy_rule(name: str, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
-def test_nobody_sees_a_label_before_it_is_known(name: str) -> None:
-    """Another label of event 100, known before event 121, changes no score up to event 120, and learners after it."""
+def test_no_learner_uses_a_label_before_it_is_known(name: str) -> None:
+    """A change of the label of event 100, which becomes known before event 121, changes no score up to event 120."""
     stream, task = made(Kind.BINARY, 300)
     targets = stream.targets.copy()
     targets[100] = 1 - targets[100]
@@ -110,13 +111,13 @@ def test_nobody_sees_a_label_before_it_is_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_the_same_seed_gives_the_same_scores(name: str) -> None:
-    """A run repeats bit for bit."""
+    """Two runs with the same seed give the same bits."""
     stream, task = made(Kind.BINARY, 300)
     np.testing.assert_array_equal(run(name, stream, task, 3).scores, run(name, stream, task, 3).scores)
 
 
-def test_no_change_says_the_last_known_label() -> None:
-    """Until the first label even odds, then the label of the event that far back."""
+def test_no_change_predicts_the_last_known_label() -> None:
+    """`no change` scores 0.5 until the first label, then with the label of the event one delay earlier."""
     stream, task = made(Kind.BINARY, 60)
     scores = run("no change", stream, task).scores[:, 0]
     assert set(scores[:21]) == {0.5}
@@ -124,8 +125,8 @@ def test_no_change_says_the_last_known_label() -> None:
 
 
 def test_the_frozen_model_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even odds until its labels are there; afterwards what labels say changes nothing."""
-    monkeypatch.setattr(baselines, "FROZEN_EXAMPLES", 50)
+    """`frozen` scores 0.5 until it is trained, and later labels change nothing."""
+    monkeypatch.setattr(simple, "FROZEN_EXAMPLES", 50)
     stream, task = made(Kind.BINARY, 300)
     other = np.where(np.arange(300) < 50, stream.targets, 1 - stream.targets)
     scores = run("frozen", stream, task).scores
@@ -134,23 +135,23 @@ def test_the_frozen_model_never_changes(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(scores, run("frozen", changed(stream, targets=other), task).scores)
 
 
-def test_trees_do_without_categories_of_very_many_values() -> None:
-    """A category that names nearly every event changes nothing for a tree."""
+def test_trees_ignore_categories_of_very_many_values() -> None:
+    """A category with a different value for every event does not change the scores of a tree."""
     stream, task = made(Kind.BINARY, 300)
     named = changed(stream, features=[{**row, "name": str(n)} for n, row in enumerate(stream.features)])
     np.testing.assert_array_equal(run("adaptive tree", stream, task).scores, run("adaptive tree", named, task).scores)
 
 
-def test_without_labels_all_say_even_odds() -> None:
-    """A history without any label teaches nothing, and nothing fails."""
+def test_without_labels_all_give_the_base_rate() -> None:
+    """Without labels every baseline gives base-rate scores."""
     stream, task = made(Kind.MULTICLASS, 60)
     silent = changed(stream, arrivals=[], targets=np.full(60, np.nan, np.float32))
     for name in BASELINES:
         np.testing.assert_allclose(1 / 3, run(name, silent, task).scores, rtol=1e-6)
 
 
-def test_all_run_beside_one_another() -> None:
-    """In processes of their own they say the same as here, and each tells what it took."""
+def test_baselines_run_in_parallel() -> None:
+    """Baselines in their own processes give the same scores as in this one, and report CPU and wall-clock time."""
     stream, task = made(Kind.BINARY, 300)
     found = dict(run_all(stream, task, ["no change", "logistic"]))
     assert set(found) == {"no change", "logistic"}
@@ -161,7 +162,7 @@ def test_all_run_beside_one_another() -> None:
 
 
 def test_no_process_outlives_its_parent() -> None:
-    """When the parent is killed in the middle of a run its workers end too."""
+    """The workers of a killed process end too."""
     parent = subprocess.Popen(
         [sys.executable, "-c", "import test_baselines; test_baselines.endless()"],
         cwd=Path(__file__).parent,
@@ -181,10 +182,10 @@ def test_no_process_outlives_its_parent() -> None:
 
 
 def endless() -> None:
-    """A run whose history is endless; prints the id of its worker."""
+    """Start a run that does not end and print the process id of its worker."""
     stream, task = made(Kind.BINARY, 60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "run", _asleep)
+        patch.setattr(baseline_run, "run", _asleep)
         list(run_all(stream, task, ["no change"]))
 
 
@@ -194,9 +195,11 @@ def _asleep(*_: Any) -> None:
 
 
 @pytest.mark.skipif(not ELECTRICITY.exists(), reason="the electricity data (Elec2) is not part of the repository")
-def test_river_is_as_good_here_as_elsewhere() -> None:
-    """On the first 12,000 half-hours, with labels 500 events later, accuracies stay where they were when those of the
-    whole file were held against an independent run of the same learners (logistic 75.6, tree 70.8; here 75.9, 71.3)."""
+def test_river_reaches_its_known_accuracy() -> None:
+    """On the first 12,000 half-hours, with labels 500 events late, accuracies keep their values of a reference run.
+
+    For the whole file, that run agreed with an independent one of the same learners: logistic 75.9 against 75.6, tree
+    71.3 against 70.8."""
     pipeline = Pipeline("electricity", event=HalfHour, label=Label("label"))
     moments = replay(islice(rows(ELECTRICITY), 12_000), pipeline, Columns(label="label"), label_delay=500)
     stream = history(moments, pipeline)

@@ -1,4 +1,4 @@
-"""A row of the outcome holds the figures of its scores and what they cost."""
+"""Entries of a backtest result."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Reading(Event):
 
 
 def test_an_entry_is_figures_and_costs() -> None:
-    """Figures and windows are of the events from `score_from` on; joules say where they come from."""
+    """An entry has figures and windows of the events from `score_from` on, costs, and the source of the joules."""
     pipeline = Pipeline("readings", event=Reading, label=Label("big"))
     stream = history(replay([{"x": n, "big": n % 2} for n in range(10)], pipeline, Columns(label="big")), pipeline)
     scores = np.linspace(0, 1, 10, dtype=np.float32)[:, None]
     measure = Prequential(pipeline.task, score_from=4, windows=3)
     energy = Energy(3.6e6, "estimate")
-    found = entry(
+    built = entry(
         "a", stream, scores, measure, Prices(0.2, 0.1), cpu_seconds=3_600, seconds=2.0, energy=energy, updates=7
     )
-    assert (found.scored, found.updates, len(found.windows)) == (6, 7, 3)
-    assert found.accuracy == measure.figures(scores, stream.targets).accuracy
-    assert (found.cost, found.joules_from) == (pytest.approx(0.3), "estimate")
+    assert (built.scored, built.updates, len(built.windows)) == (6, 7, 3)
+    assert built.accuracy == measure.figures(scores, stream.targets).accuracy
+    assert (built.cost, built.joules_from) == (pytest.approx(0.3), "estimate")

@@ -1,4 +1,4 @@
-"""Policy files: what they change, and what they say when they are wrong."""
+"""Policy files: the settings that they change, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASE = Policy.of(tiny.pipeline)
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
-    """Triggers by name, with tables or their first argument; tables change single fields; the rest stays."""
+    """Triggers are named and take a table or their first argument; tables change single fields and keep the others."""
     file = tmp_path / "hourly.toml"
     file.write_text(
         """
@@ -37,7 +37,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
 
 
 def test_online_can_be_switched_on_and_off() -> None:
-    """`true` is the usual rhythm, `false` none; what is not named stays."""
+    """`online = true` means the default settings and `false` none; keys that are absent change nothing."""
     assert changed(BASE, {"online": True}, "x").pipeline.online == Online()
     assert changed(Policy.of(tiny.online), {"online": False, "retrain": [{"labels": 5}]}, "x").pipeline.online is None
     assert changed(BASE, {}, "x").pipeline.retrain == BASE.pipeline.retrain
@@ -47,20 +47,20 @@ def test_online_can_be_switched_on_and_off() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("retrain = [{ hourly = 1 }]", "'hourly' is no trigger: there are age, below, drift"),
+        ("retrain = [{ hourly = 1 }]", "'hourly' is not a trigger: write one of age, below, drift"),
         ("retrain = [{ labels = { number = 5 } }]", "Labels has no number"),
         ("retrain = [{ labels = 0 }]", "at least 1"),
-        ("retrain = [5]", "5 is no trigger"),
+        ("retrain = [5]", "5 is not a trigger"),
         ("training = { windw = 5 }", "Training has no windw"),
         ('gate = { metric = "squared_error" }', "cannot judge"),
-        ("gat = {}", "gat: write name, online, retrain, training or gate"),
+        ("gat = {}", "unknown key gat: write name, online, retrain, training or gate"),
         ("training = 5", "write a table"),
         ('online = true\ntraining = { start = "transfer" }', "need online=False"),
-        ("retrain = [", "is no policy"),
+        ("retrain = [", "is not a valid policy"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path: Path, text: str, why: str) -> None:
-    """One line that names the file, the word and what could stand there."""
+def test_a_mistake_is_named(tmp_path: Path, text: str, why: str) -> None:
+    """The message names the file, the wrong key or value, and valid ones."""
     file = tmp_path / "p.toml"
     file.write_text(text)
     with pytest.raises(BadData) as raised:
@@ -69,7 +69,7 @@ def test_what_is_wrong_is_told(tmp_path: Path, text: str, why: str) -> None:
     assert why in str(raised.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """Is named."""
+def test_a_missing_file(tmp_path: Path) -> None:
+    """The message names the missing file."""
     with pytest.raises(BadData, match=r"none.toml"):
         read_policy(tmp_path / "none.toml", BASE)

@@ -1,4 +1,4 @@
-"""The simulated clock: what serves whom, what a policy does, and that a backtest repeats."""
+"""Simulations: the release that serves each event, the effects of policies, and repeatability."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ONLINE = Policy.of(tiny.online)
 
 
 def stream(count: int, delay: int = 60, *, flip_at: int | None = None, late: int = 0) -> Stream:
-    """Events a second apart whose label is x > 0 in nine of ten (from `flip_at` on x < 0), known `delay` events later;
-    of the last `late` none is."""
+    """Events a second apart. The label is x > 0 for nine of ten (x < 0 from event `flip_at` on) and becomes known
+    `delay` events later; the last `late` events have none."""
     made = [*tiny.examples(count)]
     if flip_at is not None:
         made = [*made[:flip_at], *tiny.examples(count - flip_at, flip_at, flip=True)]
@@ -45,11 +45,11 @@ def stream(count: int, delay: int = 60, *, flip_at: int | None = None, late: int
 
 
 def simulate(policy: Policy, some: Stream, **rates: float) -> Result:
-    return Simulation(policy, some.known(), Rates(**rates)).run()
+    return Simulation(policy, some.as_partial(), Rates(**rates)).run()
 
 
 def test_it_learns_and_repeats_exactly() -> None:
-    """Scores beat even odds by far; the same history, policy and seed give the same bits, another seed others."""
+    """The model learns; the same history, policy and seed give the same bits, and another seed gives others."""
     some = stream(1_500)
     first, second = simulate(ONLINE, some), simulate(ONLINE, some)
     assert first.scores.tobytes() == second.scores.tobytes()
@@ -62,8 +62,7 @@ def test_it_learns_and_repeats_exactly() -> None:
 
 
 def test_no_event_is_scored_by_a_release_that_knows_its_future() -> None:
-    """Each release serves only events after the last label it learned was known, and at least as late as its training
-    would have taken."""
+    """A release serves only events after its last label became known and after its training would have ended."""
     some = stream(700)
     result = simulate(ONLINE, some, update_labels=10.0)  # 5 s for 50 labels: five events
     for release in range(1, result.published + 1):
@@ -75,9 +74,9 @@ def test_no_event_is_scored_by_a_release_that_knows_its_future() -> None:
 
 
 def test_each_event_has_the_scores_of_the_release_that_served_it() -> None:
-    """The weights of each release, scored anew, give what was recorded for the events that it served."""
+    """Scoring again with the weights of a release reproduces the recorded scores of the events that it served."""
     some, states = stream(500), dict[int, dict[str, torch.Tensor]]()
-    result = Simulation(ONLINE, some.known(), keep=states.__setitem__).run()
+    result = Simulation(ONLINE, some.as_partial(), keep=states.__setitem__).run()
     for release in sorted(set(result.releases.tolist()) - {0}):
         module = ModelSpec.of(tiny.online).build()
         module.load_state_dict(states[release])
@@ -87,19 +86,20 @@ def test_each_event_has_the_scores_of_the_release_that_served_it() -> None:
         )
 
 
-def test_runs_pass_the_gate_or_not() -> None:
-    """Runs at each 300 labels, without updates: reasons, examples and verdicts are told; those that pass serve."""
+def test_runs_and_the_gate() -> None:
+    """Runs every 300 labels record trigger, reason and verdict; exactly the runs that pass the gate are released."""
     policy = changed(ONLINE, {"online": False, "retrain": [{"labels": 300}]}, "runs")
     result = simulate(policy, stream(1_500))
     assert len(result.retrainings) == 4
     assert all(run.reason == "300 new labels (every 300)" for run in result.retrainings)
+    assert {run.trigger for run in result.retrainings} == {"labels"}
     assert all(run.gate for run in result.retrainings)
     assert result.published == sum(run.released for run in result.retrainings) >= 1
     assert result.updates == 0
 
 
 def test_runs_and_updates_go_together() -> None:
-    """A run's release takes over, and updates go on from it."""
+    """With runs and updates, a run's release replaces the champion, and later updates continue from it."""
     policy = changed(Policy.of(tiny.both), {"retrain": [{"labels": 500}], "gate": {"confidence": 0.999}}, "both")
     result = simulate(policy, stream(2_000))
     assert len(result.retrainings) == 3
@@ -107,8 +107,8 @@ def test_runs_and_updates_go_together() -> None:
     assert result.updates > 25
 
 
-def test_an_abrupt_change_is_seen_and_learned() -> None:
-    """The label turns round: the drift trigger says so, the run learns from what came since, and accuracy is back."""
+def test_an_abrupt_change_is_detected_and_learned() -> None:
+    """When the label flips, the drift trigger starts a run on the examples since then, and accuracy recovers."""
     plan = msgspec.structs.replace(tiny.PLAN, min_examples=100)
     base = ONLINE.pipeline.replace(online=False, training=plan)
     some = stream(4_000, flip_at=2_000)
@@ -116,6 +116,7 @@ def test_an_abrupt_change_is_seen_and_learned() -> None:
     helped = simulate(Policy.of(base.replace(retrain=[Labels(1_500), Drift()])), some)
     assert helped.drifts
     assert any("loss rose" in run.reason for run in helped.retrainings)
+    assert {run.trigger for run in helped.retrainings} == {"labels", "drift"}
     after = slice(2_000, 3_000)
     task = ONLINE.pipeline.task
     before, now = (
@@ -126,8 +127,8 @@ def test_an_abrupt_change_is_seen_and_learned() -> None:
     assert now > before + 0.1
 
 
-def test_labels_that_never_come_teach_nothing_and_count_nothing() -> None:
-    """Events without a label are scored all the same."""
+def test_events_without_a_label_do_not_count() -> None:
+    """Events without a label are scored but do not count in the figures."""
     some = stream(400, late=100)
     result = simulate(ONLINE, some)
     assert np.isfinite(result.scores).all()
@@ -136,7 +137,7 @@ def test_labels_that_never_come_teach_nothing_and_count_nothing() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_almost_no_history(count: int) -> None:
-    """Nothing, or one event that nobody labels, is scored by the base rate."""
+    """An empty history gives no scores, and a single event without a label gets the base-rate score."""
     some = stream(count, late=count)
     assert isinstance(some.inputs, Inputs)
     assert simulate(ONLINE, some).scores.tolist() == [[0.5]] * count

@@ -1,4 +1,4 @@
-"""History from a log: in the order in which it was written, with labels as late as they were."""
+"""History from a log, in the order of timestamps and with the recorded label delays."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def label(id: str, seconds: float, partition: int = 0) -> Out:
     return out("trips.labels", id, f'{{"id":"{id}","label":1}}', seconds, partition)
 
 
-def written(path: Path, *outs: Out, partitions: int = 2) -> SqliteLog:
+def log_with(path: Path, *outs: Out, partitions: int = 2) -> SqliteLog:
     log = SqliteLog(path)
     log.create(topology(TRIPS, partitions))
     writer = log.writer()
@@ -53,57 +53,57 @@ def written(path: Path, *outs: Out, partitions: int = 2) -> SqliteLog:
     return log
 
 
-def shown(log: SqliteLog) -> list[tuple[str, float]]:
+def order(log: SqliteLog) -> list[tuple[str, float]]:
     moments = moments_from_log(log, TRIPS)
     return [((m.out.key or b"").decode() + m.kind[0], round(m.time - START, 3)) for m in moments]
 
 
 def test_partitions_are_merged_by_time(tmp_path: Path) -> None:
     """Records of all partitions of both topics come in the order of their timestamps."""
-    log = written(
+    log = log_with(
         tmp_path / "log.db", event("a", 0), event("c", 20), event("b", 10, 1), label("b", 15, 1), label("a", 30)
     )
-    assert shown(log) == [("ae", 0), ("be", 10), ("bl", 15), ("ce", 20), ("al", 30)]
+    assert order(log) == [("ae", 0), ("be", 10), ("bl", 15), ("ce", 20), ("al", 30)]
     log.close()
 
 
 def test_an_event_comes_before_its_label(tmp_path: Path) -> None:
-    """At the same millisecond events are first; what was written later is never earlier in its partition."""
-    log = written(tmp_path / "log.db", label("a", 5), event("a", 5), event("b", 3), event("c", 4, 1))
-    assert shown(log) == [("ce", 4), ("ae", 5), ("be", 5), ("al", 5)]
+    """At equal times events come first, and times never decrease within a partition."""
+    log = log_with(tmp_path / "log.db", label("a", 5), event("a", 5), event("b", 3), event("c", 4, 1))
+    assert order(log) == [("ce", 4), ("ae", 5), ("be", 5), ("al", 5)]
     log.close()
 
 
 def test_a_log_gives_the_history_of_the_file_that_was_sent(tmp_path: Path) -> None:
-    """What was sent from a file and replayed from the log is the same history, with the same label delays."""
+    """A file that was sent to a log gives the same history as the log, with the same label delays."""
     rows = [
         {"at": START + 60 * n, "x": n, "late": n % 2, "known": START + 60 * n + 100 + 37 * (n % 5)} for n in range(60)
     ]
     moments = list(replay(rows, TRIPS, Columns(time="at", label="late", label_time="known")))
-    log = written(tmp_path / "log.db", *(m.out for m in moments))
+    log = log_with(tmp_path / "log.db", *(m.out for m in moments))
     log.close()
-    found = origin(f"sqlite:///{tmp_path}/log.db")
-    assert isinstance(found, LogOrigin)
-    from_log, from_file = history(found.moments(TRIPS), TRIPS), history(moments, TRIPS)
+    source = origin(f"sqlite:///{tmp_path}/log.db")
+    assert isinstance(source, LogOrigin)
+    from_log, from_file = history(source.moments(TRIPS), TRIPS), history(moments, TRIPS)
     assert from_file.ids == from_log.ids
     assert from_file.arrivals == from_log.arrivals
     np.testing.assert_array_equal(from_file.targets, from_log.targets)
     np.testing.assert_array_equal(from_file.times, from_log.times)
 
 
-def test_records_that_mean_nothing_are_left_out(tmp_path: Path) -> None:
-    """Tombstones and broken records stop nothing."""
+def test_unreadable_records_are_left_out(tmp_path: Path) -> None:
+    """Tombstones and broken records are skipped."""
     broken = Out("trips.events", b"x", None, timestamp=int(START * 1000), partition=0)
     noise = out("trips.labels", "a", "[", 1)
-    log = written(tmp_path / "log.db", broken, noise, event("a", 2), label("a", 3))
+    log = log_with(tmp_path / "log.db", broken, noise, event("a", 2), label("a", 3))
     stream = history(moments_from_log(log, TRIPS), TRIPS)
     log.close()
     assert (stream.ids, stream.targets.tolist(), len(stream.arrivals)) == (["a"], [1.0], 1)
 
 
 def test_other_topics_can_be_named(tmp_path: Path) -> None:
-    """Events may lie in any topic; one that is not there is named."""
-    log = written(tmp_path / "log.db", label("a", 3))
+    """Events and labels can be read from any topic; the error for a missing topic names it."""
+    log = log_with(tmp_path / "log.db", label("a", 3))
     log.create([Topic("elsewhere")])
     writer = log.writer()
     writer.write([out("elsewhere", "a", f'{{"id":"a","at":{START},"x":1}}', 0)])
@@ -111,9 +111,9 @@ def test_other_topics_can_be_named(tmp_path: Path) -> None:
     writer.close()
     log.close()
     url = f"sqlite:///{tmp_path}/log.db"
-    found = origin(f"{url}?events=elsewhere")
-    assert isinstance(found, LogOrigin)
-    assert [moment.kind for moment in found.moments(TRIPS)] == ["event", "label"]
+    source = origin(f"{url}?events=elsewhere")
+    assert isinstance(source, LogOrigin)
+    assert [moment.kind for moment in source.moments(TRIPS)] == ["event", "label"]
     with pytest.raises(TopicMissing, match="nowhere"):
         list(LogOrigin(url, labels="nowhere").moments(TRIPS))
 
@@ -137,12 +137,12 @@ def test_other_topics_can_be_named(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_and_paths(data: str, expected: Path | LogOrigin) -> None:
-    """An address of a log is one; everything else is a path."""
+    """URLs of a log are parsed into its topics; any other text is a file path."""
     assert expected == origin(data)
 
 
 def test_mistakes_in_addresses_are_named(tmp_path: Path) -> None:
-    """Two topics of events, and a file that is not there, which is not made either."""
+    """Two topics of events are an error, and so is a missing file, which is not created."""
     with pytest.raises(BadData, match="two topics of events"):
         origin("kafka://one:9092/a?events=b")
     missing = tmp_path / "none.db"
@@ -153,7 +153,7 @@ def test_mistakes_in_addresses_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.kafka
 def test_history_from_a_kafka_cluster(kafka_bootstrap: str) -> None:
-    """Events of a topic that is named in the address, labels of the pipeline's own, merged by time."""
+    """Events of the topic in the URL and labels of the pipeline's topic are merged by time."""
     from tailrace.streams.log.kafka.log import KafkaLog
 
     name = f"trips-{uuid4().hex[:8]}"
@@ -174,7 +174,7 @@ def test_history_from_a_kafka_cluster(kafka_bootstrap: str) -> None:
     writer.flush()
     writer.close()
     log.close()
-    found = origin(f"kafka://{kafka_bootstrap}/{name}.raw")
-    assert isinstance(found, LogOrigin)
-    stream = history(found.moments(pipeline), pipeline)
+    source = origin(f"kafka://{kafka_bootstrap}/{name}.raw")
+    assert isinstance(source, LogOrigin)
+    stream = history(source.moments(pipeline), pipeline)
     assert (stream.ids, stream.arrivals) == (["a", "b", "c"], [(2, 1), (3, 0)])

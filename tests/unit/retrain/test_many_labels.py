@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training, triggers
-from tailrace.backtest.baselines import run as run_baseline
+from tailrace.backtest.baselines.run import run as run_baseline
 from tailrace.backtest.history.arrays import Stream
 from tailrace.backtest.history.parts import Arrival
 from tailrace.backtest.metrics import Prequential
@@ -102,7 +102,7 @@ def test_many_labels_are_backtested() -> None:
     """A policy with updates and runs, and a baseline, are measured on 40 labels; unlabelled events are left out."""
     pipeline = declare(40, online=Online(labels=50, seconds=0.0), retrain=[triggers.Labels(300)])
     history = stream(pipeline, 700)
-    result = Simulation(Policy.of(pipeline), history.known()).run()
+    result = Simulation(Policy.of(pipeline), history.as_partial()).run()
     assert (result.updates > 5, len(result.retrainings) > 0) == (True, True)
     measure = Prequential(pipeline.task, 300)
     ours = measure.figures(result.scores, history.targets)

@@ -1,4 +1,4 @@
-"""History as arrays: which label counts, from which event on it is known, and what a model sees."""
+"""History as arrays: labels that count, the positions at which they become known, and model inputs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def event(id: str, at: float, x: str = "1") -> Moment:
 
 
 def test_a_label_is_known_before_the_first_event_after_it() -> None:
-    """Labels become known in the order of their times, each just before the event that finds it there."""
+    """Labels become known in the order of their times, each just before the first event that is later."""
     stream = trips(trip(100, 250), trip(200, 210, late=0), trip(300, None), trip(400, 2_000))
     assert [Arrival(2, 1), Arrival(2, 0), Arrival(4, 3)] == stream.arrivals
     np.testing.assert_array_equal([1, 0, np.nan, 1], stream.targets)
@@ -63,35 +63,35 @@ def test_a_label_is_known_before_the_first_event_after_it() -> None:
 
 
 def test_a_label_delayed_by_events() -> None:
-    """With a delay of two events the label of event 0 is known before event 3 is scored, and so on."""
+    """With a delay of two events the label of event n becomes known just before event n + 3 is scored."""
     rows = [{"x": n, "big": n % 2} for n in range(5)]
     stream = history(replay(rows, PLAIN, Columns(label="big"), label_delay=2), PLAIN)
     assert stream.arrivals == [(3, 0), (4, 1), (5, 2), (5, 3), (5, 4)]
 
 
-def test_labels_that_come_too_late_are_not_there() -> None:
-    """The declaration's wait decides, as in the join: nobody learns from such a label, nobody is measured by it."""
+def test_labels_after_the_wait_are_left_out() -> None:
+    """A label that arrives after the declared wait is neither learned nor counted, as in the join."""
     stream = trips(trip(0, 10_000), trip(20_000, None))
     assert stream.arrivals == []
     assert np.isnan(stream.targets).all()
 
 
 def test_another_wait_can_be_given() -> None:
-    """A policy stands in for the declared one."""
+    """A given join policy replaces the declared one."""
     moments = replay([trip(0, 10_000)], TRIPS, Columns(time="at", label="late", label_time="known"))
     assert history(moments, TRIPS, JoinPolicy(wait=20_000)).targets.tolist() == [1.0]
 
 
-def test_a_missing_label_means_what_was_declared() -> None:
-    """An implicit label becomes known when the window closes; those still open at the end have none."""
+def test_a_missing_label_has_the_declared_value() -> None:
+    """An implicit label becomes known when the window closes; windows that are open at the end have no label."""
     pipeline = Pipeline("trips", event=Trip, label=Label("late", wait="1h", missing=0))
     stream = trips(trip(0, None), trip(100, 200), trip(9_000, None), pipeline=pipeline)
     assert stream.arrivals == [(2, 1), (3, 0)]
     np.testing.assert_array_equal([0, 1, np.nan], stream.targets)
 
 
-def test_the_last_label_wins_where_it_was_declared_so() -> None:
-    """It is known when the window closes, at the end at the latest."""
+def test_the_last_label_wins_if_declared() -> None:
+    """With `wins="last"` a label becomes known when the window closes, or at the end of the history."""
     pipeline = Pipeline("plain", event=Plain, label=Label("big", wins="last", wait=10))
     moments = [event("a", 0), label("a", 0, 1), label("a", 1, 2), event("b", 20), label("b", 1, 21), label("b", 0, 22)]
     stream = history(moments, pipeline)
@@ -99,8 +99,8 @@ def test_the_last_label_wins_where_it_was_declared_so() -> None:
     assert stream.targets.tolist() == [1, 0]
 
 
-def test_early_duplicate_and_strange_labels() -> None:
-    """A label before its event waits for it; a second one, one of nobody and one that is none change nothing."""
+def test_early_duplicate_and_unusable_labels() -> None:
+    """A label before its event waits for it; duplicates, labels without an event and invalid ones change nothing."""
     moments = [label("a", 1, 0), event("a", 1), label("a", 0, 2), label("x", 1, 3), label("b", 7, 3), event("b", 4)]
     stream = history(moments, PLAIN)
     assert stream.arrivals == [(1, 0)]
@@ -108,7 +108,7 @@ def test_early_duplicate_and_strange_labels() -> None:
 
 
 def test_events_that_cannot_be_read_or_encoded_are_left_out() -> None:
-    """What would be a dead letter is no event, and positions count without it."""
+    """Records that would become dead letters are not events and do not count in positions."""
     stream = history([event("a", 0), event("b", 1, '"x"'), event("c", 2), label("c", 1, 3), event("d", 4)], PLAIN)
     assert stream.ids == ["a", "c", "d"]
     assert stream.arrivals == [(2, 1)]
@@ -118,8 +118,8 @@ def test_events_that_cannot_be_read_or_encoded_are_left_out() -> None:
     assert raising.arrivals == [(1, 0), (2, 1)]
 
 
-def test_features_by_name_and_as_a_model_sees_them() -> None:
-    """Numbers are floats, categories text, what is missing is not there; the arrays hold the same events."""
+def test_features_by_name_and_as_arrays() -> None:
+    """By name, numbers are float, categories str and missing values absent; the arrays hold the same events."""
     stream = trips(trip(1, None, speed=4.0), trip(2, None, speed=None))
     assert stream.features == [{"speed": 4.0, "slowness": 0.25, "line": "7"}, {"line": "7"}]
     assert stream.inputs.rows == 2
@@ -129,8 +129,8 @@ def test_features_by_name_and_as_a_model_sees_them() -> None:
 
 
 @pytest.mark.parametrize("events", [0, 1, 3, 9])
-def test_a_head_knows_nothing_of_what_follows(events: int) -> None:
-    """The first events of a history are what a history of the first events is, but for labels known later."""
+def test_a_head_is_independent_of_later_events(events: int) -> None:
+    """The head of a history has only its own events, and labels that become known before the next event."""
     rows = [{"x": n, "big": n % 2} for n in range(5)]
     stream = history(replay(rows, PLAIN, Columns(label="big"), label_delay=1), PLAIN).head(events)
     assert len(stream) == min(events, 5)
@@ -140,14 +140,14 @@ def test_a_head_knows_nothing_of_what_follows(events: int) -> None:
 
 @pytest.mark.parametrize("events", [0, 1, 3, 100])
 def test_a_delay_in_events_is_that_of_a_replay(events: int) -> None:
-    """Labels delayed afterwards become known just when a replay with that delay would have sent them."""
+    """Labels that are delayed afterwards become known at the positions of a replay with that delay."""
     rows = [{"x": n, "big": n % 2} if n % 3 else {"x": n} for n in range(12)]
     sent = [history(replay(rows, PLAIN, Columns(label="big"), label_delay=d), PLAIN) for d in (0, events)]
     assert sent[0].delayed(Delay(events=events)).arrivals == sent[1].arrivals
 
 
 def test_a_delay_in_seconds() -> None:
-    """A label becomes known before the first event at or after its time, never before its own event."""
+    """A delayed label becomes known before the first event at or after its time, never before its own event."""
     rows = [trip(at, at) for at in (0, 100, 150, 200, 300)]
     stream = trips(*rows)
     assert stream.delayed(Delay(seconds=100)).arrivals == [(1, 0), (3, 1), (4, 2), (4, 3), (5, 4)]
@@ -156,7 +156,7 @@ def test_a_delay_in_seconds() -> None:
 
 
 def test_delays_are_written_in_three_ways() -> None:
-    """A number of events, a duration, or natural; anything else is refused with the three."""
+    """A delay is a number of events, a duration or natural; the error message for other text names all three."""
     assert Delay.parse("500") == Delay(events=500)
     assert Delay.parse("1.5h") == Delay(seconds=5_400)
     assert Delay.parse("natural") == Delay()

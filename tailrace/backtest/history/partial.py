@@ -1,4 +1,4 @@
-"""A history as it becomes known, part by part: it can be replayed while the rest of it is still being read."""
+"""A history that is read part by part, so that its beginning can be replayed while the rest is still being read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailrace.declaration.task import Target
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.targets import targets_of
 
-_ROOM = 4_096  # events at first
+_FIRST_CAPACITY = 4_096  # events
 
 
 @runtime_checkable
@@ -21,14 +21,14 @@ class Closeable(Protocol):
     """An iterator of parts that holds a process or a file."""
 
     def close(self) -> None:
-        """Free it."""
+        """Release the process or file."""
 
 
-class Growing:
-    """A history that takes its next part whenever more of it is asked for than is known.
+class PartialHistory:
+    """A history of which the first `events` events have been read.
 
-    `events` are known, with `times`, `inputs` and `targets` as in `arrays.Stream`. Any number of
-    readers may follow `arrivals`.
+    A method that needs more events reads further parts. `times`, `inputs` and `targets` cover the events read so far
+    and have the shapes of `arrays.Stream`. Any number of iterators of `arrivals` may be used at the same time.
     """
 
     def __init__(
@@ -50,62 +50,66 @@ class Growing:
 
     @property
     def times(self) -> NDArray[np.float64]:
-        """Of the known events."""
+        """Event times, shape [events]: unix seconds or row numbers."""
         return self._times[: self.events]
 
     @property
     def targets(self) -> NDArray[np.float32]:
-        """Of the known events, as in `inference.models.targets`: NaN where no label has become known."""
+        """Targets, shape [events] or [events, labels]; NaN for events whose label is not known yet."""
         return self._targets[: self.events]
 
     def target(self, event: int) -> Target:
-        """Target of one event."""
+        """Return the target of event number `event`."""
         (target,) = targets_of(self._targets[event : event + 1])
         return target
 
     @property
     def inputs(self) -> Inputs:
-        """What a model sees of the known events."""
+        """Model inputs of the events read so far."""
         return Inputs(self._numbers[: self.events], self._categories[: self.events])
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Every label in the order in which they became known; the events before it are then known too."""
-        told = 0
-        while told < len(self._arrivals) or self._more():
-            for arrival in self._arrivals[told:]:  # there may be more of them by the time that these are told
-                told += 1
+        """Iterate over all labels in the order in which they become known, reading parts as needed.
+
+        The event of a yielded label and all events before its position have been read.
+        """
+        yielded = 0
+        while yielded < len(self._arrivals) or self._read_part():
+            for arrival in self._arrivals[yielded:]:  # a copy: the consumer may read further parts meanwhile
+                yielded += 1
                 yield arrival
 
-    def at(self, position: int) -> float:
-        """When event number `position` happens; where there is none, when the last one does."""
-        while position >= self.events and self._more():
+    def time_at(self, position: int) -> float:
+        """Return the time of event number `position`, or that of the last event if there are fewer."""
+        while position >= self.events and self._read_part():
             pass
         return float(self._times[min(position, self.events - 1)])
 
-    def first_at(self, time: float) -> int:
-        """The first event that happens at this time or later; how many there are where none does."""
-        while (not self.events or self._times[self.events - 1] < time) and self._more():
+    def first_event_at(self, time: float) -> int:
+        """Return the number of the first event at `time` or later; the number of all events if there is none."""
+        while (not self.events or self._times[self.events - 1] < time) and self._read_part():
             pass
         return int(np.searchsorted(self.times, time, "left"))
 
-    def some(self) -> bool:
-        """Whether there is any event."""
-        while not self.events and self._more():
+    def has_events(self) -> bool:
+        """Return True if the history has at least one event."""
+        while not self.events and self._read_part():
             pass
         return self.events > 0
 
     def count(self) -> int:
-        """How many events there are in all."""
-        while self._more():
+        """Read to the end and return the number of events."""
+        while self._read_part():
             pass
         return self.events
 
     def close(self) -> None:
-        """Stop reading: end the process that reads the parts, if there is one."""
+        """Stop reading, and end the process that reads the parts, if there is one."""
         if isinstance(self._parts, Closeable):
             self._parts.close()
 
-    def _more(self) -> bool:
+    def _read_part(self) -> bool:
+        """Append the next part; False at the end."""
         part = next(self._parts, None)
         if part is None:
             return False
@@ -113,9 +117,8 @@ class Growing:
         self._times = extended(self._times, start, part.times)
         self._numbers = extended(self._numbers, start, part.inputs.numbers)
         self._categories = extended(self._categories, start, part.inputs.categories)
-        self._targets = extended(
-            self._targets, start, np.full((len(part.ids), *self._targets.shape[1:]), np.nan, np.float32)
-        )
+        unknown = np.full((len(part.ids), *self._targets.shape[1:]), np.nan, np.float32)
+        self._targets = extended(self._targets, start, unknown)
         if part.targets:
             self._targets[[arrival.event for arrival in part.arrivals]] = part.targets
         self.ids += part.ids
@@ -124,12 +127,16 @@ class Growing:
         return True
 
 
-def extended(array: NDArray[Any], used: int, more: Any) -> NDArray[Any]:
-    """The array with more behind the rows that are used, moved to where there is room if need be."""
-    end = used + len(more)
+def extended(array: NDArray[Any], used: int, rows: Any) -> NDArray[Any]:
+    """Return the array with `rows` written after its first `used` rows.
+
+    The array is changed in place if it has room. Otherwise it is copied into one of at least twice its size, so that
+    appending takes constant time per row.
+    """
+    end = used + len(rows)
     if end > len(array):
-        larger = np.empty((max(end, 2 * len(array), _ROOM), *array.shape[1:]), array.dtype)
+        larger = np.empty((max(end, 2 * len(array), _FIRST_CAPACITY), *array.shape[1:]), array.dtype)
         larger[:used] = array[:used]
         array = larger
-    array[used:end] = more
+    array[used:end] = rows
     return array
