@@ -21,8 +21,7 @@ from tailrace.app.supervisor import Roles
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.retrain.control.reports import RunReport, read_report
 from tailrace.streams.log.base import Log
-from tailrace.streams.log.records import Label as LabelRecord
-from tailrace.streams.log.records import Out, Prediction, Record
+from tailrace.streams.log.records import LabelMessage, Out, Prediction, Record
 from tailrace.streams.log.url import open_log
 from tailrace.triggers import Labels
 
@@ -139,4 +138,4 @@ def _rounds(log: Log, declared: Pipeline, labels: int, rounds: int) -> list[Roun
 
 def _label(prediction: Prediction, topic: str) -> Out:
     positive = msgspec.json.decode(prediction.features, type=Reading).x[0] > 0
-    return Out(topic, prediction.id.encode(), msgspec.json.encode(LabelRecord(prediction.id, positive)))
+    return Out(topic, prediction.id.encode(), msgspec.json.encode(LabelMessage(prediction.id, positive)))

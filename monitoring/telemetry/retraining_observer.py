@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.monitoring.telemetry.observers import count_malformed
 from tailrace.retrain.control.drift_level import Level
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
@@ -17,7 +17,7 @@ _SHOWN = 20  # features with a series of their own: a wide event must not make a
 _REST = "(other)"  # parentheses: no feature can have this name
 
 
-class RetrainingObserver(Observer):
+class RetrainingObserver(RetrainerObserver):
     """Observes a retrainer. `ranks`: number of GPUs that train together, where there are any."""
 
     def __init__(self, metrics: Metrics | None, ranks: int = 1) -> None:
@@ -31,12 +31,12 @@ class RetrainingObserver(Observer):
         """Seconds of training, summed over GPUs."""
 
     def taken(self, examples: int, malformed: Sequence[Malformed]) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         self._retrain.examples.inc(examples)
         self._malformed(malformed)
 
     def measured(self, figures: Mapping[str, float]) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         quality = self._quality
         gauges = {
             "examples": quality.examples,
@@ -49,12 +49,12 @@ class RetrainingObserver(Observer):
             gauges[name].labels("champion").set(value)
 
     def watched(self, waiting: int, next_run: float | None) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         self._retrain.waiting_labels.set(waiting)
         self._retrain.next_run.set(next_run or 0)
 
     def drifted(self, levels: Mapping[str, Level], loss_level: Level | None, detections: Mapping[str, int]) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         shown = foremost(levels)
         for gauge, part in ((self._drift.score, 0), (self._drift.threshold, 1)):
             _set_gauge(gauge, {feature: level[part] for feature, level in shown.items()}, self._shown - shown.keys())
@@ -67,12 +67,12 @@ class RetrainingObserver(Observer):
         self._detected = dict(detections)
 
     def progressed(self, step: int, steps: int, loss: float) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         self._retrain.progress.set(step / steps)
         self._retrain.loss.set(loss)
 
     def ran(self, report: RunReport, stages: Mapping[str, float]) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         retrain = self._retrain
         retrain.runs.labels(report.trigger, report.outcome).inc()
         retrain.seconds.observe(report.total_s)
@@ -85,7 +85,7 @@ class RetrainingObserver(Observer):
             retrain.last_success.set(report.at)
 
     def updated(self, report: UpdateReport) -> None:
-        """See `tailrace.retrain.control.observer.Observer`."""
+        """See `tailrace.retrain.control.observer.RetrainerObserver`."""
         self._retrain.updates.labels(report.outcome).inc()
         self._retrain.update_seconds.observe(report.total_s)
         if report.outcome == "published":

@@ -11,7 +11,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.triggers import next_time
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.targets import target_array
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.quality import ServedQuality
 from tailrace.retrain.control.trigger_state import TriggerState
 from tailrace.retrain.selection.buffer import Row
@@ -21,7 +21,7 @@ class LabelFeed:
     """Passes examples on as they are read. `clock` gives unix seconds."""
 
     def __init__(
-        self, declared: Pipeline, triggers: TriggerState, observer: Observer, clock: Callable[[], float]
+        self, declared: Pipeline, triggers: TriggerState, observer: RetrainerObserver, clock: Callable[[], float]
     ) -> None:
         self._declared, self._triggers, self._observer, self._clock = declared, triggers, observer, clock
         self._quality = ServedQuality(declared.task.kind)

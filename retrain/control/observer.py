@@ -9,7 +9,7 @@ from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.streams.log.codec import Malformed
 
 
-class Observer:
+class RetrainerObserver:
     """Receives reports once per batch, run or update, in the retrainer's own threads. The base class ignores them."""
 
     def taken(self, examples: int, malformed: Sequence[Malformed]) -> None:

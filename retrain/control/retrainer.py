@@ -25,7 +25,7 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.retrain.control.core import RetrainingCore
 from tailrace.retrain.control.label_feed import LabelFeed
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.online_updates import OnlineUpdates
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport
@@ -67,11 +67,11 @@ class Retrainer:
         code_digest: str = "",
         clock: Callable[[], float] = time.time,
         updates: TrainingBackend | None = None,
-        observer: Observer | None = None,
+        observer: RetrainerObserver | None = None,
     ) -> None:
         self._log, self._declared, self._publisher = log, declared, publisher
         self._trainer, self._code_digest, self._clock = trainer, code_digest, clock
-        self._observer = observer or Observer()
+        self._observer = observer or RetrainerObserver()
         self._topic, self._group = declared.topics.examples, f"{declared.name}.retrainer"
         self._spec = ModelSpec.of(declared)
         self._decoder = ExampleDecoder(self._spec)

@@ -23,7 +23,7 @@ from tailrace.retrain.control.champion import load_champion
 from tailrace.retrain.control.core import RetrainingCore
 from tailrace.retrain.control.decisions import RunResult, RunUnderWay
 from tailrace.retrain.control.label_feed import LabelFeed
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.publisher import Overtaken, Publisher
 from tailrace.retrain.control.release_draft import run_manifest
 from tailrace.retrain.control.reports import RunReport
@@ -60,7 +60,7 @@ class Runs:
         publisher: Publisher,
         trainer: TrainingBackend,
         *,
-        observer: Observer,
+        observer: RetrainerObserver,
         code_digest: str,
         clock: Callable[[], float],
     ) -> None:

@@ -2,9 +2,9 @@
 
 State, for one partition number of the predictions and labels topics:
 
-    open   id -> Entry   a prediction whose window has not closed; once matched it stays to recognise duplicates
-    early  id -> labels  labels whose prediction has not been read
-    W                    the watermark: event time up to which windows have closed; it only grows
+    open   id -> OpenPrediction  its window has not closed; once matched it stays to recognise duplicates
+    early  id -> labels          labels whose prediction has not been read
+    W                            the watermark: event time up to which windows have closed; it only grows
 
 Transitions:
 
@@ -68,7 +68,7 @@ class Head(msgspec.Struct, gc=False):
     time: float
 
 
-class Entry(msgspec.Struct, gc=False):
+class OpenPrediction(msgspec.Struct, gc=False):
     """A prediction whose window is open. `prediction` is None once its example has been emitted.
 
     A join holds millions of entries, so they hold no object that the garbage collector tracks.
@@ -91,7 +91,7 @@ class PartitionJoin:
         self._policy = policy
         self._counts = counts
         self._waits = [(0, policy.wait)]  # see Bookmark.waits
-        self._open: dict[str, Entry] = {}
+        self._open: dict[str, OpenPrediction] = {}
         self._early: dict[str, list[Given]] = {}
         self._held: dict[int, None] = {}  # offsets of the labels in `_open` and `_early`, oldest first
         self._closing: dict[float, list[str]] = {}  # deadline -> ids in `open`
@@ -122,7 +122,7 @@ class PartitionJoin:
             if time > self._newest_prediction:
                 self._newest_prediction = time
             closes = deadline(time, self._wait_at(record.offset) if changed else wait)
-            known[id] = entry = Entry(record.value or b"", record.offset, time, closes)
+            known[id] = entry = OpenPrediction(record.value or b"", record.offset, time, closes)
             self.bytes += len(entry.prediction or b"")
             self._closing.setdefault(closes, []).append(id)
             if id in early:
@@ -216,7 +216,7 @@ class PartitionJoin:
         """Return the wait, in seconds, that applies to the prediction at an offset."""
         return next((wait for start, wait in reversed(self._waits) if start <= offset), self._policy.wait)
 
-    def _apply(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
+    def _apply(self, id: str, entry: OpenPrediction, given: Given, out: list[Emitted]) -> None:
         """Apply a label to an open entry; an early one stays in `_held` until the entry closes."""
         if given.time >= entry.deadline:
             self._held.pop(given.offset, None)
@@ -276,7 +276,7 @@ class PartitionJoin:
         else:
             self._counts.expired += 1
 
-    def _emit(self, id: str, entry: Entry, given: Given, out: list[Emitted]) -> None:
+    def _emit(self, id: str, entry: OpenPrediction, given: Given, out: list[Emitted]) -> None:
         assert entry.prediction is not None
         self._counts.matched += 1
         self.bytes -= len(entry.prediction)

@@ -1,4 +1,4 @@
-"""Topics shown to people: the newest records, new records as they come, decoded values."""
+"""Reading topics for display: the newest records, a scan, following new records, decoded values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tailrace.streams.log.base import Log, TopicPartition
 if TYPE_CHECKING:
     from tailrace.streams.log.records import Record
 
-_SPARE = 16  # further offsets to read, because control records of transactions take offsets too
-_SHOWN_BYTES = 2_000
+_SPARE = 16  # extra offsets to read, because control records of transactions also occupy offsets
+_SHOWN_BYTES = 2_000  # longest binary value shown in base64; of a longer one only the size is shown
 
 
 class Readable(NamedTuple):
-    """A decoded record. `time`: unix seconds; `value`: decoded JSON, text, base64 of binary data, or its size."""
+    """A decoded record. `time`: unix seconds; `value`: decoded JSON, else text, else base64 or the size in bytes."""
 
     topic: str
     partition: int
@@ -30,7 +30,10 @@ class Readable(NamedTuple):
 
 
 def newest(log: Log, topic: str, count: int) -> tuple[list[Record], dict[TopicPartition, int]]:
-    """Return the newest `count` records of a topic by timestamp, and its end positions. Raises TopicMissing."""
+    """Return the newest `count` records of a topic, oldest first, and its end positions. Raises TopicMissing.
+
+    Records are ordered by timestamp across partitions.
+    """
     begin, end = log.begin_positions(topic), log.end_positions(topic)
     records: list[Record] = []
     for partition, stop in end.items():
@@ -46,7 +49,7 @@ def newest(log: Log, topic: str, count: int) -> tuple[list[Record], dict[TopicPa
 
 
 def follow(log: Log, topic: str, start: Mapping[TopicPartition, int]) -> Iterator[Record]:
-    """Yield the records from these positions on, without end."""
+    """Yield the records of a topic from these positions on, and new ones as they arrive; never returns."""
     reader = log.reader([topic], start=start)
     try:
         while True:
@@ -64,7 +67,7 @@ def scan(log: Log, topic: str) -> Iterator[Record]:
 
 
 def readable(record: Record) -> Readable:
-    """Decode a record to show it."""
+    """Decode a record for display; never raises for malformed bytes."""
     headers = {name: _text(value) or "" for name, value in record.headers}
     key = _text(record.key)
     return Readable(
@@ -87,5 +90,5 @@ def _text(value: bytes | None) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        shown = base64.b64encode(value).decode() if len(value) <= _SHOWN_BYTES else ""
-        return f"base64:{shown}" if shown else f"<{len(value):,} bytes>"
+        encoded = base64.b64encode(value).decode() if len(value) <= _SHOWN_BYTES else ""
+        return f"base64:{encoded}" if encoded else f"<{len(value):,} bytes>"

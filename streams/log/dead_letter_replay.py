@@ -21,8 +21,8 @@ from tailrace.streams.log.records import Record
 _BATCH = 500
 
 
-class Letter(NamedTuple):
-    """A record of a dead-letter topic."""
+class DeadLetter(NamedTuple):
+    """A record of a dead-letter topic, with its headers as properties."""
 
     record: Record
 
@@ -47,14 +47,18 @@ class Letter(NamedTuple):
         return header(self.record, SOURCE)
 
     def readable(self) -> Readable:
-        """Decode the original to show it."""
-        shown = readable(self.record)
+        """Decode the original record for display; the headers that the dead letter added are left out."""
+        decoded = readable(self.record)
         added = (REASON, DETAIL, SOURCE)
-        return shown._replace(headers={name: value for name, value in shown.headers.items() if name not in added})
+        return decoded._replace(headers={name: value for name, value in decoded.headers.items() if name not in added})
 
 
 def topics_of(pipeline: Pipeline, topic: str | None) -> list[str]:
-    """Return the topics that have dead letters: all that a pipeline reads, or the one named. Raises UserError."""
+    """Return the topics whose records can become dead letters: all that a pipeline reads, or only `topic`.
+
+    `topic`: a short name such as "events", a full topic name, or the name of a dead-letter topic. Raises UserError for
+    any other name.
+    """
     topics = pipeline.read_topics()
     if topic is None:
         return topics
@@ -64,53 +68,57 @@ def topics_of(pipeline: Pipeline, topic: str | None) -> list[str]:
     return [name]
 
 
-def letters(log: Log, topics: Sequence[str], reason: str | None = None) -> Iterator[Letter]:
-    """Yield the dead letters of these topics; with `reason` only those with that reason."""
+def dead_letters(log: Log, topics: Sequence[str], reason: str | None = None) -> Iterator[DeadLetter]:
+    """Yield the dead letters of these topics, topic by topic; with `reason`, only dead letters with this reason."""
     for topic in topics:
         for record in scan(log, dead_letter_topic(topic)):
-            letter = Letter(record)
-            if reason in (None, letter.reason):
-                yield letter
+            dead_letter = DeadLetter(record)
+            if reason in (None, dead_letter.reason):
+                yield dead_letter
 
 
-def find(log: Log, name: str) -> Letter:
-    """Return the dead letter that a user named. Raises UserError."""
+def find(log: Log, name: str) -> DeadLetter:
+    """Return the dead letter at `name`, written topic/partition/offset. Raises UserError."""
     topic, _, rest = name.partition("/")
     partition, _, offset = rest.partition("/")
     if not (partition.isdigit() and offset.isdigit()):
         raise UserError(
-            f"{name!r} names no dead letter: write topic/partition/offset, as `tailrace dlq ls` does", Exit.USAGE
+            f"{name!r} is not a dead letter's name: write topic/partition/offset, as `tailrace dlq ls` does",
+            Exit.USAGE,
         )
     for batch in log.scan(TopicPartition(topic, int(partition)), int(offset), int(offset) + 1):
         for record in batch:
-            return Letter(record)
-    raise UserError(f"there is no dead letter {name!r}: `tailrace dlq ls` lists those there are")
+            return DeadLetter(record)
+    raise UserError(f"there is no dead letter {name!r}: `tailrace dlq ls` lists the existing ones")
 
 
 def replay(log: Log, pipeline: str, topic: str, reason: str | None = None) -> int:
-    """Write the originals of a topic's dead letters to it again, each once. Returns their number."""
-    reasons = sorted({letter.reason for letter in letters(log, [topic], reason)})
+    """Write the original records of a topic's dead letters to the topic again, each once; return their number.
+
+    With `reason`, only dead letters with this reason are replayed.
+    """
+    reasons = sorted({dead_letter.reason for dead_letter in dead_letters(log, [topic], reason)})
     return sum(_replay_reason(log, pipeline, topic, reason) for reason in reasons)
 
 
 def _replay_reason(log: Log, pipeline: str, topic: str, reason: str) -> int:
-    dead = dead_letter_topic(topic)
+    dlq = dead_letter_topic(topic)
     group = f"{pipeline}.dlq-replay.{reason}"
-    ends = log.end_positions(dead)
+    ends = log.end_positions(dlq)
     writer = log.writer(f"{pipeline}-dlq-replay", Delivery.EXACTLY_ONCE)
     try:
-        reader = log.reader([dead], group=group, alone=True)
+        reader = log.reader([dlq], group=group, alone=True)
         try:
             count = 0
-            positions = {tp: at.offset for tp, at in log.committed(group, [dead]).items()}
-            while any(positions.get(tp, log.begin_positions(dead)[tp]) < end for tp, end in ends.items()):
+            positions = {tp: at.offset for tp, at in log.committed(group, [dlq]).items()}
+            while any(positions.get(tp, log.begin_positions(dlq)[tp]) < end for tp, end in ends.items()):
                 batch = reader.read(_BATCH, timeout=1.0)
-                chosen = [revived(record, topic) for record in batch.records if Letter(record).reason == reason]
+                originals = [revived(record, topic) for record in batch.records if DeadLetter(record).reason == reason]
                 positions |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in batch.records}
                 positions |= batch.at_end
-                writer.write(chosen)
+                writer.write(originals)
                 writer.commit({tp: Committed(offset) for tp, offset in positions.items()}, reader)
-                count += len(chosen)
+                count += len(originals)
             writer.flush()
             return count
         finally:

@@ -75,7 +75,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     derived: list[float | None] | None = None
 
 
-class Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class LabelMessage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Observed label of one event; topic `<name>.labels`, keyed by `id`.
 
     `time`: the time at which it became known, unix seconds; None for the record's timestamp.

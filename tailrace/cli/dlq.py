@@ -39,12 +39,12 @@ def ls(
     """List dead letters."""
     from collections import deque
 
-    from tailrace.streams.log.dead_letter_replay import letters, topics_of
+    from tailrace.streams.log.dead_letter_replay import dead_letters, topics_of
 
     rows: deque[dict[str, Any]] = deque(maxlen=limit)
     count = 0
     with open_pipeline(pipeline, log) as opened:
-        for dead_letter in letters(opened.log, topics_of(opened.pipeline, topic), reason):
+        for dead_letter in dead_letters(opened.log, topics_of(opened.pipeline, topic), reason):
             count += 1
             time = dead_letter.record.timestamp / 1000
             name, why, detail = dead_letter.name, dead_letter.reason, dead_letter.detail

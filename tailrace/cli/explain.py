@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tailrace.declaration.task import Task
-    from tailrace.explain.story import Labelled, Learnable, Place, Predicted, Scorer, Story
+    from tailrace.explain.event_history import (
+        EventHistory,
+        ExampleStep,
+        LabelStep,
+        Place,
+        PredictionStep,
+        ReleaseStep,
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +64,7 @@ def explain(
         print_facts(_facts(story, task))
 
 
-def _facts(story: Story, task: Task) -> Iterator[tuple[str, str]]:
+def _facts(story: EventHistory, task: Task) -> Iterator[tuple[str, str]]:
     """Describe the history of an event as (subject, text) pairs. An empty subject continues the pair before."""
     if story.event is None:
         yield "event", "not found: it was not sent yet, or its record is not keyed by the id and it was not scored yet"
@@ -79,7 +86,7 @@ def _facts(story: Story, task: Task) -> Iterator[tuple[str, str]]:
         yield "refused", f"{refusal.source} as {refusal.letter}  {refusal.reason}: {refusal.detail}"
 
 
-def _prediction(predicted: Predicted | None, task: Task) -> Iterator[tuple[str, str]]:
+def _prediction(predicted: PredictionStep | None, task: Task) -> Iterator[tuple[str, str]]:
     if predicted is None:
         yield "prediction", "none: the event was not scored yet, or the prediction was removed; is a worker running?"
         return
@@ -95,7 +102,7 @@ def _scores(scores: Sequence[float], task: Task) -> str:
     return ", ".join(f"{name} {score:.4g}" for name, score in zip(task.classes, scores, strict=True))
 
 
-def _release(scorer: Scorer | None) -> Iterator[tuple[str, str]]:
+def _release(scorer: ReleaseStep | None) -> Iterator[tuple[str, str]]:
     if scorer is None:
         return
     if not scorer.kept:
@@ -109,14 +116,14 @@ def _release(scorer: Scorer | None) -> Iterator[tuple[str, str]]:
             yield "", f"{part.topic}/{part.partition}, offsets {part.start:,} (included) to {part.end:,} (excluded)"
 
 
-def _labels(labels: Sequence[Labelled]) -> Iterator[tuple[str, str]]:
+def _labels(labels: Sequence[LabelStep]) -> Iterator[tuple[str, str]]:
     if not labels:
         yield "label", "none so far"
     for label in labels:
         yield "label", f"{_place(label.place)}  {json_text(label.label)}, known at {utc_text(label.time)}; {label.why}"
 
 
-def _example(example: Learnable | None) -> Iterator[tuple[str, str]]:
+def _example(example: ExampleStep | None) -> Iterator[tuple[str, str]]:
     if example is None:
         yield "example", "none so far: nothing was learned from the event"
         return

@@ -116,7 +116,7 @@ def rebuild(
     """
     from tailrace.app.factory import code_digest, trusted_keys
     from tailrace.errors import Exit, UserError
-    from tailrace.explain.release import differing
+    from tailrace.explain.release import difference_reason
 
     declaration, settings = load_pipeline_and_settings(pipeline, log)
     trusted, started = trusted_keys(settings), time.perf_counter()
@@ -143,7 +143,7 @@ def rebuild(
         print(f"release {number}: {outcome}, from {rebuilt.examples:,} examples in {seconds:.1f} s")
         print_facts([("published", manifest.sha256), ("rebuilt", rebuilt.sha256)])
     if not rebuilt.equal:
-        print_message(differing(manifest, code_digest(declaration)))
+        print_message(difference_reason(manifest, code_digest(declaration)))
         raise typer.Exit(Exit.FAILED)
 
 

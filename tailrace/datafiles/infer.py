@@ -1,6 +1,6 @@
-"""Inferring a declaration from data (pure): what each column holds, what the label asks for, how late it comes.
+"""Inference of a declaration from the rows of a data file (pure): feature kinds, label kind, wait for labels.
 
-The rules are few and shown in the generated file, so that a wrong guess is seen and corrected in one line there.
+The rules are few. The generated file shows each result, so that a user can correct a wrong guess there in one line.
 """
 
 from __future__ import annotations
@@ -18,28 +18,32 @@ from tailrace.errors import BadData
 
 SAMPLE_ROWS = 200_000
 MOST_CLASSES = 50
-MOST_CODES = 40  # more distinct integers than this are amounts, not codes
-YEARS = range(1_800, 2_200)
+MOST_CODES = 40  # a column with more distinct integers than this holds amounts, not codes
+YEARS = range(1_800, 2_200)  # integers in this range are years: numbers, not codes
 DEFAULT_WAIT = "1d"
-ID = "id"  # a column of this name whose values all differ is taken as the event id
-ROOM = 1.25  # how much longer than the slowest label seen the declaration waits
+ID = "id"  # a column of this name becomes the event id if all its values differ
+WAIT_FACTOR = 1.25  # the inferred wait is at least the longest label delay times this factor
 _DISTINCT_KEPT = 100_000
-_CHUNK = 64  # rows whose columns are taken at once: they stay in the cache
-_WAITS = (
+_CHUNK = 64  # rows that are profiled together; a chunk fits into the processor cache
+_WAITS = (  # durations offered as a wait: text, seconds
     *((f"{n}m", n * 60) for n in (1, 2, 5, 10, 15, 30)),
     *((f"{n}h", n * 3_600) for n in (1, 2, 3, 6, 12)),
     *((f"{n}d", n * 86_400) for n in (1, 2, 3, 7, 14, 30, 60, 90, 180, 365)),
 )
-_BAD_NAME = re.compile(r'[\\"\x00-\x1f]')  # msgspec takes no field names with these
+_BAD_NAME = re.compile(r'[\\"\x00-\x1f]')  # msgspec rejects these characters in field names
 _UNDECLARABLE = "its name holds a quote, a backslash or a control character"
-# Names that the generated class needs for itself: a field of that name would hide them from its annotations.
-_TAKEN = frozenset(("Category", "Event", "EventTime", "Flag", "Key", "Number", "Row", "None", "field"))
+# Names that the annotations of the generated class use. A field of that name would hide the name from them.
+_RESERVED = frozenset(("Category", "Event", "EventTime", "Flag", "Key", "Number", "Row", "None", "field"))
 
 FieldKind = Literal["number", "category", "flag"]
 
 
 class Field(NamedTuple):
-    """A feature: the Python name, the column's own name, its kind, whether values are missing, and a remark."""
+    """A feature of the declaration.
+
+    `name`: Python identifier; `column`: name in the file; `optional`: some rows have no value; `remark`: comment for
+    the generated file.
+    """
 
     name: str
     column: str
@@ -49,7 +53,10 @@ class Field(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The label: its kind, the classes in order, and what to predict before anything was learned."""
+    """The label: its kind, its classes in order (multi-class only), and the prediction of an untrained pipeline.
+
+    `base_rate`: binary, the share of positive rows; multi-class, one share a class; regression, the mean.
+    """
 
     kind: Literal["binary", "multiclass", "regression"]
     classes: tuple[LabelValue, ...]
@@ -57,7 +64,11 @@ class Target(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """All that a declaration needs. `left_out` maps columns to why they are no features; `wait` is a duration."""
+    """An inferred declaration.
+
+    `left_out`: reason by column, for each column that is not a feature; `wait`: duration text such as "12h"; `columns`:
+    roles of columns, with the id column if one was recognised; `rows`: number of rows examined.
+    """
 
     fields: tuple[Field, ...]
     left_out: Mapping[str, str]
@@ -68,29 +79,38 @@ class Inferred(NamedTuple):
 
 
 class _Profile:
-    """What was seen in one column: how many values, and which; of the label also how many of each."""
+    """Statistics of one column: number of values, distinct values, and with `counted` the number of each value.
+
+    At most about _DISTINCT_KEPT distinct values are kept. Counting takes three times as long, so only the label is
+    counted.
+    """
 
     def __init__(self, *, counted: bool) -> None:
         self.seen = 0
         self.values: set[str] = set()
-        self.counts: Counter[str] | None = Counter() if counted else None  # takes three times as long
+        self.counts: Counter[str] | None = Counter() if counted else None
 
     def add(self, values: Sequence[Any]) -> None:
-        """The column's next values. Once many different ones are known, only those count."""
+        """Add the column's next values. Once _DISTINCT_KEPT distinct values are kept, new ones are ignored."""
         self.seen += len(values)
         texts = values if set(map(type, values)) == {str} else list(map(_text, values))
-        room = len(self.values) < _DISTINCT_KEPT
+        below_limit = len(self.values) < _DISTINCT_KEPT
         if self.counts is not None:
-            self.counts.update(texts if room else filter(self.values.__contains__, texts))
-        if room:
+            self.counts.update(texts if below_limit else filter(self.values.__contains__, texts))
+        if below_limit:
             self.values.update(texts)
 
     def all(self, test: Callable[[str], Any]) -> bool:
+        """Return True if every distinct value passes the test."""
         return all(map(test, self.values))
 
 
 def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[str] = ()) -> Inferred:
-    """Look at up to SAMPLE_ROWS rows; `columns.label` must be given. Raises BadData, naming column and fix."""
+    """Infer a declaration from the first SAMPLE_ROWS rows.
+
+    `columns.label` is required. `drop`: columns that must not become features. Raises BadData, which names the column
+    and the remedy.
+    """
     profiles: dict[str, _Profile] = {}
     delays: list[float] = []
     count = 0
@@ -113,10 +133,12 @@ def infer(rows: Iterable[Mapping[str, Any]], columns: Columns, drop: Sequence[st
 
 
 def _text(value: Any) -> str:
+    """Return a value as a CSV file would hold it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _delays(rows: Iterable[Mapping[str, Any]], time: str, label_time: str) -> list[float]:
+    """Return the seconds from event to label, for each row that has both times."""
     return [_instant(row, label_time) - _instant(row, time) for row in rows if time in row and label_time in row]
 
 
@@ -129,19 +151,19 @@ def _instant(row: Mapping[str, Any], column: str) -> float:
 
 def _check(profiles: Mapping[str, _Profile], columns: Columns, drop: Sequence[str], count: int) -> None:
     if count == 0:
-        raise BadData("the file has no rows: give one with a header and some data")
+        raise BadData("the file has no rows: it needs a header and at least one row of data")
     for name in (*filter(None, columns), *drop):
         if name not in profiles:
-            raise BadData(f"there is no column {name!r} with values; the columns are {', '.join(profiles)}")
+            raise BadData(f"there is no column {name!r} with values; the columns with values are {', '.join(profiles)}")
     for name in filter(None, (columns.id, columns.time)):
         if _BAD_NAME.search(name):
-            raise BadData(f"{name!r} cannot be declared, {_UNDECLARABLE}: rename the column in the file")
+            raise BadData(f"{name!r} cannot be declared because {_UNDECLARABLE}: rename the column in the file")
     if columns.id and not _distinct(profiles[columns.id], profiles[columns.id].seen):
-        raise BadData(f"{columns.id!r} is no id: its values repeat; leave --id out to number the rows")
+        raise BadData(f"{columns.id!r} cannot be the id, its values repeat: omit --id to number the rows")
 
 
 def _distinct(profile: _Profile, rows: int) -> bool:
-    """Whether the column has a different value in each of this many rows, as far as values are kept."""
+    """Return True if all `rows` rows have a value and the values differ; checked up to _DISTINCT_KEPT values."""
     return profile.seen == rows and len(profile.values) >= min(rows, _DISTINCT_KEPT)
 
 
@@ -158,7 +180,7 @@ def _target(profile: _Profile, name: str) -> Target:
         classes = tuple(int(v) if whole else v for v in ordered)
         return Target("multiclass", classes, tuple(round(values[v] / total, 4) for v in ordered))
     if not numbers:
-        raise BadData(f"the label {name!r} has {len(values)} different texts: {MOST_CLASSES} classes at most")
+        raise BadData(f"the label {name!r} has {len(values)} different texts: at most {MOST_CLASSES} are possible")
     return Target("regression", (), round(sum(float(v) * n for v, n in values.items()) / sum(values.values()), 4))
 
 
@@ -172,9 +194,9 @@ def _features(
     fields: list[Field] = []
     left_out: dict[str, str] = {}
     for column, profile in profiles.items():
-        why = "--drop" if column in drop else _UNDECLARABLE if _BAD_NAME.search(column) else _useless(profile)
-        if why:
-            left_out[column] = why
+        reason = "--drop" if column in drop else _UNDECLARABLE if _BAD_NAME.search(column) else _unusable(profile)
+        if reason:
+            left_out[column] = reason
             continue
         kind, remark = _kind(profile)
         name = identifier(column, {field.name for field in fields})
@@ -182,19 +204,23 @@ def _features(
     return tuple(fields), left_out
 
 
-def _useless(profile: _Profile) -> str:
-    """Why a column can be no feature; empty when it can."""
+def _unusable(profile: _Profile) -> str:
+    """Return the reason for which a column cannot be a feature; empty if it can."""
     values = profile.values
     if len(values) == 1:
         return f"always {next(iter(values))[:40]!r}"
     if profile.all(_is_number):
         return ""
     if profile.all(_is_time):
-        return "a further time"
-    return "text, nearly all different" if len(values) > profile.seen / 2 and len(values) > MOST_CODES else ""
+        return "another time"
+    return "text, nearly all values differ" if len(values) > profile.seen / 2 and len(values) > MOST_CODES else ""
 
 
 def _kind(profile: _Profile) -> tuple[FieldKind, str]:
+    """Return the kind of a feature and a remark for the generated file.
+
+    Few integers that fill at least half of their range from 0 up are codes, and so a category; years are not.
+    """
     values = profile.values
     if {v.lower() for v in values} <= {"true", "false"}:
         return "flag", ""
@@ -229,18 +255,18 @@ def _is_time(text: str) -> bool:
 
 
 def identifier(column: str, taken: Container[str]) -> str:
-    """A Python name for a column; the column's own name wherever that can be one."""
+    """Return a Python identifier for a column that is not in `taken`: the column's own name if that is valid."""
     name = re.sub(r"\W", "_", column, flags=re.ASCII).lstrip("_")
     if not name or name[0].isdigit():
         name = f"column_{name}"
-    while keyword.iskeyword(name) or name in _TAKEN or name in taken:
+    while keyword.iskeyword(name) or name in _RESERVED or name in taken:
         name += "_"
     return name
 
 
 def _wait(delays: list[float]) -> str:
-    """A round duration that every label of the data keeps, with room for slower ones to come."""
+    """Return the shortest round duration that exceeds the longest delay (seconds) by WAIT_FACTOR."""
     if not delays:
         return DEFAULT_WAIT
-    due = max(delays) * ROOM
-    return next((wait for wait, seconds in _WAITS if seconds >= due), _WAITS[-1][0])
+    least = max(delays) * WAIT_FACTOR
+    return next((wait for wait, seconds in _WAITS if seconds >= least), _WAITS[-1][0])

@@ -1,7 +1,7 @@
-"""Data files as streams: the rows of a CSV, JSON-lines or Parquet file become events, and labels that come when they
-were known.
+"""Data files as streams: the rows of a CSV, JSON-lines or Parquet file become event and label records.
 
-`rows` reads a file; `replay` (pure) turns rows into the records that producers would have written, in event-time order.
+`rows` reads a file. `replay` (pure) converts rows into the records that producers would have written, in time order: a
+label comes at the time at which it became known.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from tailrace.streams.log.codec import encode
 from tailrace.streams.log.records import Out
 
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL"))
-"""Cells that hold no value."""
+"""Cell texts that mean a missing value."""
 
 
 class Columns(NamedTuple):
-    """Which columns of a file are what. Without `id` the row number is the id; without `label` there are no labels."""
+    """Names of the columns with a special role. Without `id` the row number is the id; without `label`, no labels.
+
+    `time`: event time; `label_time`: time at which the label became known.
+    """
 
     id: str | None = None
     time: str | None = None
@@ -38,7 +41,7 @@ class Columns(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One record to write. `time`: unix seconds on the replayed clock, or the row number where rows have no time."""
+    """One record to write. `time`: unix seconds of the replay clock, or the row number if rows have no time."""
 
     time: float
     kind: Literal["event", "label"]
@@ -46,11 +49,14 @@ class Moment(NamedTuple):
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .csv, .jsonl, .ndjson or .json file (.gz too) or of a .parquet one, cells without a value left
-    out. Raises BadData."""
+    """Yield the rows of a data file as dicts from column to value; a missing value has no entry.
+
+    The suffix gives the format: .csv, .jsonl, .ndjson or .json, each also with .gz, or .parquet. CSV values are texts.
+    Raises BadData for a file that cannot be read, naming the line if one is wrong.
+    """
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     if kind not in ("csv", "jsonl", "ndjson", "json", "parquet"):
-        raise BadData(f"{path}: unknown kind of file; name it .csv or .jsonl (or either with .gz), or .parquet")
+        raise BadData(f"{path}: unknown kind of file; name it .csv or .jsonl, each also with .gz, or .parquet")
     try:
         if kind == "parquet":
             yield from _parquet_rows(path)
@@ -59,7 +65,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from _csv_rows(file, path) if kind == "csv" else _json_rows(file, path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadData(f"cannot read {str(path)!r} ({reason}): check the path and that the file is whole") from None
+        raise BadData(f"cannot read {str(path)!r} ({reason}): check the path, and that the file is complete") from None
 
 
 def _open(path: Path) -> TextIO:
@@ -71,14 +77,12 @@ def _csv_rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
     reader = csv.reader(file)
     names = [name.strip() for name in next(reader, [])]
     if len(set(names)) != len(names) or "" in names:
-        raise BadData(
-            f"{path}: the first line must name every column, each name once; it reads {','.join(names)[:200]!r}"
-        )
+        raise BadData(f"{path}: the first line must name every column, each name once; it is {','.join(names)[:200]!r}")
     for cells in reader:
         if len(cells) != len(names):
             if not cells:
                 continue
-            raise BadData(f"{path}, line {reader.line_num}: {len(cells)} cells, the header names {len(names)}")
+            raise BadData(f"{path}, line {reader.line_num}: {len(cells)} cells, but the header has {len(names)}")
         yield {name: cell for name, cell in zip(names, cells, strict=True) if cell not in MISSING}
 
 
@@ -90,7 +94,7 @@ def _json_rows(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield {name: value for name, value in decoder.decode(line).items() if value is not None}
         except msgspec.DecodeError as error:
-            raise BadData(f"{path}, line {number}: not one JSON object ({error})") from None
+            raise BadData(f"{path}, line {number}: not a JSON object ({error})") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -106,11 +110,15 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             for cells in zip(*columns, strict=True):
                 yield {name: cell for name, cell in zip(names, cells, strict=True) if _has_value(cell)}
     except ArrowException as error:
-        raise BadData(f"cannot read {str(path)!r} ({error}): check that it is a whole Parquet file") from None
+        raise BadData(f"cannot read {str(path)!r} ({error}): check that it is a complete Parquet file") from None
 
 
 def _parquet_column(column: Any) -> list[Any]:
-    """Python values of a column; what JSON has no form for as text or as a float. Nanoseconds are cut off."""
+    """Return the Python values of a column.
+
+    Types without a JSON form are converted: dates and times to text, decimals to float. Timestamps are truncated to
+    microseconds.
+    """
     import pyarrow as pa
 
     kind = column.type
@@ -125,12 +133,15 @@ def _parquet_column(column: Any) -> list[Any]:
 
 
 def _has_value(cell: Any) -> bool:
-    """Not null, NaN, or one of the words for neither."""
+    """Return False for null, NaN and the texts of MISSING."""
     return cell is not None and cell == cell and not (isinstance(cell, str) and cell in MISSING)
 
 
 def instant(value: Any) -> float:
-    """Unix seconds of ISO 8601 text, a datetime, unix seconds or unix milliseconds. Raises ValueError."""
+    """Convert ISO 8601 text, a datetime, unix seconds or unix milliseconds to unix seconds. Raises ValueError.
+
+    A text without a UTC offset is UTC.
+    """
     if isinstance(value, datetime):
         return to_seconds(value)
     if isinstance(value, str):
@@ -145,12 +156,12 @@ def instant(value: Any) -> float:
 def replay(
     rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns, *, label_delay: int = 0
 ) -> Iterator[Moment]:
-    """The records that producers of these rows would have written, in the order of their times, which never run back.
+    """Yield the records that producers of these rows would have written; `Moment.time` never decreases.
 
-    Events come in the order of the rows. With a label-time column a label comes as soon as the clock, the largest event
-    time so far, has reached its time; without one it follows `label_delay` events after its own. Rows without a label,
-    or without its time, never get one. Record timestamps are event and label times; rows without times leave them to
-    the log. Raises BadData for a row that does not fit the declaration.
+    Events keep the order of the rows. The replay clock is the largest event time so far. With a label-time column, a
+    label comes as soon as the clock reaches its time; without one it comes `label_delay` events after its own event. A
+    row without a label, or without its label time, gets no label. Record timestamps are event and label times; for
+    rows without times the log sets them. Raises BadData for a row that does not fit the declaration.
     """
     clock = float("-inf")
     for moment in _merged(rows, _Encoder(pipeline, columns), columns.label_time is not None, label_delay):
@@ -159,9 +170,10 @@ def replay(
 
 
 def replay_labels(rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns) -> Iterator[Moment]:
-    """Labels of a file that holds nothing else, in its order; its columns are `id`, `label` and `time` unless said.
+    """Yield the labels of a file that holds only labels, in its order.
 
-    Raises BadData for a row without a label.
+    The columns are `id`, `label` and `time` unless `columns` names others; the time is optional. Raises BadData for a
+    row without a label, or with a label that does not fit the declaration.
     """
     named = Columns(columns.id or "id", None, columns.label or "label", columns.label_time or "time")
     timed, untimed = _Encoder(pipeline, named), _Encoder(pipeline, named._replace(label_time=None))
@@ -170,14 +182,15 @@ def replay_labels(rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns
         try:
             label = encoder.label(row, number, float(number))
         except (ValueError, TypeError) as error:
-            raise BadData(f"row {number + 1} is no label: {error}; correct the row") from None
+            raise BadData(f"row {number + 1} is not a valid label: {error}; correct the row") from None
         if label is None:
             raise BadData(f"row {number + 1} has no {named.label!r}: name the label's column with --label")
         yield label
 
 
 def _merged(rows: Iterable[Mapping[str, Any]], encoder: _Encoder, timed: bool, delay: int) -> Iterator[Moment]:
-    waiting: list[tuple[float, int, Moment]] = []  # labels by when they are due, a time or a row number
+    """Merge events and labels. `timed`: labels have times of their own; else they come `delay` rows later."""
+    waiting: list[tuple[float, int, Moment]] = []  # heap of labels by the time or row number at which they come
     clock, newest = float("-inf"), None
     for number, row in enumerate(rows):
         try:
@@ -197,12 +210,15 @@ def _merged(rows: Iterable[Mapping[str, Any]], encoder: _Encoder, timed: bool, d
 
 
 def _released(label: Moment, timestamp: int | None) -> Moment:
-    """A label without a time of its own becomes known with the event before it."""
+    """Return a label with this record timestamp; None keeps its own.
+
+    A label without its own time becomes known with the event before it.
+    """
     return label if timestamp is None else label._replace(out=msgspec.structs.replace(label.out, timestamp=timestamp))
 
 
 class _Encoder:
-    """Rows to records of one pipeline."""
+    """Converter from rows to records of one pipeline."""
 
     def __init__(self, pipeline: Pipeline, columns: Columns) -> None:
         schema = pipeline.schema
@@ -218,12 +234,13 @@ class _Encoder:
         self._classes = {str(value): value for value in pipeline.task.classes}
 
     def event(self, row: Mapping[str, Any], number: int) -> Moment:
+        """Return the event of a row. Raises ValueError or TypeError if the row does not fit."""
         id = self._row_id(row, number)
         named = {**row, self._id: id}
         time = self._columns.time or self._time
         if time is not None:
             if time not in row:
-                raise ValueError(f"it has no {time!r}")
+                raise ValueError(f"{time!r} is missing")
             if self._time and time != self._time:
                 named[self._time] = row[time]
         seconds = float(number) if time is None else instant(row[time])
@@ -232,16 +249,20 @@ class _Encoder:
         return Moment(seconds, "event", Out(self._topics.events, id.encode(), value, timestamp=stamp))
 
     def label(self, row: Mapping[str, Any], number: int, event_time: float) -> Moment | None:
-        value, known = self._columns.label, self._columns.label_time
-        if value is None or value not in row or (known is not None and known not in row):
+        """Return the label of a row, at the time of its event if labels have no times; None if the row has none.
+
+        Raises ValueError or TypeError if the label does not fit the declaration.
+        """
+        value_column, time_column = self._columns.label, self._columns.label_time
+        if value_column is None or value_column not in row or (time_column is not None and time_column not in row):
             return None
         id = self._row_id(row, number)
         name_id, name_label, name_time = self._names
-        label: dict[str, Any] = {name_id: id, name_label: self._label_value(row[value])}
+        label: dict[str, Any] = {name_id: id, name_label: self._label_value(row[value_column])}
         self._check_label(label[name_label])
         seconds, stamp = event_time, None
-        if known is not None:
-            label[name_time] = seconds = instant(row[known])
+        if time_column is not None:
+            label[name_time] = seconds = instant(row[time_column])
             stamp = int(seconds * 1000)
         return Moment(seconds, "label", Out(self._topics.labels, id.encode(), encode(label), timestamp=stamp))
 
@@ -250,10 +271,11 @@ class _Encoder:
         if column is None:
             return str(number)
         if column not in row:
-            raise ValueError(f"it has no {column!r}, the id")
+            raise ValueError(f"{column!r}, the id, is missing")
         return str(row[column])
 
     def _label_value(self, value: LabelValue) -> LabelValue:
+        """Convert the text of a CSV cell to the label's type; other values, and texts without one, stay."""
         if self._kind is Kind.MULTICLASS:
             return self._classes.get(str(value), value)
         if not isinstance(value, str):

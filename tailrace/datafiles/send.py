@@ -1,4 +1,4 @@
-"""Sending: moments of a data file become records in the log, as fast as it goes, at a rate, or at the recorded pace."""
+"""Writing a replay of a data file to the log: at full speed, at a rate, or at the recorded pace."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from tailrace.datafiles.read import Moment
     from tailrace.streams.log.base import Writer
 
-BATCH = 1_000
-PROGRESS_S = 1.0
+BATCH = 1_000  # most records of one commit
+PROGRESS_S = 1.0  # seconds between two progress reports
 
 
 class Sent(NamedTuple):
-    """What was sent; times are the first and last moment on the replayed clock, None when nothing was."""
+    """Summary of a send.
+
+    `events`, `labels`: numbers of records written; `seconds`: duration so far; `first`, `last`: first and last time of
+    the replay clock, None if nothing was written.
+    """
 
     events: int = 0
     labels: int = 0
@@ -25,8 +29,8 @@ class Sent(NamedTuple):
     first: float | None = None
     last: float | None = None
 
-    def and_(self, moments: Iterable[Moment], seconds: float) -> Sent:
-        """This and some more."""
+    def extended(self, moments: Iterable[Moment], seconds: float) -> Sent:
+        """Return the summary after `moments` were also written, `seconds` after the start."""
         events, labels, first, last = self.events, self.labels, self.first, self.last
         for moment in moments:
             events += moment.kind == "event"
@@ -37,14 +41,17 @@ class Sent(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """When a moment is due. `rate`: events a second; `factor`: recorded seconds in a second; neither: at once."""
+    """Pace of a send. `rate`: events a second; `factor`: recorded seconds sent in one second; neither: full speed."""
 
     rate: float | None = None
     factor: float | None = None
 
     @classmethod
     def parse(cls, pace: str | None, rate: float | None) -> Pace:
-        """From "fast", "recorded" or "x60", or from a rate. Raises UserError."""
+        """Return the pace for "fast" (the default), "recorded" or a factor such as "x60", or for a rate.
+
+        Raises UserError for any other pace, for a rate of 0 or less, and for both.
+        """
         if rate is not None:
             if pace is not None or rate <= 0:
                 raise UserError("--rate needs a number above 0 and excludes --pace", Exit.USAGE)
@@ -61,18 +68,18 @@ class Pace(NamedTuple):
         return cls(factor=factor)
 
     def schedule(self, moments: Iterable[Moment]) -> Iterator[tuple[float, Moment]]:
-        """Each moment with the second, counted from the start, at which it is due."""
+        """Yield each moment with its send time, in seconds after the start of the send."""
         events = 0
         first: float | None = None
         for moment in moments:
             first = moment.time if first is None else first
-            due = 0.0
+            send_at = 0.0
             if self.rate is not None:
-                due = events / self.rate
+                send_at = events / self.rate
             elif self.factor is not None:
-                due = (moment.time - first) / self.factor
+                send_at = (moment.time - first) / self.factor
             events += moment.kind == "event"
-            yield due, moment
+            yield send_at, moment
 
 
 def send(
@@ -84,29 +91,32 @@ def send(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Sent:
-    """Write the moments when they are due; all are durable when this returns. Raises what the writer raises."""
-    started = told = clock()
+    """Write the moments at the given pace; return when all are durable. Raises what the writer raises.
+
+    `progress` is called about every PROGRESS_S seconds. `clock` and `sleep` are replaced in tests.
+    """
+    started = reported = clock()
     sent = Sent()
     batch: list[Moment] = []
 
-    def hand_over() -> None:
-        nonlocal sent, told
+    def write_batch() -> None:
+        nonlocal sent, reported
         if batch:
             writer.write([moment.out for moment in batch])
             writer.commit()
-            sent = sent.and_(batch, clock() - started)
+            sent = sent.extended(batch, clock() - started)
             batch.clear()
-        if clock() - told >= PROGRESS_S:
-            told = clock()
+        if clock() - reported >= PROGRESS_S:
+            reported = clock()
             progress(sent)
 
-    for due, moment in pace.schedule(moments):
-        if len(batch) >= BATCH or (due > 0 and due > clock() - started):
-            hand_over()
-            while (early := due - (clock() - started)) > 0:
+    for send_at, moment in pace.schedule(moments):
+        if len(batch) >= BATCH or (send_at > 0 and send_at > clock() - started):
+            write_batch()
+            while (early := send_at - (clock() - started)) > 0:
                 sleep(min(early, PROGRESS_S))
-                hand_over()
+                write_batch()
         batch.append(moment)
-    hand_over()
+    write_batch()
     writer.flush()
     return sent._replace(seconds=clock() - started)

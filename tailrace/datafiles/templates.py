@@ -1,4 +1,4 @@
-"""The files that `tailrace init` writes (pure): pipeline.py, tailrace.toml and test_pipeline.py."""
+"""Contents of the files that `tailrace init` writes (pure): pipeline.py, tailrace.toml and test_pipeline.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tailrace.datafiles.infer import Field, Inferred, identifier
 from tailrace.declaration.task import LabelValue
 
 _TYPES = {"number": "Number", "category": "Category", "flag": "Flag"}
-_WIDTH = 88  # what formatters take for a line without being told
+_WIDTH = 88  # default line length of formatters
 
-EXAMPLE = '''"""The pipeline `payments`: how likely is a payment to turn out a fraud?
+EXAMPLE = '''"""Pipeline `payments`: the probability that a payment is fraudulent.
 
     tailrace run               # all roles, on the embedded log
     tailrace tail predictions  # in another terminal
@@ -28,13 +28,13 @@ from tailrace import Category, Cyclic, Event, EventTime, Key, Label, Number, Pip
 
 
 class Payment(Event):
-    """One payment, as it happens."""
+    """A payment at the time at which it is made."""
 
     id: Key
     at: Annotated[EventTime, Cyclic(86_400)]  # also a feature: the time of day
     country: Category
     amount: Number
-    card_age: Number | None = None  # days; None where it is not known
+    card_age: Number | None = None  # days; None if unknown
 
 
 pipeline = Pipeline(
@@ -50,25 +50,25 @@ EXAMPLE_ROWS = (
 )
 
 
-def pipeline_file(name: str, source: str, found: Inferred) -> str:
-    """The text of pipeline.py for what was inferred from the file `source`."""
-    imports = ["Event", "Key", "Label", "Pipeline", *{_TYPES[field.kind] for field in found.fields}]
+def pipeline_file(name: str, source: str, inferred: Inferred) -> str:
+    """Return the text of pipeline.py for a declaration that was inferred from the file `source`."""
+    imports = ["Event", "Key", "Label", "Pipeline", *{_TYPES[field.kind] for field in inferred.fields}]
     file = _plain(source.rpartition("/")[2])
-    lines = [f'"""The pipeline `{name}`: predicts {_plain(found.columns.label or "")} for each row of {file}.', ""]
-    lines += ["Written by `tailrace init` from the data; yours to change. See it work:", ""]
+    lines = [f'"""Pipeline `{name}`: predicts {_plain(inferred.columns.label or "")} for each row of {file}.', ""]
+    lines += ["`tailrace init` wrote this file from the data. Edit it freely. To run it:", ""]
     lines += ["    tailrace run               # all roles, on the embedded log"]
     lines += [f"    tailrace send {_plain(shlex.quote(source))}  # in another terminal"]
     lines += ["    tailrace tail predictions", '"""', ""]
-    time = _names(found)[1]
+    time = _names(inferred)[1]
     if time:
         imports += ["Cyclic", "EventTime"]
         lines += ["from typing import Annotated", ""]
-    if any(field.name != field.column for field in _all_fields(found)):
+    if any(field.name != field.column for field in _all_fields(inferred)):
         lines += ["from msgspec import field"]
     lines += [_import_line(sorted(set(imports))), "", "", "class Row(Event):"]
-    lines += [f'    """One row of {file}."""', "", *_field_lines(found)]
-    lines += [f"    # left out: {_plain(column)} ({why})" for column, why in found.left_out.items()]
-    return "\n".join([*lines, "", "", *_pipeline_lines(name, found), ""])
+    lines += [f'    """One row of {file}."""', "", *_field_lines(inferred)]
+    lines += [f"    # left out: {_plain(column)} ({reason})" for column, reason in inferred.left_out.items()]
+    return "\n".join([*lines, "", "", *_pipeline_lines(name, inferred), ""])
 
 
 def _import_line(names: list[str]) -> str:
@@ -78,29 +78,29 @@ def _import_line(names: list[str]) -> str:
     )
 
 
-def _names(found: Inferred) -> tuple[Field, Field | None]:
-    """The id and time fields; a generated id gets a name that no column has."""
-    taken = {field.column for field in found.fields} | {field.name for field in found.fields}
-    id = found.columns.id or next(
+def _names(inferred: Inferred) -> tuple[Field, Field | None]:
+    """Return the id and time fields. If no column is the id, its name differs from all columns."""
+    taken = {field.column for field in inferred.fields} | {field.name for field in inferred.fields}
+    id = inferred.columns.id or next(
         name for name in ("id", "row_id", "row_number_id", "tailrace_id") if name not in taken
     )
     key = Field(identifier(id, taken), id, "category", False)
-    if found.columns.time is None:
+    if inferred.columns.time is None:
         return key, None
-    return key, Field(identifier(found.columns.time, taken | {key.name}), found.columns.time, "number", False)
+    return key, Field(identifier(inferred.columns.time, taken | {key.name}), inferred.columns.time, "number", False)
 
 
-def _all_fields(found: Inferred) -> list[Field]:
-    key, time = _names(found)
-    return [key, *([time] if time else []), *found.fields]
+def _all_fields(inferred: Inferred) -> list[Field]:
+    key, time = _names(inferred)
+    return [key, *([time] if time else []), *inferred.fields]
 
 
-def _field_lines(found: Inferred) -> list[str]:
-    key, time = _names(found)
-    lines = [_field_line(key, "Key", "" if found.columns.id else "the row number, which `tailrace send` gives")]
+def _field_lines(inferred: Inferred) -> list[str]:
+    key, time = _names(inferred)
+    lines = [_field_line(key, "Key", "" if inferred.columns.id else "row number, added by `tailrace send`")]
     if time:
         lines.append(_field_line(time, "Annotated[EventTime, Cyclic(86_400), Cyclic(604_800)]", "day, week"))
-    return lines + [_field_line(field, _TYPES[field.kind], field.remark) for field in found.fields]
+    return lines + [_field_line(field, _TYPES[field.kind], field.remark) for field in inferred.fields]
 
 
 def _field_line(field: Field, kind: str, remark: str) -> str:
@@ -109,9 +109,9 @@ def _field_line(field: Field, kind: str, remark: str) -> str:
     return f"    {field.name}: {kind}{' | None' if field.optional else ''}{default}{f'  # {remark}' if remark else ''}"
 
 
-def _pipeline_lines(name: str, found: Inferred) -> list[str]:
-    label = [_quoted(found.columns.label), f'kind="{found.target.kind}"', *_classes(found.target.classes)]
-    label += [f'wait="{found.wait}"', *_base_rate(found.target.base_rate)]
+def _pipeline_lines(name: str, inferred: Inferred) -> list[str]:
+    label = [_quoted(inferred.columns.label), f'kind="{inferred.target.kind}"', *_classes(inferred.target.classes)]
+    label += [f'wait="{inferred.wait}"', *_base_rate(inferred.target.base_rate)]
     return [
         "pipeline = Pipeline(",
         f'    "{name}",',
@@ -133,12 +133,12 @@ def _base_rate(rate: float | tuple[float, ...]) -> list[str]:
     if not isinstance(rate, tuple):
         return [f"base_rate={rate}"]
     if max(rate) - min(rate) < 0.001:
-        return []  # even odds are the default
+        return []  # equal probabilities are the default
     return [f"base_rate=[{', '.join(map(str, rate))}]"]
 
 
 def _call(function: str, arguments: list[str]) -> list[str]:
-    """A call on one line where it fits, else one argument a line (as ruff format would write it)."""
+    """Return the lines of a call, as ruff format writes it: on one line if it fits, else one argument a line."""
     line = f"    {function}({', '.join(arguments)}),"
     if len(line) <= _WIDTH:
         return [line]
@@ -154,26 +154,26 @@ def _argument(argument: str) -> list[str]:
     return [f"        {argument[: opening + 2]}", *(f"            {item}," for item in items), "        ],"]
 
 
-def settings_file(source: str | None = None, found: Inferred | None = None) -> str:
-    """The text of tailrace.toml; it remembers the columns of a data file for `tailrace send`."""
+def settings_file(source: str | None = None, inferred: Inferred | None = None) -> str:
+    """Return the text of tailrace.toml; with `source` it also holds the columns of that file for `tailrace send`."""
     lines = [
-        "# Where the pipeline runs. `tailrace config show` lists every setting and where it came from.",
+        "# Settings of the pipeline. `tailrace config show` lists every setting with its value and source.",
         'pipeline = "pipeline.py:pipeline"',
         "",
         "[log]",
         'url = "sqlite:///.tailrace/log.db" # or "kafka://host:9092"',
         "partitions = 4",
     ]
-    if source and found:
-        lines += ["", "[send] # the columns of the data", f"# tailrace send {shlex.quote(source)}"]
-        lines += [f"{key} = {_quoted(column)}" for key, column in found.columns._asdict().items() if column]
+    if source and inferred:
+        lines += ["", "[send] # columns of the data file", f"# tailrace send {shlex.quote(source)}"]
+        lines += [f"{key} = {_quoted(column)}" for key, column in inferred.columns._asdict().items() if column]
     return "\n".join([*lines, ""])
 
 
 def test_file(rows: Sequence[str]) -> str:
-    """The text of test_pipeline.py: the declaration scores these rows (JSON objects) with the untrained model."""
-    shown = "\n".join(rows)  # JSON never holds three quotes in a row, so it cannot end the literal
-    return f'''"""The declaration is sound: the pipeline scores events, also by an untrained model. Run `pytest`."""
+    """Return the text of test_pipeline.py, which scores `rows` (JSON objects) with an untrained model."""
+    events = "\n".join(rows)  # JSON never holds three quotes in a row, so it cannot end the literal
+    return f'''"""Test that the pipeline scores events with an untrained model. Run it with `pytest`."""
 
 import math
 
@@ -182,19 +182,19 @@ from tailrace.testing import Harness
 from pipeline import pipeline
 
 EVENTS = r"""
-{shown}
+{events}
 """
 
 
 def test_events_are_scored() -> None:
-    """Each event gets finite scores, as many as the label asks for, and none becomes a dead letter."""
+    """Each event gets one finite score per output of the label, and none becomes a dead letter."""
     lines = EVENTS.strip().split("\\n")
     with Harness(pipeline) as kit:
         release = kit.publish_untrained()
         kit.send(*(line.encode() for line in lines))
         kit.run_until_idle()
         predictions = kit.predictions()
-        assert [letter.detail for letter in kit.dead_letters()] == []
+        assert [dead_letter.detail for dead_letter in kit.dead_letters()] == []
     assert {{prediction.release for prediction in predictions}} == {{release}}
     assert len(predictions) == len(lines)
     for prediction in predictions:
@@ -204,12 +204,12 @@ def test_events_are_scored() -> None:
 
 
 def pipeline_name(stem: str) -> str:
-    """A pipeline name made of a file's name."""
+    """Return a valid pipeline name for a file name without its suffix."""
     return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-") or "pipeline"
 
 
 def _plain(text: str) -> str:
-    """A foreign name for docstrings and comments: it can neither end them nor start an escape."""
+    """Return a text from the data file that is safe in docstrings and comments: it has no quotes and no escapes."""
     return "".join(c if c.isprintable() else " " for c in text).replace("\\", "/").replace('"', "'")
 
 

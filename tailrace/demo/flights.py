@@ -1,4 +1,7 @@
-"""The demo's declaration: will this departure land late? Known hours later, and never for a cancelled flight."""
+"""Declaration of the demo: predicts whether a departure will land late.
+
+The label is known hours after the departure. A cancelled flight never gets one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ COLUMNS = Columns(time="event_time", label="label", label_time="label_time")
 
 
 class Flight(Event):
-    """A departure as it is known when it is due, with the weather at its airport."""
+    """A departure with the data that are known at its scheduled time, and the weather at its airport."""
 
     id: Key
     event_time: EventTime
@@ -41,13 +44,13 @@ class Flight(Event):
 
 
 def declare(name: str = "flights") -> Pipeline:
-    """The pipeline under a name of its own, so that several demos can share a Kafka cluster."""
+    """Return the pipeline under this name; several demos with different names can share a Kafka cluster."""
     return Pipeline(
         name,
         event=Flight,
         label=Label("late", kind="binary", wait="36h", base_rate=0.24),
-        online=Online(seconds=0.25),  # of the wall: hours of the replay
-        retrain=[Schedule("0 5 1,15 * *")],  # beside online updates, a whole run twice a month
+        online=Online(seconds=0.25),  # wall-clock time; hours of the replay
+        retrain=[Schedule("0 5 1,15 * *")],  # in addition to online updates, a run twice a month
         gate=Gate("log_loss"),
         training=Training(window=20_000, clock="event"),
     )

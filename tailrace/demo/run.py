@@ -1,4 +1,4 @@
-"""`tailrace demo`: roles as real processes, a producer, a watcher, a live view, a verdict."""
+"""Run of `tailrace demo`: roles as real processes, a producer, a watcher, a live view and a final summary."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from tailrace.monitoring.console.server import Console
 
 _DECLARATION = "from tailrace.demo.flights import declare\n\npipeline = declare({name!r})\n"
-_SETTLE_S = 90.0  # how long the last records may take to come through
-_FRAME_S = 0.25
+_SETTLE_S = 90.0  # longest wait for the last predictions and examples after the last event was sent
+_FRAME_S = 0.25  # seconds between two updates of the screen
 
 
 class Stage(NamedTuple):
-    """Everything that a demo run has."""
+    """Set-up of a demo: its temporary directory, pipeline, settings and the reference of the pipeline file."""
 
     directory: Path
     pipeline: Pipeline
@@ -55,13 +55,13 @@ def main(
     keep: bool = False,
     page: Console | None = None,
 ) -> int:
-    """Run the demo in about `length` seconds and print its verdict; returns the exit code.
+    """Run the demo in about `length` seconds and print its summary; return the exit code.
 
-    `broker`: kafka://host:port instead of an embedded log. `keep`: leave the directory with log, keys and process logs.
-    `page`: a console that is served already.
+    `broker`: kafka://host:port instead of an embedded log. `as_json`: also print the summary as JSON on standard
+    output. `keep`: keep the directory with log, keys and process logs. `page`: a console server that already runs.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)  # so that what was started is stopped, and the directory removed
+        signal.signal(number, _interrupt)  # an exception, so that processes are stopped and the directory is removed
     directory = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
     try:
         summary = _perform(_stage(directory, broker), length, Screen(sys.stderr), page)
@@ -70,7 +70,7 @@ def main(
         return Exit.FAILED if summary["missing"] or summary["duplicates"] or not summary["releases"] else Exit.OK
     finally:
         if keep:
-            print(f"kept: {directory}", file=sys.stderr)
+            print(f"log, keys and process logs are in {directory}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -86,7 +86,7 @@ def _stage(directory: Path, broker: str | None) -> Stage:
         log=LogSettings(url=broker or f"sqlite:///{directory / 'log.db'}"),
         keys=KeysSettings(directory=directory / "keys"),
         monitoring=MonitoringSettings(port=0),
-        console=load_settings().settings.console,  # the page is the user's, all else the demo's own
+        console=load_settings().settings.console,  # the user's settings of the console; all others are the demo's
     )
     Path(settings.pipeline).write_text(_DECLARATION.format(name=name), encoding="utf-8")
     return Stage(directory, declare(name), settings, settings.pipeline)
@@ -98,7 +98,7 @@ def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) 
         log = open_configured_log(stage.settings)
         stack.callback(log.close)
         create_topics(log, stage.pipeline, stage.settings)
-        signing_key(stage.settings)  # made before the roles start: the worker only reads
+        signing_key(stage.settings)  # created before the roles start, because the worker only reads keys
         watcher = Watcher(log, stage.pipeline, trusted_keys(stage.settings), stage.directory / "worker.log")
         roles = stack.enter_context(Roles(stage.reference, as_environment(stage.settings), logs=stage.directory))
         watcher.start()
@@ -117,7 +117,7 @@ def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) 
         sender.start()
         stack.callback(sender.close)
         screen.show(stage.settings.log.url)
-        run = Run(roles, sender, watcher, screen)
+        run = DemoRun(roles, sender, watcher, screen)
         run.wait(lambda: sender.done, limit=60 * length)
         run.wait(lambda: _settled(sender, watcher), limit=_SETTLE_S)
         compared = comparison([*roles.metrics_urls().values()])
@@ -134,8 +134,8 @@ def _settled(sender: Sender, watcher: Watcher) -> bool:
     return watcher.predictions >= sender.events and watcher.examples >= sender.labels
 
 
-class Run(NamedTuple):
-    """A demo under way."""
+class DemoRun(NamedTuple):
+    """A running demo."""
 
     roles: Roles
     sender: Sender
@@ -143,7 +143,7 @@ class Run(NamedTuple):
     screen: Screen
 
     def wait(self, done: Callable[[], bool], limit: float) -> None:
-        """Show what happens until `done`, for `limit` seconds at most. Raises what any part failed with."""
+        """Update the screen until `done` returns True, at most `limit` seconds. Raises the failure of any part."""
         deadline = time.monotonic() + limit
         pause = threading.Event()
         while not done() and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A sample of the demo's flights as a CSV file with few columns, for a first try of `tailrace init --from`."""
+"""Sample of the demo's flights as a CSV file with few columns, as input for `tailrace init --from`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def write(path: Path) -> int:
 
     `scheduled` and `landed` are UTC times in ISO 8601, `hour` is the local hour of departure, `distance` is in miles,
     `wind_gust` in mph. `late` is 1 for an arrival 15 or more minutes late. `landed` and `late` are empty for a
-    cancelled flight, `wind_gust` where no gust was measured.
+    cancelled flight, `wind_gust` if no gust was measured.
     """
     if path.exists():
-        raise UserError(f"{path} exists already: choose another name, or remove it first")
+        raise UserError(f"{path} exists already: choose another name or remove the file")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -49,5 +49,5 @@ def _sample() -> Iterator[dict[str, Any]]:
 
 
 def _utc(row: Mapping[str, str], column: str) -> str:
-    """A column of unix seconds as ISO 8601; empty where the row has no value."""
+    """Return a column of unix seconds as ISO 8601 text; empty if the row has no value."""
     return f"{datetime.fromtimestamp(float(row[column]), UTC):%Y-%m-%dT%H:%M:%SZ}" if column in row else ""

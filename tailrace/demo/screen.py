@@ -1,4 +1,4 @@
-"""The demo's live view: a small table on a terminal, a line now and then elsewhere, and the verdict at the end."""
+"""Live view of the demo: a table on a terminal, else a line every few seconds, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINE_EVERY_S = 5.0
 
 
 class Screen:
-    """Draws on a stream (standard error: standard output is for data)."""
+    """View on a stream. The demo uses standard error, because standard output is for data."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
@@ -29,15 +29,15 @@ class Screen:
         self._rate = 0.0
 
     def show(self, url: str) -> None:
-        """Begin."""
+        """Print the introduction and start the live table. `url`: address of the log."""
         self._console.print(f"Twelve weeks of departures from New York, on {url}")
-        self._console.print("worker, joiner and retrainer are starting as processes of their own ...")
+        self._console.print("Starting worker, joiner and retrainer as separate processes ...")
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
     def update(self, sender: Sender, watcher: Watcher) -> None:
-        """Draw the state as it is now."""
+        """Show the current state."""
         now = time.monotonic()
         since, before = self._last
         if now - since >= 1.0:
@@ -50,7 +50,7 @@ class Screen:
             self._console.print(self._line(sender, watcher))
 
     def verdict(self, summary: dict[str, Any]) -> None:
-        """End with what it came to."""
+        """Remove the live table and print the summary."""
         if self._live is not None:
             self._live.stop()
         for line in verdict(summary):

@@ -1,5 +1,4 @@
-"""The demo's producer: replays departures and landings into the events and labels topics, no faster than they are
-used."""
+"""Producer of the demo: replays departures as events and landings as labels, at the pace of the pipeline."""
 
 from __future__ import annotations
 
@@ -13,16 +12,17 @@ from tailrace.demo.flights import COLUMNS, DATA
 from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Out
 
-_BURST_S = 0.02
-_MOST_UNPREDICTED = 4_000
-_MOST_UNLEARNED = 1_000  # a day of them: what is predicted further ahead is predicted by what knows too little
+_BURST_S = 0.02  # seconds of events that are written together
+_MOST_UNPREDICTED = 4_000  # the sender waits while more events than this have no prediction
+_MOST_UNLEARNED = 1_000  # about a day of labels; a longer lead would have events scored by an outdated model
 
 
 class Sender:
-    """Sends in a thread, events at an even rate and labels when the replayed clock reaches them.
+    """Thread that writes events at an even rate, and labels when the replay clock reaches their time.
 
-    `rate`: events a second; `predicted()` and `learned()`: how many events have been predicted, how many labels
-    learned.
+    `rate`: events a second; `predicted()`: number of predictions made; `learned()`: number of labels learned. The
+    attributes `events` and `labels` count the records sent, `clock` is the time of the newest one (unix seconds), and
+    `failure` is the exception that ended the thread.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class Sender:
         self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop before the end of the data."""
+        """Stop the thread, also before the end of the data."""
         self._stop.set()
         self._thread.join()
 
     @property
     def done(self) -> bool:
-        """Whether everything was sent."""
+        """True if all records were sent or the thread failed."""
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -78,12 +78,13 @@ class Sender:
             self.seconds = time.monotonic() - started
 
     def _wait(self, started: float) -> bool:
-        """Keep to the rate, and to what the others can follow; False when told to stop."""
-        while (due := started + self.events / self._rate - time.monotonic()) > 0 or self._ahead():
-            if self._stop.wait(min(max(due, _BURST_S / 4), _BURST_S)):
+        """Wait until the next burst may be sent: not above the rate, not too far ahead. Return False if stopped."""
+        while (early := started + self.events / self._rate - time.monotonic()) > 0 or self._ahead():
+            if self._stop.wait(min(max(early, _BURST_S / 4), _BURST_S)):
                 return False
         return not self._stop.is_set()
 
     def _ahead(self) -> bool:
+        """Return True if worker or retrainer are too far behind."""
         unpredicted = self.events - self._predicted()
         return unpredicted > _MOST_UNPREDICTED or self.labels - self._learned() > _MOST_UNLEARNED

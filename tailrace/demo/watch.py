@@ -1,6 +1,6 @@
-"""What the demo sees: it follows the pipeline's own topics, as any consumer could, and reads nothing else of the roles.
+"""Watcher of the demo: reads the pipeline's topics like any consumer, and measures quality, releases and runs.
 
-Only the swap pauses come from elsewhere: the worker's log line `swapped`.
+Only the pauses of swaps come from another source: the `swapped` lines of the worker's log.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from tailrace.streams.log.dead_letters import dead_letter_topic
 from tailrace.streams.log.records import Example, Record
 
 FROZEN_AFTER_S = 7 * 86_400.0
-_RECENT = 5_000  # examples in the live comparison
+_RECENT = 5_000  # newest examples that the live view compares
 
 
-class Head(msgspec.Struct, gc=False):
-    """What the watcher reads of a prediction."""
+class PredictionHead(msgspec.Struct, gc=False):
+    """Fields of a prediction that the watcher reads."""
 
     id: str
     time: float
     release: int
 
 
-class Swap(msgspec.Struct):
-    """A line that the worker logs."""
+class SwapLogLine(msgspec.Struct):
+    """A `swapped` line of the worker's log."""
 
     event: str
     old: int = 0
@@ -50,17 +50,17 @@ class Swap(msgspec.Struct):
 
 
 class Watcher:
-    """Follows predictions, examples, releases, runs and dead letters in a thread; the fields tell what was seen.
+    """Thread that reads predictions, examples, releases, run reports and dead letters; its attributes are the results.
 
-    The frozen model is the release that served when the first week of event time was over; both models are judged on
-    the same examples, those of later events.
+    The frozen model is the newest release of the first week of event time. The live and the frozen model are compared
+    on the examples of later events.
     """
 
     def __init__(self, log: Log, pipeline: Pipeline, trusted: TrustedKeys, worker_log: Path) -> None:
         self._log, self._pipeline, self._worker_log = log, pipeline, worker_log
         self._loader = Loader(ModelSpec.of(pipeline), trusted=trusted)
         self._registry = Registry()
-        self._heads, self._examples = Codec(Head), Codec(Example)
+        self._heads, self._examples = Codec(PredictionHead), Codec(Example)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._ids: set[str] = set()
@@ -69,46 +69,48 @@ class Watcher:
         self._frozen: Serving | None = None
         self._live_scores: list[float] = []
         self._frozen_scores: list[float] = []
-        self._ends: dict[int, int] = {}  # partition -> offset up to which a release has learned
+        self._ends: dict[int, int] = {}  # partition -> offset up to which the newest release has learned
         self._labels: list[float] = []
         self.failure: BaseException | None = None
         self.predictions = self.examples = self.updates = self.dead_letters = 0
         self.by_release: dict[int, int] = {}
         self.newest = 0.0
         self.runs: list[RunReport] = []
-        self.swaps: list[Swap] = []
+        self.swaps: list[SwapLogLine] = []
         self.recent: deque[str] = deque(maxlen=8)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and take in the worker's last log lines."""
+        """Stop the thread and read the worker's last log lines."""
         self._stop.set()
         self._thread.join()
         self._read_worker_log()
 
     @property
     def duplicates(self) -> int:
-        """Predictions beyond the first of an event."""
+        """Number of predictions beyond the first one of each event."""
         return self.predictions - len(self._ids)
 
     @property
     def learned(self) -> int:
-        """How many labels updates and runs have learned; a few more where offsets hold no example."""
+        """Number of labels learned by updates and runs. Offsets without an example are counted too."""
         return sum(self._ends.values())
 
     @property
     def releases(self) -> int:
-        """The newest version that was published."""
+        """Version of the newest release."""
         return self._registry.latest
 
     def quality(self, model: str, newest: int | None = None) -> dict[str, float | None]:
-        """Log-loss and AUC of the `live` or the `frozen` model on all (or the newest) examples that both are judged
-        on."""
+        """Return log-loss and AUC of the "live" or the "frozen" model on the compared examples, None before the first.
+
+        `newest`: use only so many examples, the newest.
+        """
         scores = self._live_scores if model == "live" else self._frozen_scores
-        end = len(self._labels)  # labels are added last: as many scores are there
+        end = len(self._labels)  # labels are added last, so each of them has its scores
         start = max(0, end - newest) if newest else 0
         s, y = np.array(scores[start:end], np.float32), np.array(self._labels[start:end], np.float32)
         if not len(y):
@@ -116,7 +118,7 @@ class Watcher:
         return {"log_loss": float(losses("log_loss", Kind.BINARY, s[:, None], y).mean()), "auc": auc(y == 1, s)}
 
     def recent_quality(self, model: str) -> dict[str, float | None]:
-        """The same over the newest few thousand examples."""
+        """Return `quality` over the newest 5,000 compared examples."""
         return self.quality(model, _RECENT)
 
     def _run(self) -> None:
@@ -160,15 +162,15 @@ class Watcher:
 
     def _take_examples(self, examples: list[Example]) -> None:
         self.examples += len(examples)
-        judged = [e for e in examples if self._week_ends is not None and e.time > self._week_ends]
-        if not judged or self._frozen is None:
+        compared = [e for e in examples if self._week_ends is not None and e.time > self._week_ends]
+        if not compared or self._frozen is None:
             return
         kind = list[self._pipeline.schema.event]  # type: ignore[name-defined]
-        events = msgspec.json.decode(b"[" + b",".join(bytes(e.features) for e in judged) + b"]", type=kind)
+        events = msgspec.json.decode(b"[" + b",".join(bytes(e.features) for e in compared) + b"]", type=kind)
         inputs = ModelSpec.of(self._pipeline).features.encode(events)
         self._frozen_scores += self._frozen.score(inputs)[:, 0].tolist()
-        self._live_scores += [e.scores[0] for e in judged]
-        self._labels += [self._pipeline.task.number(e.label) for e in judged]
+        self._live_scores += [e.scores[0] for e in compared]
+        self._labels += [self._pipeline.task.number(e.label) for e in compared]
 
     def _take_models(self, records: list[Record]) -> None:
         for record in records:
@@ -177,19 +179,19 @@ class Watcher:
                 self._take_run(report)
         self._registry.apply(records)
         for version in self._registry.held:
-            if version in self._registry.releases:  # the manifest comes last, perhaps with another read
+            if version in self._registry.releases:  # the manifest follows the payload, perhaps in a later read
                 self._consider(version)
                 self._registry.forget_payload(version)
 
     def _take_run(self, report: RunReport) -> None:
         self.runs.append(report)
-        what = f"release {report.version}" if report.version else report.outcome
+        result = f"release {report.version}" if report.version else report.outcome
         self.recent.append(
-            f"retrained: {report.reason} · {report.examples:,} examples · {report.seconds:.1f} s · {what}"
+            f"retrained: {report.reason} · {report.examples:,} examples · {report.seconds:.1f} s · {result}"
         )
 
     def _consider(self, version: int) -> None:
-        """Keep the newest release of the first week as the frozen model."""
+        """Count a release and its labels; keep the newest release of the first week as the frozen model."""
         raw, payload = self._registry.releases.get(version), self._registry.payload(version)
         if raw is None or payload is None:
             return
@@ -215,6 +217,6 @@ class Watcher:
                     break
                 self._logged += len(line)
                 if b'"swapped"' in line:
-                    swap = msgspec.json.decode(line, type=Swap)
+                    swap = msgspec.json.decode(line, type=SwapLogLine)
                     self.swaps.append(swap)
                     self.recent.append(f"swapped {swap.old} -> {swap.new}: pause {swap.pause_ms:.3f} ms")

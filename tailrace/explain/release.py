@@ -1,4 +1,4 @@
-"""What a release tells of itself, for people (pure): its origin, what it learned, why, how it was judged."""
+"""Description of a release from its manifest (pure): origin, examples, reason of its training, metrics."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from tailrace.inference.releases.manifest import Manifest, Range, Signed
 T = TypeVar("T")
 
 Find: TypeAlias = Callable[[int], Manifest | None]
-"""The manifest of a release; None when it was removed."""
+"""Return the manifest of a release; None if the release was removed."""
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """The online updates that led from the weights of release `base` (0: fresh ones) to a release."""
+    """Online updates that led from the weights of release `base` (0: fresh weights) to a release.
+
+    `updates`: number of updates; `labels`: number of labels that they learned; `remembered`: number of examples in the
+    replay buffer when the chain began.
+    """
 
     base: int
     updates: int
@@ -28,7 +32,7 @@ class Chain(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Chain | None:
-        """The chain of a release; None when a run made it."""
+        """Return the chain of a release; None if a run trained it."""
         updates = manifest.updates
         if updates is None:
             return None
@@ -37,11 +41,14 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Ancestor(msgspec.Struct, frozen=True):
-    """One release of a lineage. `base`: whose weights it started from, `parent`: the champion before it; 0: none."""
+    """One release of a lineage.
+
+    `made_by`: None if the release was removed, so its origin is unknown; `base`: the release whose weights training
+    started from, 0 for fresh weights; `parent`: the champion before it, 0 for none.
+    """
 
     version: int
     made_by: Literal["update", "run"] | None
-    """None: nobody knows any more, the release was removed."""
     reason: str = ""
     parent: int = 0
     base: int = 0
@@ -49,7 +56,7 @@ class Ancestor(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, version: int, manifest: Manifest | None) -> Ancestor:
-        """What a manifest tells of it."""
+        """Return the entry for a release and its manifest; `manifest` None: the release was removed."""
         if manifest is None:
             return cls(version, None)
         made_by: Literal["update", "run"] = "update" if manifest.updates else "run"
@@ -57,45 +64,52 @@ class Ancestor(msgspec.Struct, frozen=True):
 
 
 def lineage(manifest: Manifest, find: Find) -> list[Ancestor]:
-    """A release, the one whose weights it started from, and so on: to fresh weights, or to one that was removed."""
-    line = [Ancestor.of(manifest.version, manifest)]
-    while 0 < line[-1].base < line[-1].version:  # only versions that grow: anybody may have written the manifests
-        line.append(Ancestor.of(line[-1].base, find(line[-1].base)))
-    return line
+    """Return a release, the release whose weights it started from, and so on.
+
+    The lineage ends at a release that started from fresh weights, or at a release that was removed.
+    """
+    ancestors = [Ancestor.of(manifest.version, manifest)]
+    # A base must be older than its release. This ends the loop for manifests that are unverified and may be forged.
+    while 0 < ancestors[-1].base < ancestors[-1].version:
+        ancestors.append(Ancestor.of(ancestors[-1].base, find(ancestors[-1].base)))
+    return ancestors
 
 
 def builtin(signed: Signed, manifest: Manifest, aliases: list[str], find: Find) -> dict[str, Any]:
-    """All of it, as JSON has it."""
-    told: dict[str, Any] = msgspec.to_builtins(manifest)
-    told["golden"] = f"{len(manifest.golden.scores)} rows"
-    line = lineage(manifest, find)
-    return told | {
+    """Return the description for JSON: the manifest, its signing key, aliases, chain of updates and lineage.
+
+    The rows of the golden batch are replaced by their number.
+    """
+    description: dict[str, Any] = msgspec.to_builtins(manifest)
+    description["golden"] = f"{len(manifest.golden.scores)} rows"
+    ancestors = lineage(manifest, find)
+    return description | {
         "key_id": signed.key_id,
         "aliases": aliases,
-        "chain": msgspec.to_builtins(line[0].chain),
-        "lineage": msgspec.to_builtins(line),
+        "chain": msgspec.to_builtins(ancestors[0].chain),
+        "lineage": msgspec.to_builtins(ancestors),
     }
 
 
 def lines(signed: Signed, manifest: Manifest, aliases: list[str], find: Find) -> Iterator[tuple[str, str]]:
-    """The same in plain words: what is spoken of, and what is said of it."""
+    """Yield the description for a terminal as (subject, text); an empty subject continues the one before."""
     yield "release", ", ".join([str(manifest.version), *aliases])
     yield "created", f"{utc_text(manifest.created)}, signed by key {signed.key_id}"
     yield "reason", manifest.reason
-    line = lineage(manifest, find)
-    for number, ancestor in enumerate(line):
-        yield "" if number else "lineage", _descent(ancestor, line[number + 1 : number + 2])
-    yield "learned", f"{manifest.examples:,} examples, the newest of an event at {utc_text(manifest.trained_through)}"
+    ancestors = lineage(manifest, find)
+    for number, ancestor in enumerate(ancestors):
+        yield "" if number else "lineage", _descent(ancestor, ancestors[number + 1 : number + 2])
+    yield "learned", f"{manifest.examples:,} examples; newest event {utc_text(manifest.trained_through)}"
     for part in manifest.ranges:
         yield "", f"{part.topic}/{part.partition}, {_offsets(part)}"
-    chain = line[0].chain
+    chain = ancestors[0].chain
     if chain and manifest.updates:
         yield "updates", f"{chain.updates:,} in this chain, {chain.labels:,} labels, from {_weights(chain.base)}"
         parts = ", ".join(f"partition {part.partition} {_offsets(part)}" for part in manifest.updates.remembered)
-        yield "", f"{chain.remembered:,} examples were remembered when it began{parts and ': ' + parts}"
+        yield "", f"the replay buffer held {chain.remembered:,} examples at its start{parts and ': ' + parts}"
     else:
         yield from _run(manifest.facts)
-    yield "judged", "; ".join(_judged(manifest))
+    yield "metrics", "; ".join(_metrics(manifest))
     place = manifest.location or f"{manifest.chunks} chunk{'s' * (manifest.chunks != 1)} in the log"
     yield "weights", f"{len(manifest.tensors):,} tensors, {manifest.size:,} bytes, {place}"
     yield "sha256", manifest.sha256
@@ -105,66 +119,69 @@ def lines(signed: Signed, manifest: Manifest, aliases: list[str], find: Find) ->
     yield "seed", str(manifest.seed)
 
 
-def differing(manifest: Manifest, code_digest: str) -> str:
-    """Why a release that was made again may differ; `code_digest`: of the code that made it again."""
+def difference_reason(manifest: Manifest, code_digest: str) -> str:
+    """Return a likely reason why a rebuilt release differs; `code_digest`: digest of the code that rebuilt it."""
     if manifest.code_digest != code_digest:
         return (
-            f"the code is not what made the release (code digest {manifest.code_digest[:12]}, now {code_digest[:12]}): "
+            f"other code trained the release (code digest {manifest.code_digest[:12]}, now {code_digest[:12]}): "
             "use the same pipeline file and the same versions of Tailrace and torch"
         )
     threads = (fact(manifest.facts, "plan", dict[str, Any]) or {}).get("threads", 1)
-    several = f"it was trained on {threads} threads, " if threads != 1 else ""
+    trained_on = f"it was trained on {threads} threads; " if threads != 1 else ""
     return (
-        f"the code is what made the release; {several}a GPU, another kind of processor or several training processes "
-        "sum in another order: rebuild where the retrainer ran, on the CPU"
+        f"the same code trained the release; {trained_on}a GPU, another processor type or several training processes "
+        "add numbers in another order: rebuild on the CPU of the machine type on which the retrainer ran"
     )
 
 
 def examples_in(ranges: Iterable[Range]) -> int:
-    """How many offsets lie in these ranges."""
+    """Return the number of offsets in these ranges."""
     return sum(part.end - part.start for part in ranges)
 
 
 def _descent(ancestor: Ancestor, before: list[Ancestor]) -> str:
-    """One line of a lineage; `before`: the release that the weights come from, where there is one."""
+    """Return one line of a lineage; `before`: the next ancestor, empty if there is none."""
     version, chain = ancestor.version, ancestor.chain
     if ancestor.made_by is None:
-        return f"v{version} was removed: what it came from is not known"
+        return f"v{version} was removed; its origin is unknown"
     origin = "fresh weights"
     if before:
-        made = {"update": ", an update", "run": f", a run: {before[0].reason}", None: ", since removed"}
-        origin = f"v{before[0].version}{made[before[0].made_by]}"
+        kind = {"update": ", an update", "run": f", a run: {before[0].reason}", None: ", since removed"}
+        origin = f"v{before[0].version}{kind[before[0].made_by]}"
     if chain:
-        many = f"chain of {chain.updates:,} update{'s' * (chain.updates != 1)}"
-        return f"v{version} <- update of v{ancestor.parent} ({many} from {origin})"
-    against = f", measured against v{ancestor.parent}" if ancestor.parent else ""
-    return f"v{version} <- run from {origin}{against}"
+        length = f"chain of {chain.updates:,} update{'s' * (chain.updates != 1)}"
+        return f"v{version} <- update of v{ancestor.parent} ({length} from {origin})"
+    comparison = f", compared with v{ancestor.parent}" if ancestor.parent else ""
+    return f"v{version} <- run from {origin}{comparison}"
 
 
 def _run(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Why a run was begun, and with which plan, as far as its release tells."""
+    """Yield the facts that a run's trigger saw, the number of examples chosen, and the plan, as far as recorded."""
     labels, now, since = (fact(facts, name, float) for name in ("labels", "now", "since"))
     events, run_s = (fact(facts, name, float) for name in ("events", "run_s"))
-    known = [] if labels is None else [f"{labels:,.0f} labels"]
+    texts = [] if labels is None else [f"{labels:,.0f} labels"]
     if now is not None and since is not None:
-        known.append(f"{words(now - since)} since the run before, or since counting began")
+        texts.append(f"{words(now - since)} since the previous run, or since the first label")
     if events is not None:
-        known.append(f"{events:,.0f} events")
+        texts.append(f"{events:,.0f} events")
     if run_s is not None:
-        known.append(f"that run took {words(run_s)}")
-    known += _signals(fact(facts, "drift", DriftSignals), fact(facts, "live", list[Live]))
-    yield "facts", "; ".join(known) or "none were recorded"
+        texts.append(f"the previous run took {words(run_s)}")
+    texts += _signals(fact(facts, "drift", DriftSignals), fact(facts, "live", list[Live]))
+    yield "facts", "; ".join(texts) or "none recorded"
     train, fresh = (fact(facts, name, int) for name in ("train", "fresh"))
     if train is not None and fresh is not None:
-        yield "", f"chosen: {train:,} examples to train on, {fresh:,} of them new to the champion"
+        yield "", f"{train:,} training examples, {fresh:,} of them new to the champion"
     plan = fact(facts, "plan", dict[str, Any])
     if plan is not None:
-        usual = msgspec.json.decode(msgspec.json.encode(Training()))
-        yield "plan", ", ".join(f"{k}={v}" for k, v in plan.items() if v != usual.get(k)) or "the default"
+        defaults = msgspec.json.decode(msgspec.json.encode(Training()))
+        yield "plan", ", ".join(f"{k}={v}" for k, v in plan.items() if v != defaults.get(k)) or "the default"
 
 
 def fact(facts: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
-    """A fact of this kind; None where there is none: other versions of Tailrace may record others."""
+    """Return a recorded fact as `kind`; None if it is absent or of another type.
+
+    Other versions of Tailrace may record other facts.
+    """
     try:
         return msgspec.convert(facts.get(name), kind, strict=False)
     except msgspec.ValidationError:
@@ -172,7 +189,7 @@ def fact(facts: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
 
 
 def _signals(drift: DriftSignals | None, live: list[Live] | None) -> Iterator[str]:
-    """Drift, and what the served scores were worth."""
+    """Yield the drift signals, and the losses of the served scores."""
     if drift and drift.loss:
         rise = f"from {_number(drift.loss.before)} to {_number(drift.loss.after)}"
         yield f"the loss rose {rise} within {drift.loss.labels:,} labels"
@@ -183,20 +200,20 @@ def _signals(drift: DriftSignals | None, live: list[Live] | None) -> Iterator[st
         yield f"live {figure.metric} {figure.mean:.4g} over {figure.labels:,} labels{reference}"
 
 
-def _judged(manifest: Manifest) -> Iterator[str]:
-    """The figures beside the champion's."""
+def _metrics(manifest: Manifest) -> Iterator[str]:
+    """Yield the candidate's metrics beside the champion's, and the result of the comparison."""
     champion, difference = (manifest.metrics.get(name, {}) for name in ("champion", "difference"))
     for metric, value in manifest.metrics.get("candidate", {}).items():
-        beside = champion.get(metric)
-        against = "" if beside is None else f", the champion's {_number(beside)}"
-        yield f"{metric.replace('_', ' ')} {_number(value)}{against}"
+        reference = champion.get(metric)
+        comparison = "" if reference is None else f", the champion's {_number(reference)}"
+        yield f"{metric.replace('_', ' ')} {_number(value)}{comparison}"
     if difference.get("mean") is not None:
         mean, low, high = (_number(difference.get(name)) for name in ("mean", "low", "high"))
-        yield f"difference {mean}, between {low} and {high} (below 0 is better)"
+        yield f"difference {mean}, confidence interval {low} to {high} (below 0 is better)"
     elif manifest.updates:
-        yield "no gate: an update is only guarded against doing harm to the labels that it learns"
+        yield "no gate: an update is rejected only if it increases the loss of the labels that it learns"
     else:
-        yield "there was no champion to compare it with"
+        yield "no champion to compare with"
 
 
 def _weights(base: int) -> str:
@@ -204,7 +221,7 @@ def _weights(base: int) -> str:
 
 
 def _offsets(part: Range) -> str:
-    return f"offsets {part.start:,} to {part.end - 1:,}" if part.end > part.start else "nothing"
+    return f"offsets {part.start:,} to {part.end - 1:,}" if part.end > part.start else "no offsets"
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Tests of pipelines: all roles in the test's own process, a manual clock, and a throw-away Kafka."""
+"""Support for tests of pipelines: all roles in the test process, a manual clock, and a temporary Kafka."""
 
 from tailrace.testing.harness import Harness, ManualClock, NotIdle
 from tailrace.testing.kafka import NoKafka, kafka

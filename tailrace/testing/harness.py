@@ -1,5 +1,4 @@
-"""What tests of a pipeline need: a log in a temporary directory, a clock that stands still, and the roles, run in the
-test's own process until nothing is left to do.
+"""Test harness of a pipeline: a log in a temporary directory, a manual clock, and the roles, run in the test process.
 
     with Harness(pipeline) as kit:
         kit.send({"id": "p1", "at": kit.clock.now, "country": "NL", "amount": 12.5})
@@ -7,7 +6,7 @@ test's own process until nothing is left to do.
         kit.run_until_idle()
         assert [example.label for example in kit.examples()] == [True]
 
-The same on a real Kafka: `with kafka() as url, Harness(pipeline, url) as kit:`.
+On a real Kafka: `with kafka() as url, Harness(pipeline, url) as kit:`.
 
 Errors: NotIdle, NoKafka.
 """
@@ -52,7 +51,7 @@ from tailrace.retrain.control.retrainer import Retrainer
 from tailrace.retrain.worker.inline import InlineTrainer
 from tailrace.streams.join.rekey import is_drained
 from tailrace.streams.log.browse import scan
-from tailrace.streams.log.dead_letter_replay import Letter, letters
+from tailrace.streams.log.dead_letter_replay import DeadLetter, dead_letters
 from tailrace.streams.log.records import Example, Out, Prediction
 from tailrace.testing.kafka import NoKafka as NoKafka
 from tailrace.testing.kafka import kafka as kafka
@@ -61,30 +60,31 @@ T = TypeVar("T")
 
 
 class NotIdle(TailraceError):
-    """Something was still left to do after all the patience; the message names the role."""
+    """A role still had records to process when the patience was over; the message names the role."""
 
 
 class ManualClock:
-    """A clock that moves when it is told to. `now`: unix seconds; at first, unless given, what it is now."""
+    """A clock that moves only on request. `now`: unix seconds, initially the current time unless it is given."""
 
     def __init__(self, now: float | None = None) -> None:
         self.now = time.time() if now is None else now
 
     def __call__(self) -> float:
+        """Return `now`."""
         return self.now
 
     def advance(self, by: float | str) -> float:
-        """Move on by seconds, or by a duration such as "12h"; returns the new time."""
+        """Advance by seconds, or by a duration such as "12h"; return the new time."""
         self.now += seconds(by)
         return self.now
 
 
 class Harness:
-    """One pipeline on a log of its own; a context manager. Without `url` that is an embedded log in a temporary
-    directory.
+    """One pipeline on its own log; a context manager.
 
-    Time is `clock`'s: records carry it, event times are held against it, triggers of `Training(clock="wall")` look at
-    it. Windows of labels close by event time, as they always do: a later event closes them, not the clock.
+    `url`: address of the log; without it, an embedded log in a temporary directory. `partitions`: number of partitions
+    of each topic. `clock`: gives record timestamps, the limit for event times in the future, and the time of triggers
+    with `Training(clock="wall")`. Label windows close by event time: a later event closes them, not the clock.
     """
 
     def __init__(
@@ -115,22 +115,22 @@ class Harness:
     ) -> None:
         self._stack.close()
 
-    # ---- what goes in
+    # ---- input
 
     def send(self, *events: Event | Mapping[str, Any] | bytes) -> None:
-        """Append events: declared ones, dicts, or whatever bytes a producer may send."""
+        """Append events: instances of the declared class, dicts, or raw bytes, which may be malformed."""
         bodies = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
         self._write([Out(self.pipeline.topics.events, None, body, timestamp=self._stamp) for body in bodies])
 
     def label(self, id: str, label: LabelValue, at: float | None = None) -> None:
-        """Append the label of an event, known since `at` (unix seconds; the clock's now)."""
+        """Append the label of an event. `at`: time at which it became known, unix seconds (default: now)."""
         named = {"id": id, "label": label, "time": self.clock.now if at is None else at}
         fields = self.pipeline.label.fields
         body = msgspec.json.encode({fields.get(name, name): value for name, value in named.items()})
         self._write([Out(self.pipeline.topics.labels, id.encode(), body, timestamp=self._stamp)])
 
     def publish_untrained(self, seed: int = 0) -> int:
-        """Publish the declared model with fresh weights as the champion, so that it scores; returns its version."""
+        """Publish the declared model with fresh weights as champion, so that it scores; return its version."""
         declared = self.pipeline
         models = Models(self.log, declared.topics.models)
         models.refresh()
@@ -155,13 +155,13 @@ class Harness:
         self._write([*release_records(release, topic), alias])
         return version
 
-    # ---- what the roles do
+    # ---- roles
 
     def run_until_idle(self, patience: float = 60.0) -> None:
-        """Score, join and learn what is there: the worker, the joiner and the retrainer, one after the other, each
-        until nothing is left for it. Updates take as many labels as `Online(labels=...)` says; fewer wait for more.
+        """Run worker, joiner and retrainer, one after the other, each until it has no record left to process.
 
-        Raises NotIdle after `patience` seconds, and whatever a role raises.
+        An online update needs `Online(labels=...)` labels; fewer wait for a later call. Raises NotIdle after `patience`
+        seconds, and any error that a role raises.
         """
         deadline = time.monotonic() + patience
         topics = self.pipeline.topics
@@ -197,10 +197,11 @@ class Harness:
             publisher.close()
 
     def _left(self, role: str, *topics: str) -> bool:
+        """Return True if the role has not committed all records of these topics."""
         return not all(is_drained(self.log, f"{self.pipeline.name}.{role}", topic) for topic in topics)
 
     def _until(self, deadline: float, name: str, role: _Role, done: Callable[[], bool]) -> None:
-        """Run a role in a thread until it is done."""
+        """Run a role in a thread until `done` returns True. Raises NotIdle, and any error of the role."""
         stop, failures = threading.Event(), list[BaseException]()
 
         def run() -> None:
@@ -214,7 +215,7 @@ class Harness:
         try:
             while thread.is_alive() and not done():
                 if time.monotonic() > deadline:
-                    raise NotIdle(f"the {name} still had something to do: give run_until_idle more patience")
+                    raise NotIdle(f"the {name} still had records to process: increase the patience of run_until_idle")
                 thread.join(0.01)
         finally:
             stop.set()
@@ -222,29 +223,29 @@ class Harness:
         if failures:
             raise failures[0]
 
-    # ---- what came out
+    # ---- output
 
     def predictions(self) -> list[Prediction]:
-        """All predictions, partition by partition."""
+        """Return all predictions, partition by partition."""
         return self._values(self.pipeline.topics.predictions, Prediction)
 
     def examples(self) -> list[Example]:
-        """All examples: predictions with their labels."""
+        """Return all examples (predictions with their labels), partition by partition."""
         return self._values(self.pipeline.topics.examples, Example)
 
-    def dead_letters(self) -> list[Letter]:
-        """What could not be used, each with its `reason` and `detail`."""
-        return list(letters(self.log, self.pipeline.read_topics()))
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return all dead letters, each with its `reason` and `detail`."""
+        return list(dead_letters(self.log, self.pipeline.read_topics()))
 
     def releases(self) -> list[Manifest]:
-        """The releases that are kept, oldest first, verified."""
+        """Return the manifests of all kept releases, oldest first. Raises Refused if one cannot be verified."""
         models = Models(self.log, self.pipeline.topics.models)
         models.refresh()
         trusted = trusted_keys(self.settings)
         return [models.verified(version, trusted)[0] for version in sorted(models.registry.releases)]
 
     def follow(self) -> LiveModel:
-        """The live model, to ask it by hand: `with kit.follow() as live: live.predict(events)`."""
+        """Return a live model of the pipeline: `with kit.follow() as live: live.predict(events)`."""
         return LiveModel.follow(self.log, self.pipeline, keys=trusted_keys(self.settings))
 
     def _values(self, topic: str, kind: type[T]) -> list[T]:

@@ -1,11 +1,11 @@
-"""For tests: a throw-away Apache Kafka on 127.0.0.1, in KRaft mode, from any unpacked distribution (Java 17).
+"""Temporary Apache Kafka for tests: on 127.0.0.1, in KRaft mode, from any unpacked distribution (needs Java 17).
 
     with KafkaCluster(Path(os.environ["KAFKA_HOME"]), directory, brokers=3) as cluster:
         cluster.bootstrap  # "127.0.0.1:41001,127.0.0.1:41003,127.0.0.1:41005"
         cluster.kill(2)
         cluster.restart(2)
 
-Classes are started straight from the class path, so neither bin/ nor config/ of the distribution is needed.
+Processes start Java classes directly, so only libs/ of the distribution is needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from confluent_kafka import KafkaException, Producer
 from tailrace.errors import TailraceError
 
 CLUSTER_ID = "VGFpbHJhY2VUZXN0c18wMQ"  # any 16 bytes in base64
-START_LIMIT = 60.0  # seconds until every broker must answer
+START_LIMIT = 60.0  # seconds within which every broker must answer
 LOG4J = """Configuration:
   Appenders: {Console: {name: out, target: SYSTEM_OUT, PatternLayout: {pattern: "%d{ISO8601} %p %m (%c)%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: [{ref: out}]}}
@@ -35,15 +35,15 @@ LOG4J = """Configuration:
 
 
 class NoKafka(TailraceError):
-    """There is no Kafka to test on; the message says how to get one."""
+    """No Kafka is available for tests; the message names the ways to provide one."""
 
 
 class KafkaCluster:
-    """One or more brokers, numbered from 1, each its own process.
+    """One or more brokers, numbered from 1, each in its own process.
 
-    `bench`: full JIT and 4 GiB of heap, as brokers have in production; with less, the tail of latencies is that of
-    Java's garbage collector. Else what starts quickly and takes little.
-    Data lie in `directory`; a cluster that is stopped and started again goes on with them.
+    `home`: an unpacked Apache Kafka. `directory`: data and logs of the brokers; a cluster that is stopped and started
+    again keeps its data. `bench`: full JIT and a heap of 4 GiB, as in production, because with a small heap Java's
+    garbage collector determines the tail of latencies. By default brokers start quickly and use little memory.
     """
 
     def __init__(self, home: Path, directory: Path, brokers: int = 1, bench: bool = False) -> None:
@@ -57,16 +57,16 @@ class KafkaCluster:
         ports = _free_ports(2 * brokers)
         self._ports = dict(
             enumerate(zip(ports[::2], ports[1::2], strict=True), start=1)
-        )  # node -> (clients', quorum's)
+        )  # node -> (port for clients, port for the quorum)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     @property
     def bootstrap(self) -> str:
-        """The address of every broker, as clients want it."""
+        """Addresses of all brokers, for `bootstrap.servers`."""
         return ",".join(f"127.0.0.1:{port}" for port, _ in self._ports.values())
 
     def start(self) -> KafkaCluster:
-        """Start all brokers; returns when each of them answers and a controller is elected. Raises RuntimeError."""
+        """Start all brokers; return when each of them answers and a controller is elected. Raises RuntimeError."""
         try:
             for node in self._ports:
                 if not self._prepare(node).joinpath("data").exists():
@@ -74,7 +74,9 @@ class KafkaCluster:
             failed = max([process.wait() for process in self._processes.values()], default=0)
             self._processes.clear()
             if failed:
-                raise RuntimeError(f"the storage tool of {self._home} failed; is KAFKA_HOME an unpacked Apache Kafka?")
+                raise RuntimeError(
+                    f"the storage tool of {self._home} failed; set KAFKA_HOME to an unpacked Apache Kafka"
+                )
             for node in self._ports:
                 self._launch(node)
             for node in self._ports:
@@ -85,7 +87,7 @@ class KafkaCluster:
         return self
 
     def stop(self) -> None:
-        """End all brokers; politely at first."""
+        """Stop all brokers with SIGTERM; kill those that do not end within 15 seconds."""
         for process in self._processes.values():
             process.terminate()
         deadline = time.monotonic() + 15
@@ -98,13 +100,13 @@ class KafkaCluster:
         self._processes.clear()
 
     def kill(self, node: int) -> None:
-        """SIGKILL one broker: a crash."""
+        """Kill one broker with SIGKILL, to simulate a crash."""
         process = self._processes.pop(node)
         process.kill()
         process.wait()
 
     def restart(self, node: int) -> None:
-        """Start a killed broker on its old data; returns when it answers."""
+        """Start a killed broker on its old data; return when it answers."""
         self._launch(node)
         self.await_ready(node)
 
@@ -119,7 +121,7 @@ class KafkaCluster:
                 if len(client.list_topics(timeout=1).brokers) >= len(self._processes):
                     return
             except KafkaException:
-                continue  # not there yet; the request itself waited up to a second
+                continue  # no answer yet; the request itself waited up to a second
 
     def __enter__(self) -> KafkaCluster:
         return self.start()
@@ -153,9 +155,9 @@ class KafkaCluster:
             "transaction.state.log.replication.factor": replicas,
             "transaction.state.log.min.isr": max(1, replicas - 1),
             "transaction.state.log.num.partitions": 4,
-            "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,  # default: ten seconds
-            "group.initial.rebalance.delay.ms": 0,  # groups form at once
-            "auto.create.topics.enable": "false",  # a missing topic shows
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,  # default: 10 seconds
+            "group.initial.rebalance.delay.ms": 0,  # consumer groups form immediately
+            "auto.create.topics.enable": "false",  # a missing topic is an error
             "log.cleaner.dedupe.buffer.size": 16_777_216,  # the default does not fit the small heap
         }
 
@@ -183,20 +185,21 @@ class KafkaCluster:
 
 @contextmanager
 def kafka() -> Iterator[str]:
-    """The URL of a real Kafka: the cluster at KAFKA_BOOTSTRAP_SERVERS; else a broker of its own, started from
-    KAFKA_HOME (an unpacked Apache Kafka; Java 17), or in a container (`pip install testcontainers`; Docker).
+    """Yield the URL of a real Kafka, such as kafka://127.0.0.1:9092.
 
-    Raises NoKafka where there is none of them: `except NoKafka as why: pytest.skip(str(why))`.
+    It is the cluster at KAFKA_BOOTSTRAP_SERVERS if that variable is set. Else it is a new broker from KAFKA_HOME (an
+    unpacked Apache Kafka; needs Java 17), else one in a container (needs Docker and `pip install testcontainers`).
+    Raises NoKafka if none of these is available: `except NoKafka as error: pytest.skip(str(error))`.
     """
-    given, home = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("KAFKA_HOME")
-    if given:
-        yield f"kafka://{given}"
+    servers, home = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("KAFKA_HOME")
+    if servers:
+        yield f"kafka://{servers}"
     elif home:
         with (
             tempfile.TemporaryDirectory(prefix="kafka-") as directory,
-            KafkaCluster(Path(home), Path(directory)) as own,
+            KafkaCluster(Path(home), Path(directory)) as cluster,
         ):
-            yield f"kafka://{own.bootstrap}"
+            yield f"kafka://{cluster.bootstrap}"
     elif (docker := shutil.which("docker")) and _answers(docker):
         with _container() as container:
             yield f"kafka://{container.get_bootstrap_server()}"
@@ -211,17 +214,19 @@ def _container() -> Any:
     try:
         from testcontainers.kafka import KafkaContainer
     except ImportError:
-        raise NoKafka("no Apache Kafka: Docker is there, testcontainers is not: pip install testcontainers") from None
+        raise NoKafka("no Apache Kafka: Docker runs; testcontainers is missing: pip install testcontainers") from None
     return KafkaContainer().with_kraft()
 
 
 def _answers(docker: str) -> bool:
+    """Return True if the Docker daemon answers."""
     return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:  # all open at once, so that they differ
+    """Return free TCP ports. All sockets are open at the same time, so the ports differ."""
+    with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

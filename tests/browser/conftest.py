@@ -21,13 +21,13 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--disable-lcd-text",  # grey edges: smaller pictures
+    "--disable-lcd-text",  # grey edges of text compress better
 ]
 NONE = "no Chromium"
 HINT = "install it (Debian: apt-get install chromium), or name it: CHROMIUM=/path/to/chromium"
 
 
-@pytest.fixture(scope="module")  # not of the session: its threads end with the tests that need it
+@pytest.fixture(scope="module")  # not session scope, so that its threads end with the tests that need it
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]

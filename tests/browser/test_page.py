@@ -175,7 +175,7 @@ def test_the_keyboard_reaches_everything(page: Page, watched: WatchedPipeline) -
     watched.send(5, bad=1)
     button = page.get_by_role("button", name=re.compile("Replay"))
     expect(button).to_be_visible()
-    page.get_by_role("button", name="Pause").click()  # so that rows do not move
+    page.get_by_role("button", name="Pause").click()  # keeps the rows in place
     parts = "[...document.querySelectorAll('button, .scroll, summary')]"
     count = page.evaluate(f"{parts}.length")
     reached = set[int]()

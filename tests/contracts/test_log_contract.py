@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from support.log_place import Copier, Ear, Place, after, child, drain, numbered, until
+from support.log_place import Copier, Place, RecordingListener, after, child, drain, numbered, until
 
 from tailrace.streams.log.base import (
     Aborted,
@@ -332,10 +332,10 @@ def test_metadata_reaches_the_next_reader(place: Place) -> None:
         records = drain(first, 5)
         writer.commit(after(records[:2], "x" * 2_000), first)
         writer.flush()
-    ear = Ear()
-    second = place.kept(place.log.reader([topic], group=place.group(), listener=ear))
+    listener = RecordingListener()
+    second = place.kept(place.log.reader([topic], group=place.group(), listener=listener))
     assert [r.offset for r in drain(second, 3)] == [2, 3, 4]
-    assert ear.committed == {TopicPartition(topic, 0): Committed(2, "x" * 2_000)}
+    assert listener.committed == {TopicPartition(topic, 0): Committed(2, "x" * 2_000)}
 
 
 def test_at_least_once(place: Place) -> None:
@@ -373,8 +373,8 @@ def test_two_readers_share(place: Place) -> None:
     """Two readers of a group divide the partitions; a former holder cannot commit; closing hands over at once."""
     topic = place.topic(partitions=4)
     place.put(topic, numbered(40))
-    ear = Ear()
-    one = place.kept(place.log.reader([topic], group=place.group(), listener=ear))
+    listener = RecordingListener()
+    one = place.kept(place.log.reader([topic], group=place.group(), listener=listener))
     records = drain(one, 40)
     with closing(place.log.reader([topic], group=place.group())) as two:
         until(
@@ -383,7 +383,7 @@ def test_two_readers_share(place: Place) -> None:
             lambda: two.read(10, 0.02),
         )
         assert not one.assignment & two.assignment
-        assert ear.heard("revoking")
+        assert listener.heard("revoking")
         writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
         with pytest.raises(Aborted):
             _write_and_commit(writer, [Out(topic, b"k", b"never")], after(records), one)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.log_place import Copier, Ear, Place, after, child, drain, numbered, until
+from support.log_place import Copier, Place, RecordingListener, after, child, drain, numbered, until
 from support.waiting import PATIENCE_S
 
 from tailrace.streams.log.base import (
@@ -139,8 +139,8 @@ def test_silent_reader_loses_its_leases(place: Place) -> None:
     """A reader without heartbeats is replaced; its commit is void, its listener hears of it, and it joins again."""
     topic = place.topic(partitions=2)
     place.put(topic, numbered(10))
-    ear = Ear()
-    silent = place.kept(place.log.reader([topic], group=place.group(), listener=ear))
+    listener = RecordingListener()
+    silent = place.kept(place.log.reader([topic], group=place.group(), listener=listener))
     records = drain(silent, 10)
     writer = place.kept(place.log.writer(place.prefix, Delivery.EXACTLY_ONCE))
     writer.write([Out(topic, b"k", b"void")])
@@ -151,7 +151,7 @@ def test_silent_reader_loses_its_leases(place: Place) -> None:
         writer.flush()
     assert place.values(topic) == Counter(numbered(10))
     silent.read(10, 0)
-    assert ear.heard("lost")
+    assert listener.heard("lost")
     until(
         lambda: len(silent.assignment) == len(other.assignment) == 1,
         lambda: silent.read(1, 0.01),
@@ -227,9 +227,9 @@ def test_same_instance_takes_over_at_once(tmp_path: Path) -> None:
     place = Place("", SqliteLog(tmp_path / "log.db", session_timeout=60))
     with place.stack:
         place.kept(place.log)
-        topic, ear = place.topic(partitions=3), Ear()
+        topic, listener = place.topic(partitions=3), RecordingListener()
         place.put(topic, numbered(9))
-        old = place.kept(place.log.reader([topic], group="g", instance="i", listener=ear))
+        old = place.kept(place.log.reader([topic], group="g", instance="i", listener=listener))
         records = drain(old, 9)
         new = place.kept(place.log.reader([topic], group="g", instance="i"))
         assert len(drain(new, 9)) == 9
@@ -240,7 +240,7 @@ def test_same_instance_takes_over_at_once(tmp_path: Path) -> None:
             writer.flush()
         with pytest.raises(Fenced, match="newer reader"):
             old.read(1, 0)
-        assert ear.heard("lost")
+        assert listener.heard("lost")
         assert old.assignment == frozenset()
 
 

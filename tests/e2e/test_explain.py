@@ -29,7 +29,7 @@ def test_an_event_is_followed_through_the_whole_loop(tmp_path: Path, capsys: pyt
         world.start(ALL)
         world.send(*((n, x(n) > 0, 60.0) for n in range(EVENTS)), (5, x(5) <= 0, 90.0))
         world.read("rows.examples", EVENTS)
-        n, scores = world.said_since(world.release().version)
+        n, scores = world.first_scored_since(world.release().version)
         old, new = explained(world, "5", capsys), explained(world, str(n), capsys)
     finally:
         world.close()

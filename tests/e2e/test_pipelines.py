@@ -98,7 +98,7 @@ def test_classes_are_learned(world: Callable[..., World]) -> None:
     rows = world("classes")
     rows.start(ALL)
     rows.send(*((n, level(n), 60.0) for n in range(EVENTS)))
-    n, scores = rows.said_since(rows.release().version)
+    n, scores = rows.first_scored_since(rows.release().version)
     assert sum(scores) == pytest.approx(1.0, abs=1e-5)
     assert level(n) == rows.pipeline.label.classes[scores.index(max(scores))]
 
@@ -117,7 +117,7 @@ def test_several_labels_of_an_event_are_learned(world: Callable[..., World]) -> 
     examples = rows.read("rows.examples", EVENTS)
     assert {n: example["label"] for n, example in examples.items()} == {n: says(n) for n in range(EVENTS)}
     assert (rows.release().metrics["candidate"]["log_loss"] or 1.0) < 0.4
-    n, scores = rows.said_since(rows.release().version)
+    n, scores = rows.first_scored_since(rows.release().version)
     assert [score > 0.5 for score in scores] == [x(n) > 0, abs(x(n)) > 0.5]
     letters = b" ".join(record.value or b"" for record in rows.records("rows.labels.dlq"))
     assert letters.count(b"tiny") == letters.count(b'"positive"') == 1
@@ -128,5 +128,5 @@ def test_values_are_learned(world: Callable[..., World]) -> None:
     rows = world("mean")
     rows.start(ALL)
     rows.send(*((n, 1_000 + 100 * x(n), 60.0) for n in range(EVENTS)))
-    n, scores = rows.said_since(rows.release().version)
+    n, scores = rows.first_scored_since(rows.release().version)
     assert scores == [pytest.approx(1_000 + 100 * x(n), abs=40)]

@@ -1,4 +1,4 @@
-"""Dashboards, rules and docs/metrics.md, without Prometheus where that is possible."""
+"""Dashboards, rules and docs/metrics.md; only some tests need Prometheus tools."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_generated_files_are_current() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_panels_are_complete(path: Path) -> None:
-    """Each panel has a title, a description, a unit, the provisioned data source and a place of its own."""
+    """Each panel has a title, a description, a unit, the provisioned data source and its own position."""
     dashboard = json.loads(path.read_text())
     source = yaml.safe_load((ROOT / "monitoring/grafana/provisioning/datasources/prometheus.yml").read_text())
     taken: set[tuple[int, int]] = set()
@@ -109,5 +109,5 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 
 
 def test_alerts_fire_when_they_should() -> None:
-    """Each alert fires on the series that it is for and is silent otherwise; recording rules compute costs."""
+    """Each alert fires on its test series and is silent otherwise; recording rules compute costs."""
     promtool("test", "rules", Path(__file__).with_name("rules_test.yml"))

@@ -50,7 +50,7 @@ pipeline = Pipeline(
     training=Training(min_examples=200, window=2_000, epochs=1),
 )
 """
-EVENTS = 7_500  # drift is measured from six windows of labels on
+EVENTS = 7_500  # drift is measured after six windows of labels
 REGRESSION_ONLY = {"tailrace_quality_squared_error"}  # the label of this run is binary
 WINDOW = "2m"  # in place of Grafana's $__rate_interval: covers the whole run
 
@@ -119,7 +119,7 @@ def _send(log: Log, declared: Pipeline) -> None:
 
 
 class _Trickle:
-    """Sends single events: a worker swaps a release in before a batch."""
+    """Sends single events, because a worker swaps a release in only before a batch."""
 
     def __init__(self, log: Log, declared: Pipeline) -> None:
         self._log, self._topic, self._sent = log, declared.topics.events, 0

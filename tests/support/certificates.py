@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, with certificates for a server on 127.0.0.1 and for a client."""
+"""Temporary certificate authority, with certificates for a server on 127.0.0.1 and for a client."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from tailrace.declaration.task import LabelValue
 from tailrace.streams.log.base import Log, Topic, TopicPartition
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.dead_letters import dead_letter_topic
-from tailrace.streams.log.records import Label, Out, Record
+from tailrace.streams.log.records import LabelMessage, Out, Record
 
 PYTHONPATH = str(Path(__file__).parents[1])
 QUIET = 20.0  # seconds without a new record after which no more are expected
@@ -91,7 +91,7 @@ class Chaos:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:  # before that SIGTERM would end it without a drain
+            if kind is None:  # before its start has been logged, SIGTERM would end a role without a drain
                 self.await_(lambda: all(map(self._has_started, self._running)))
             for process in self._running.values():
                 process.terminate()
@@ -108,16 +108,16 @@ class Chaos:
     def strike(self, times: int, seed: int, besides: Sequence[Callable[[], None]] = ()) -> None:
         """Kill each role `times` times, each time a random moment after it has made progress; restart it at once.
 
-        The calls of `besides` come in their order, at random places between the kills.
+        The functions `besides` are called in their order, at random places between the kills.
         """
         dice = random.Random(seed)
         plan: list[Callable[[], None]] = [partial(self._kill, role, dice) for role in self._roles for _ in range(times)]
         dice.shuffle(plan)
         places = sorted(dice.choices(range(len(plan) + 1), k=len(besides)))
-        for place, deed in reversed([*zip(places, besides, strict=True)]):
-            plan.insert(place, deed)
-        for deed in plan:
-            deed()
+        for place, action in reversed([*zip(places, besides, strict=True)]):
+            plan.insert(place, action)
+        for action in plan:
+            action()
 
     def await_(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; fail at once if a role ends by itself."""
@@ -164,10 +164,10 @@ class Chaos:
 
 @dataclass
 class Sent:
-    """The events and labels that were sent, and so the expected output."""
+    """Events and labels that were sent; they determine the expected output."""
 
     events: list[str] = field(default_factory=list)
-    labels: dict[str, LabelValue] = field(default_factory=dict)  # by id: the label that must win, if one comes in time
+    labels: dict[str, LabelValue] = field(default_factory=dict)  # by id: the label that must win
 
 
 class Sender:
@@ -248,17 +248,17 @@ class Sender:
             delay += int(1.1 * self._wait / TICK)
         known = time + delay * TICK
         agenda = self._agenda.setdefault(tick + delay, [])
-        agenda.append(self._out(Label("no-" + id if kind == "orphan" else id, value, known)))
+        agenda.append(self._out(LabelMessage("no-" + id if kind == "orphan" else id, value, known)))
         if kind in ("once", "twice"):
             self.sent.labels[id] = value
         if kind == "twice":
-            agenda.append(self._out(Label(id, 1 - value, known)))
+            agenda.append(self._out(LabelMessage(id, 1 - value, known)))
 
-    def _out(self, label: Label) -> Out:
+    def _out(self, label: LabelMessage) -> Out:
         return Out(self._names.labels, label.id.encode(), encode(label))
 
 
-class Outcome(NamedTuple):
+class OutputCounts(NamedTuple):
     """Counts of predictions by id, of examples by id and label, and of dead letters."""
 
     predictions: Counter[str]
@@ -278,9 +278,9 @@ class _ExampleValue(msgspec.Struct):
 
 
 class Complete:
-    """A condition: all predictions and examples are there, or no record has come for QUIET seconds.
+    """Condition: all predictions and examples are written, or no record has come for QUIET seconds.
 
-    It reads each record only once, as there are many.
+    It reads each record only once, because there are many.
     """
 
     def __init__(self, log: Log, names: Names, sent: Sent) -> None:
@@ -296,8 +296,8 @@ class Complete:
             self._count(topic)
         if self._counted.total() > before:
             self._grew = time.monotonic()
-        there = all(self._counted[topic] >= count for topic, count in self._wanted.items())
-        return there or time.monotonic() > self._grew + QUIET  # then the audit names the missing ones
+        complete = all(self._counted[topic] >= count for topic, count in self._wanted.items())
+        return complete or time.monotonic() > self._grew + QUIET  # the audit then names the missing records
 
     def _count(self, topic: str) -> None:
         for at, end in self._log.end_positions(topic).items():
@@ -306,13 +306,13 @@ class Complete:
                 self._next[at] = end
 
 
-def outcome(read: Read, names: Names) -> Outcome:
+def outcome(read: Read, names: Names) -> OutputCounts:
     """Count the records in the log."""
     decode = msgspec.json.Decoder(_ExampleValue).decode
     predictions = Counter(decode(record.value or b"").id for record in read(names.predictions))
     values = map(decode, (record.value or b"" for record in read(names.examples)))
     examples = Counter((example.id, example.label) for example in values)
-    return Outcome(predictions, examples, sum(1 for name in names for _ in read(dead_letter_topic(name))))
+    return OutputCounts(predictions, examples, sum(1 for name in names for _ in read(dead_letter_topic(name))))
 
 
 def audit(read: Read, names: Names, sent: Sent) -> None:
@@ -320,15 +320,17 @@ def audit(read: Read, names: Names, sent: Sent) -> None:
 
     There must be no dead letter.
     """
-    found = outcome(read, names)
-    assert not (doubled := [id for id, count in found.predictions.items() if count > 1]), f"doubled: {doubled[:5]}"
-    assert not (lost := set(sent.events) - set(found.predictions)), f"{len(lost)} lost: {sorted(lost)[:5]}"
-    assert not (foreign := set(found.predictions) - set(sent.events)), f"never sent: {sorted(foreign)[:5]}"
-    assert not (doubled_pairs := [pair for pair, n in found.examples.items() if n > 1]), f"doubled: {doubled_pairs[:5]}"
+    counts = outcome(read, names)
+    assert not (doubled := [id for id, count in counts.predictions.items() if count > 1]), f"doubled: {doubled[:5]}"
+    assert not (lost := set(sent.events) - set(counts.predictions)), f"{len(lost)} lost: {sorted(lost)[:5]}"
+    assert not (foreign := set(counts.predictions) - set(sent.events)), f"never sent: {sorted(foreign)[:5]}"
+    assert not (doubled_pairs := [pair for pair, n in counts.examples.items() if n > 1]), (
+        f"doubled: {doubled_pairs[:5]}"
+    )
     wanted = set(sent.labels.items())
-    assert not (missing := wanted - set(found.examples)), f"{len(missing)} examples lost: {sorted(missing)[:5]}"
-    assert not (wrong := set(found.examples) - wanted), f"{len(wrong)} examples too many: {sorted(wrong)[:5]}"
-    assert found.dead == 0
+    assert not (missing := wanted - set(counts.examples)), f"{len(missing)} examples lost: {sorted(missing)[:5]}"
+    assert not (wrong := set(counts.examples) - wanted), f"{len(wrong)} examples too many: {sorted(wrong)[:5]}"
+    assert counts.dead == 0
 
 
 def records(log: Log, topic: str) -> Iterator[Record]:
@@ -341,4 +343,4 @@ def records(log: Log, topic: str) -> Iterator[Record]:
 
 def committed(log: Log, group: str, topic: str) -> int:
     """Return the number of records of a topic that a group has committed: a measure of progress."""
-    return sum(found.offset for found in log.committed(group, [topic]).values())
+    return sum(position.offset for position in log.committed(group, [topic]).values())

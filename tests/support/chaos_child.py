@@ -21,7 +21,7 @@ from tailrace.streams.runtime.step import Stateless
 
 
 class Thing(Event):
-    """What the sender sends."""
+    """Event of the sender."""
 
     id: Key
     at: EventTime
@@ -29,15 +29,15 @@ class Thing(Event):
 
 
 class Score:
-    """Events to predictions, as a worker does it, with a score that needs no model."""
+    """Step from events to predictions with a constant score, as a stand-in for a worker's step."""
 
     def __init__(self, names: Names) -> None:
         self._codec, self._topic = EventCodec(schema_of(Thing)), names.predictions
 
     def __call__(self, batch: Batch) -> list[Out]:
-        found = self._codec.decode(batch.records, now=4e9)
+        decoded = self._codec.decode(batch.records, now=4e9)
         outs = []
-        for id, time, event, record in zip(found.ids, found.times, found.events, found.records, strict=True):
+        for id, time, event, record in zip(decoded.ids, decoded.times, decoded.events, decoded.records, strict=True):
             source = Source(record.partition, record.offset)
             prediction = Prediction(id, time, 1, [0.5], msgspec.Raw(encode(event)), source)
             outs.append(Out(self._topic, id.encode(), encode(prediction), (), int(time * 1000)))

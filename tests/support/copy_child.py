@@ -1,4 +1,4 @@
-"""Process to be killed or stopped: copies one topic into another, exactly once, until SIGTERM.
+"""Process for tests that kill or stop it: copies one topic into another, exactly once, until SIGTERM.
 
 python copy_child.py URL SOURCE SINK GROUP NAME [SESSION_TIMEOUT]    prints its listener's calls, one word a line
 """
@@ -24,12 +24,12 @@ def main(url: str, source: str, sink: str, group: str, name: str, session_timeou
         running = False
 
     signal.signal(signal.SIGTERM, end)
-    said = 0
+    printed = 0
     while running:
         copier.step()
-        for word, _ in copier.ear.told[said:]:
+        for word, _ in copier.listener.calls[printed:]:
             print(word, flush=True)
-        said = len(copier.ear.told)
+        printed = len(copier.listener.calls)
     copier.close()
 
 

@@ -86,9 +86,9 @@ class MortalStep:
 
 
 class MortalWriter:
-    """A writer that may crash before and after a commit, which may then still be under way."""
+    """A writer that may crash before and after a commit, which may then be incomplete."""
 
-    committing = False  # the loop waits for the commit before instead of putting this one off: one for each batch
+    committing = False  # the loop never postpones a commit, so each batch has its own
 
     def __init__(self, writer: Writer, fate: Fate) -> None:
         self._writer, self._fate = writer, fate

@@ -1,4 +1,4 @@
-"""Pipelines that use what a declaration may say; a module of its own, because the training process loads it too."""
+"""Pipelines with different options of a declaration, in a separate module that the training process also loads."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class Reading(Event):
 
     @feature
     def squared(self) -> float:
-        """A function of the event."""
+        """Square of `x`."""
         return self.x * self.x
 
 
 class Own(nn.Module):
-    """A user's own network, which sees nothing but the squares."""
+    """A user-defined network whose only input is `squared`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits [n, 1]."""
+        """Return logits, shape [n, 1]."""
         logits: Tensor = self.layer(numbers[:, 1:])
         return logits
 
 
 def declare(label: Label, **options: Any) -> Pipeline:
-    """A pipeline that trains as soon as 150 labels are there."""
+    """Return a pipeline that starts a run after 150 labels."""
     plan = Training(min_examples=60, holdout_least=50, epochs=40, batch_size=16, learning_rate=0.03)
     return Pipeline("rows", event=Reading, label=label, retrain=[Labels(150)], training=plan, **options)
 

@@ -18,7 +18,7 @@ from tailrace.streams.log.records import Out
 
 
 def main(bootstrap: str, topic: str, name: str) -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the answers
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the results
     writer = KafkaLog(bootstrap).writer(name, Delivery.EXACTLY_ONCE)
     assert isinstance(writer, KafkaWriter)
     writer.write([Out(topic, None, b"frozen", partition=0)])

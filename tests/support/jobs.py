@@ -14,18 +14,19 @@ from tailrace.streams.log.records import Record
 
 
 def rows(count: int, start: int = 0) -> list[Row]:
-    made = tiny.examples(count, start)
-    records = [Record("e", 0, n, 0, None, encode(example)) for n, example in enumerate(made)]
+    """Return training rows of the examples `start` and on."""
+    examples = tiny.examples(count, start)
+    records = [Record("e", 0, n, 0, None, encode(example)) for n, example in enumerate(examples)]
     return ExampleDecoder(ModelSpec.of(tiny.pipeline)).rows(records).rows
 
 
 def job(plan: Training = tiny.PLAN, champion: bytes | None = None, fresh: int = 300, seed: int = 1) -> Job:
-    """300 rows to train on and 100 held out."""
-    made = rows(400)
+    """Return a job with 300 training rows and 100 held-out rows."""
+    selected = rows(400)
     return Job(
-        features=[row.features for row in made],
-        derived=[row.derived for row in made],
-        targets=[row.target for row in made],
+        features=[row.features for row in selected],
+        derived=[row.derived for row in selected],
+        targets=[row.target for row in selected],
         train=300,
         fresh=fresh,
         champion=champion,

@@ -60,33 +60,33 @@ class Place:
         return Counter(r.value for at in end for batch in self.log.scan(at, begin[at], end[at]) for r in batch)
 
 
-class Ear:
+class RecordingListener:
     """A listener that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, frozenset[TopicPartition]]] = []
+        self.calls: list[tuple[str, frozenset[TopicPartition]]] = []
         self.committed: dict[TopicPartition, Committed | None] = {}
 
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
-        self.told.append(("assigned", frozenset(committed)))
+        self.calls.append(("assigned", frozenset(committed)))
         self.committed.update(committed)
 
     def revoking(self, partitions: frozenset[TopicPartition]) -> None:
-        self.told.append(("revoking", partitions))
+        self.calls.append(("revoking", partitions))
 
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
-        self.told.append(("lost", partitions))
+        self.calls.append(("lost", partitions))
 
     def heard(self, word: str) -> bool:
-        return any(word == said for said, _ in self.told)
+        return any(word == call for call, _ in self.calls)
 
 
 class Copier:
     """Minimal exactly-once step: copies a topic into another; goes back to the committed positions after Aborted."""
 
     def __init__(self, log: Log, source: str, sink: str, group: str, name: str, size: int = 20) -> None:
-        self.ear, self._sink, self._size = Ear(), sink, size
-        self.reader = log.reader([source], group=group, instance=name, sharing=Sharing.SPREAD, listener=self.ear)
+        self.listener, self._sink, self._size = RecordingListener(), sink, size
+        self.reader = log.reader([source], group=group, instance=name, sharing=Sharing.SPREAD, listener=self.listener)
         self.writer = log.writer(name, Delivery.EXACTLY_ONCE)
 
     def step(self, timeout: float = 0.05) -> None:

@@ -96,12 +96,12 @@ def gaps(published: Iterable[Manifest], examples: Iterable[Record]) -> list[str]
     """
     places = {(record.partition, record.offset) for record in examples}
     ends = {made.version: {part.partition: part.end for part in made.ranges} for made in published}
-    found: list[str] = []
+    texts: list[str] = []
     for made in published:
         before = ends.get(made.parent, {})
         for partition, count in made.updates.learned[-1].items() if made.updates else ():
             start = ends[made.version][partition] - count
             low, high = sorted((start, before.get(partition, start)))
             if any((partition, offset) in places for offset in range(low, high)):
-                found.append(f"release {made.version} begins at {partition}/{start}, its parent ended at {before}")
-    return found
+                texts.append(f"release {made.version} begins at {partition}/{start}, its parent ended at {before}")
+    return texts

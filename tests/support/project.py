@@ -1,4 +1,4 @@
-"""A directory with a pipeline, and the `tailrace` command run in it as a process of its own."""
+"""Directory with a pipeline, in which the `tailrace` command runs as a separate process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Project:
         return self._start("-m", module, *arguments)
 
     def run(self, *arguments: str, module: str = "tailrace") -> str:
-        """The output of a command that succeeds."""
+        """Run a command that must succeed; return its output."""
         return _output(self.start(*arguments, module=module))
 
     def run_code(self, code: str) -> str:
-        """The output of Python code that succeeds."""
+        """Run Python code that must succeed; return its output."""
         return _output(self._start("-c", code))
 
     def json(self, *arguments: str) -> Any:
-        """The decoded output of a command with --json."""
+        """Run a command with --json; return its decoded output."""
         return json.loads(self.run(*arguments, "--json"))
 
     def _start(self, *arguments: str) -> subprocess.Popen[str]:

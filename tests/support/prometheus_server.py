@@ -26,7 +26,7 @@ SHIPPED = ROOT / "monitoring" / "prometheus"
 
 
 def tool(name: str) -> str:
-    """The path of `prometheus` or `promtool`; skips the test where there is none."""
+    """Return the path of `prometheus` or `promtool`; skip the test if it is not installed."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{NO_PROMETHEUS}: {PROMETHEUS}")
@@ -47,17 +47,17 @@ class PrometheusClient:
         self._url = f"http://127.0.0.1:{port}"
 
     def query(self, expression: str) -> list[float]:
-        """Current finite values of an expression."""
+        """Return the current finite values of an expression."""
         result = self.get("/api/v1/query", query=expression)["result"]
         values = [float(series["value"][1]) for series in result]
         return [value for value in values if math.isfinite(value)]
 
     def rules(self) -> list[dict[str, Any]]:
-        """All rules with their health."""
+        """Return all rules with their health."""
         return [rule for group in self.get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Data of an answer of the HTTP API; fails the test for an error."""
+        """Return the data of a response of the HTTP API; fail the test for an error."""
         try:
             with urllib.request.urlopen(
                 f"{self._url}{path}?{urllib.parse.urlencode(parameters)}", timeout=30
@@ -67,7 +67,7 @@ class PrometheusClient:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
     def ready(self) -> bool:
-        """True once the server answers and is ready."""
+        """Return True if the server answers and is ready."""
         try:
             with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)

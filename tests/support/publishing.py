@@ -1,4 +1,4 @@
-"""Shared by tests: publishing on the embedded log: versions, aliases, clean-up, and one transaction for all of it."""
+"""Manifests, payloads and reports for tests that publish releases."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ class Reading(Event):
 
 
 class Stubborn(OnlineModule):
-    """A network that fails as the environment variable MOOD says."""
+    """A network that fails in the way that the environment variable MOOD names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits from `x` alone."""
+        """Return logits that depend only on `x`, shape [n, 1]."""
         logits: Tensor = self.layer(numbers[:, :1])
         return logits
 
@@ -80,20 +80,20 @@ class Normalised(nn.Module):
         self.layers = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits from `x` alone."""
+        """Return logits that depend only on `x`, shape [n, 1]."""
         logits: Tensor = self.layers(numbers[:, :1])
         return logits
 
 
 class Raising(nn.Module):
-    """A network without hooks, which raises if the environment variable MOOD says so."""
+    """A network without hooks, which raises if the environment variable MOOD is set to that."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits from `x` alone."""
+        """Return logits that depend only on `x`, shape [n, 1]."""
         if os.environ.get("MOOD") == "raise":
             raise RuntimeError("this model is in a bad mood")
         logits: Tensor = self.layer(numbers[:, :1])
@@ -166,7 +166,7 @@ both = Pipeline(
 
 
 def onlines(**options: Any) -> Pipeline:
-    """The pipeline `online` with other options."""
+    """Return the pipeline `online` with other options."""
     given: dict[str, Any] = {"event": Reading, "online": Online(labels=50, seconds=0.0), "training": PLAN, **options}
     return Pipeline("tiny", label=Label("big", base_rate=0.5), **given)
 
@@ -178,7 +178,7 @@ lengthy = onlines(retrain=[Labels(400)], training=msgspec.structs.replace(PLAN, 
 
 
 def examples(count: int, start: int = 0, *, flip: bool = False, step: float = 1.0) -> Iterator[Example]:
-    """Examples number `start` and on, `step` seconds apart; the label is x > 0 in nine of ten (flipped: x < 0)."""
+    """Return examples from number `start` on, `step` seconds apart; nine of ten labels are x > 0 (flipped: x < 0)."""
     for n in range(start, start + count):
         chance = random.Random(n)
         x, at = chance.gauss(0.0, 1.0), START + n * step
@@ -189,6 +189,6 @@ def examples(count: int, start: int = 0, *, flip: bool = False, step: float = 1.
 
 
 def records(topic: str, some: Iterator[Example], partitions: int = 2) -> list[Out]:
-    """As the join writes them."""
+    """Return the records of examples as the join writes them."""
     encode = msgspec.json.encode
     return [Out(topic, e.id.encode(), encode(e), partition=e.source.offset % partitions) for e in some]

@@ -13,7 +13,7 @@ from tailrace import Pipeline
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import Store
-from tailrace.retrain.control.observer import Observer
+from tailrace.retrain.control.observer import RetrainerObserver
 from tailrace.retrain.control.publisher import Publisher
 from tailrace.retrain.control.reports import RunReport, UpdateReport
 from tailrace.retrain.control.retrainer import Retrainer
@@ -30,8 +30,8 @@ MODELS, EXAMPLES, GROUP = "tiny.models", "tiny.examples", "tiny.retrainer"
 Start: TypeAlias = Callable[..., "Running"]
 
 
-class Recorder(Observer):
-    """Keeps the reports of a running retrainer."""
+class Recorder(RetrainerObserver):
+    """Observer that keeps the reports of a running retrainer."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -92,12 +92,12 @@ class Running:
         assert self.error is None, self.error
 
     def ended(self) -> None:
-        """Wait until it has stopped by itself."""
+        """Wait until the retrainer has stopped by itself."""
         self._thread.join(30)
         assert not self._thread.is_alive()
 
     def close(self) -> None:
-        """Stop it; nothing happens the second time."""
+        """Stop the retrainer; a second call does nothing."""
         self._stop.set()
         self.ended()
         self.publisher.close()

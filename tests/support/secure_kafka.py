@@ -30,7 +30,7 @@ class SecureKafka(KafkaCluster):
         self._listeners = {name: free_port() for name in ("TLS", "PLAIN", "OAUTH")}
 
     def address(self, listener: str) -> str:
-        """The address of a listener, "host:port"."""
+        """Return the address of a listener, "host:port"."""
         return f"127.0.0.1:{self._listeners[listener]}"
 
     def _properties(self, node: int) -> dict[str, object]:
@@ -59,7 +59,7 @@ class SecureKafka(KafkaCluster):
 
 @contextmanager
 def token_endpoint() -> Iterator[str]:
-    """The URL of an endpoint that gives unsigned tokens, which a broker without a key accepts."""
+    """Serve unsigned tokens, which a broker without a key accepts; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""A small pipeline in a directory of its own, and the command line run inside this process."""
+"""Small pipeline in a temporary directory, and the command line run inside the test process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOML = '[log]\nurl = "sqlite:///log.db"\n[send]\ntime = "at"\nlabel = "y"\nlabel
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """Result of a command: exit code and output."""
 
     code: int
     out: str
@@ -36,7 +36,7 @@ class Done(NamedTuple):
 
     @property
     def data(self) -> Any:
-        """What it printed with --json."""
+        """Decoded output of a command with --json."""
         return json.loads(self.out)
 
 
@@ -56,11 +56,11 @@ class Shell:
         return Done(int(code), out, error)
 
     def log(self) -> Log:
-        """The log that the commands use."""
+        """Open the log that the commands use."""
         return open_log("sqlite:///log.db")
 
     def data(self, rows: int) -> Path:
-        """A data file: event n at 1000 + n, known 100 seconds later, y alternating."""
+        """Write a data file: event n at 1000 + n, its label known 100 seconds later, `y` alternating."""
         lines = [f"{1000 + n},{n},{n % 2},{1100 + n}" for n in range(rows)]
         file = self.directory / "data.csv"
         file.write_text("\n".join(["at,x,y,known", *lines, ""]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 180.0  # the longest wait: a hang fails, a slow machine does not
+PATIENCE_S = 180.0  # longest wait, so that a hang fails a test and a slow machine does not
 
 
 def until(

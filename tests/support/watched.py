@@ -40,7 +40,7 @@ class OneLayer(nn.Module):
         self.layer = nn.Linear(1, 1)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Logits [n, 1]."""
+        """Return logits, shape [n, 1]."""
         logits: Tensor = self.layer(numbers)
         return logits
 

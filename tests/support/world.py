@@ -1,4 +1,4 @@
-"""A whole pipeline with its roles, events and labels on a log of its own, for end-to-end tests."""
+"""Complete pipeline with roles, events and labels on its own log, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import prometheus_client  # noqa: F401  (roles in threads, importing it at the same time, would find it half made)
+import prometheus_client  # noqa: F401  (imported before threads start, because concurrent imports of it fail)
 from support import declared
 from support.waiting import PATIENCE_S
 
@@ -89,30 +89,30 @@ class World:
         """Wait for `least` records of a topic; return their values by event. Fail if an event has two."""
         self._until(lambda: len(self.records(topic)) >= least)
         values = [json.loads(record.value or b"") for record in self.records(topic)]
-        found = {int(value["id"]): value for value in values}
-        assert len(found) == len(values)
-        return found
+        by_event = {int(value["id"]): value for value in values}
+        assert len(by_event) == len(values)
+        return by_event
 
     def release(self) -> Manifest:
         """Wait for the first release of a training run, and verify it. Releases of online updates do not count."""
-        models, found = Models(self.log, self.pipeline.topics.models), list[int]()
+        models, versions = Models(self.log, self.pipeline.topics.models), list[int]()
 
         def published() -> bool:
             models.refresh()
-            found.extend(v for v in models.registry.releases if models.manifest(v).updates is None)
-            return bool(found)
+            versions.extend(v for v in models.registry.releases if models.manifest(v).updates is None)
+            return bool(versions)
 
         self._until(published)
-        return models.verified(found[0], trusted_keys(self.settings))[0]
+        return models.verified(versions[0], trusted_keys(self.settings))[0]
 
-    def said_since(self, version: int) -> tuple[int, list[float]]:
+    def first_scored_since(self, version: int) -> tuple[int, list[float]]:
         """Send events one by one until this release, or a newer one, scores one; return the event and its scores."""
         n, release, scores = EVENTS - 1, 0, list[float]()
         while release < version:
             n += 1
             self.send(events=range(n, n + 1))
-            said = self.read("rows.predictions", n + 1)[n]
-            release, scores = said["release"], said["scores"]
+            prediction = self.read("rows.predictions", n + 1)[n]
+            release, scores = prediction["release"], prediction["scores"]
         return n, scores
 
     def _until(self, true: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Process that writes: python write_child.py PATH TOPIC COMMITS; prints its longest commit in seconds.
+"""Process that writes records: python write_child.py PATH TOPIC COMMITS; prints its longest commit in seconds.
 
 It creates the log and the topic if necessary, and writes ten records in each commit.
 """

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from tailrace.streams.log.base import Unreachable
 from tailrace.streams.log.kafka.client_log import LibrdkafkaLog
-from tailrace.streams.log.kafka.errors import Outcome, classify, topic_error
+from tailrace.streams.log.kafka.errors import ErrorKind, classify, topic_error
 from tailrace.streams.log.kafka.options import BadOption
 
 CONNECT_S = 10.0  # opening anything waits for a broker so long
@@ -66,7 +66,7 @@ class Connection:
         log.debug("client error", error=error.str())
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.down_since = self.down_since or time.monotonic()
-        elif classify(error) is Outcome.UNTRUSTED:
+        elif classify(error) is ErrorKind.UNTRUSTED:
             self.complaint, self.untrusted = error.str(), True
         elif not self.untrusted:  # a cause must not be hidden by its effects
             self.complaint = error.str()

@@ -1,4 +1,4 @@
-"""Classification of Kafka's errors (pure): a table from error code to outcome. What follows is decided elsewhere.
+"""Classification of Kafka's errors (pure): a table from error code to kind. What follows is decided elsewhere.
 
 librdkafka's own codes are negative and their names begin with an underscore; the others are the broker's.
 """
@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from tailrace.streams.log.base import LogError, TooLarge, TopicMissing
 
 
-class Outcome(Enum):
+class ErrorKind(Enum):
     """Meaning of an error for the reader or writer that meets it."""
 
     TOPIC_MISSING = auto()  # the topic or partition does not exist
@@ -30,43 +30,43 @@ class Outcome(Enum):
     OTHER = auto()  # the operation failed, the client can go on
 
 
-OUTCOMES: Mapping[int, Outcome] = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART: Outcome.TOPIC_MISSING,
-    KafkaError._UNKNOWN_TOPIC: Outcome.TOPIC_MISSING,
-    KafkaError._UNKNOWN_PARTITION: Outcome.TOPIC_MISSING,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: Outcome.DENIED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED: Outcome.DENIED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Outcome.DENIED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: Outcome.DENIED,
-    KafkaError._SSL: Outcome.UNTRUSTED,
-    KafkaError._AUTHENTICATION: Outcome.UNTRUSTED,
-    KafkaError.SASL_AUTHENTICATION_FAILED: Outcome.UNTRUSTED,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM: Outcome.UNTRUSTED,
-    KafkaError._TRANSPORT: Outcome.NO_ANSWER,
-    KafkaError._ALL_BROKERS_DOWN: Outcome.NO_ANSWER,
-    KafkaError._TIMED_OUT: Outcome.NO_ANSWER,
-    KafkaError._RESOLVE: Outcome.NO_ANSWER,
-    KafkaError._FENCED: Outcome.FENCED,
-    KafkaError.PRODUCER_FENCED: Outcome.FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH: Outcome.FENCED,
-    KafkaError.MSG_SIZE_TOO_LARGE: Outcome.TOO_LARGE,
-    KafkaError.INVALID_TIMESTAMP: Outcome.BAD_TIMESTAMP,
-    KafkaError._PARTITION_EOF: Outcome.END,
-    KafkaError._PURGE_QUEUE: Outcome.DROPPED,
-    KafkaError._PURGE_INFLIGHT: Outcome.DROPPED,
-    KafkaError._FATAL: Outcome.FATAL,
+ERROR_KINDS: Mapping[int, ErrorKind] = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: ErrorKind.TOPIC_MISSING,
+    KafkaError._UNKNOWN_TOPIC: ErrorKind.TOPIC_MISSING,
+    KafkaError._UNKNOWN_PARTITION: ErrorKind.TOPIC_MISSING,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ErrorKind.DENIED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: ErrorKind.DENIED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ErrorKind.DENIED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: ErrorKind.DENIED,
+    KafkaError._SSL: ErrorKind.UNTRUSTED,
+    KafkaError._AUTHENTICATION: ErrorKind.UNTRUSTED,
+    KafkaError.SASL_AUTHENTICATION_FAILED: ErrorKind.UNTRUSTED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: ErrorKind.UNTRUSTED,
+    KafkaError._TRANSPORT: ErrorKind.NO_ANSWER,
+    KafkaError._ALL_BROKERS_DOWN: ErrorKind.NO_ANSWER,
+    KafkaError._TIMED_OUT: ErrorKind.NO_ANSWER,
+    KafkaError._RESOLVE: ErrorKind.NO_ANSWER,
+    KafkaError._FENCED: ErrorKind.FENCED,
+    KafkaError.PRODUCER_FENCED: ErrorKind.FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH: ErrorKind.FENCED,
+    KafkaError.MSG_SIZE_TOO_LARGE: ErrorKind.TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP: ErrorKind.BAD_TIMESTAMP,
+    KafkaError._PARTITION_EOF: ErrorKind.END,
+    KafkaError._PURGE_QUEUE: ErrorKind.DROPPED,
+    KafkaError._PURGE_INFLIGHT: ErrorKind.DROPPED,
+    KafkaError._FATAL: ErrorKind.FATAL,
 }
 """Codes with a meaning of their own; `classify` covers the others."""
 
 
-def classify(error: KafkaError) -> Outcome:
+def classify(error: KafkaError) -> ErrorKind:
     """Return the meaning of an error: from the table, else from the flags that librdkafka sets on it."""
-    outcome = OUTCOMES.get(error.code())
-    if outcome is not None:
-        return outcome
+    kind = ERROR_KINDS.get(error.code())
+    if kind is not None:
+        return kind
     if error.fatal():
-        return Outcome.FATAL
-    return Outcome.RETRIABLE if error.retriable() else Outcome.OTHER
+        return ErrorKind.FATAL
+    return ErrorKind.RETRIABLE if error.retriable() else ErrorKind.OTHER
 
 
 def error_of(raised: KafkaException) -> KafkaError:
@@ -78,22 +78,22 @@ def error_of(raised: KafkaException) -> KafkaError:
 def topic_error(topic: str, error: KafkaError | None = None) -> LogError:
     """Return the exception for a topic that cannot be used: TopicMissing, or LogError for another cause."""
     passing = (KafkaError.LEADER_NOT_AVAILABLE,)  # of a topic that is being created
-    if error is not None and classify(error) is not Outcome.TOPIC_MISSING and error.code() not in passing:
+    if error is not None and classify(error) is not ErrorKind.TOPIC_MISSING and error.code() not in passing:
         return LogError(f"Topic {topic!r} cannot be used: {error.str()}")
     return TopicMissing(f"Topic {topic!r} does not exist. Create it, or check the name")
 
 
-def write_error(outcome: Outcome, error: KafkaError, writer: str) -> LogError | None:
+def write_error(kind: ErrorKind, error: KafkaError, writer: str) -> LogError | None:
     """Return the exception for a write that can never succeed; None where the transaction may be tried again."""
-    if outcome is Outcome.TOO_LARGE:
+    if kind is ErrorKind.TOO_LARGE:
         return TooLarge("A record is larger than its topic takes: raise its max.message.bytes, or send less")
-    if outcome is Outcome.TOPIC_MISSING:
+    if kind is ErrorKind.TOPIC_MISSING:
         return topic_error("written to")
-    if outcome is Outcome.BAD_TIMESTAMP:
+    if kind is ErrorKind.BAD_TIMESTAMP:
         return LogError(
             "A record's timestamp is further from the broker's clock than its topic takes: correct it, or raise "
             "the topic's message.timestamp.after.max.ms"
         )
-    if outcome is Outcome.DENIED:
+    if kind is ErrorKind.DENIED:
         return LogError(f"Writer {writer!r} may not write: {error.str()}")
     return None

@@ -1,7 +1,7 @@
 """The log on an Apache Kafka cluster: confluent-kafka carries the records, kafka-python administers.
 
 client      settings, reachability          reader    batches            admin        topics, positions
-options     translation for both clients    rebalance table of phases    errors       code -> outcome
+options     translation for both clients    rebalance table of phases    errors       code -> kind
 client_log  log lines of both clients       writer    transactions       producer     calls on librdkafka
 """
 

@@ -18,7 +18,7 @@ from confluent_kafka import TopicPartition as Place
 
 from tailrace.streams.log.base import Batch, Committed, LogError, Positions, Sharing, Subscription, TopicPartition
 from tailrace.streams.log.kafka.client import Connection, log
-from tailrace.streams.log.kafka.errors import Outcome, classify, error_of, topic_error
+from tailrace.streams.log.kafka.errors import ErrorKind, classify, error_of, topic_error
 from tailrace.streams.log.kafka.rebalance import Phase, Rebalance
 from tailrace.streams.log.records import Record
 
@@ -144,7 +144,7 @@ class KafkaReader:
                     at_end.pop(_at(message), None)
                 else:
                     at_end.clear()  # read TOGETHER: the others may have grown since
-            elif classify(error) is Outcome.END:
+            elif classify(error) is ErrorKind.END:
                 at_end[_at(message)] = message.offset() or 0
                 if not self._cooperative:
                     self._ends[_at(message)] = message.offset() or 0
@@ -163,10 +163,10 @@ class KafkaReader:
 
     def _raise_if_serious(self, message: Message, error: KafkaError) -> None:
         """Raise errors that librdkafka does not recover from by itself."""
-        outcome = classify(error)
-        if outcome is Outcome.TOPIC_MISSING:
+        kind = classify(error)
+        if kind is ErrorKind.TOPIC_MISSING:
             raise topic_error(message.topic() or "?")
-        if outcome is Outcome.DENIED or error.fatal():
+        if kind is ErrorKind.DENIED or error.fatal():
             raise LogError(f"Reading from {self._connection.bootstrap} failed: {error.str()}")
         log.warning("reading continues after an error", error=error.str())
 
@@ -204,10 +204,10 @@ class KafkaReader:
                 failed = error_of(raised)
             if failed is None:
                 return {_of_place(place): _commit(place) for place in places}
-            outcome, late = classify(failed), time.monotonic() > deadline
-            if outcome is Outcome.NO_ANSWER and late:
+            kind, late = classify(failed), time.monotonic() > deadline
+            if kind is ErrorKind.NO_ANSWER and late:
                 raise self._connection.unreachable(STABLE_S)
-            if outcome is Outcome.DENIED or late:
+            if kind is ErrorKind.DENIED or late:
                 raise LogError(f"The committed positions of group {self._group!r} cannot be read: {failed.str()}")
             time.sleep(0.02)  # an unstable offset is answered at once; do not flood the coordinator
 

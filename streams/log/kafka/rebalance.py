@@ -31,7 +31,7 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-class Event(Enum):
+class RebalanceEvent(Enum):
     """Cause of a change of phase."""
 
     ASSIGN = auto()
@@ -49,19 +49,19 @@ class Seek(Enum):
     IGNORED = auto()  # the partition is leaving, or has left
 
 
-TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
-    (Phase.STABLE, Event.ASSIGN): Phase.ASSIGNING,
-    (Phase.STABLE, Event.REVOKE): Phase.REVOKING,
-    (Phase.STABLE, Event.LOSE): Phase.LOSING,
-    (Phase.STABLE, Event.CLOSE): Phase.CLOSED,
-    (Phase.ASSIGNING, Event.DONE): Phase.STABLE,
-    (Phase.REVOKING, Event.DONE): Phase.STABLE,
-    (Phase.LOSING, Event.DONE): Phase.STABLE,
-    (Phase.CLOSED, Event.ASSIGN): Phase.CLOSED,
-    (Phase.CLOSED, Event.REVOKE): Phase.CLOSED,
-    (Phase.CLOSED, Event.LOSE): Phase.CLOSED,
-    (Phase.CLOSED, Event.DONE): Phase.CLOSED,
-    (Phase.CLOSED, Event.CLOSE): Phase.CLOSED,
+TRANSITIONS: Mapping[tuple[Phase, RebalanceEvent], Phase] = {
+    (Phase.STABLE, RebalanceEvent.ASSIGN): Phase.ASSIGNING,
+    (Phase.STABLE, RebalanceEvent.REVOKE): Phase.REVOKING,
+    (Phase.STABLE, RebalanceEvent.LOSE): Phase.LOSING,
+    (Phase.STABLE, RebalanceEvent.CLOSE): Phase.CLOSED,
+    (Phase.ASSIGNING, RebalanceEvent.DONE): Phase.STABLE,
+    (Phase.REVOKING, RebalanceEvent.DONE): Phase.STABLE,
+    (Phase.LOSING, RebalanceEvent.DONE): Phase.STABLE,
+    (Phase.CLOSED, RebalanceEvent.ASSIGN): Phase.CLOSED,
+    (Phase.CLOSED, RebalanceEvent.REVOKE): Phase.CLOSED,
+    (Phase.CLOSED, RebalanceEvent.LOSE): Phase.CLOSED,
+    (Phase.CLOSED, RebalanceEvent.DONE): Phase.CLOSED,
+    (Phase.CLOSED, RebalanceEvent.CLOSE): Phase.CLOSED,
 }
 
 SEEKS: Mapping[Phase, Seek] = {
@@ -102,14 +102,14 @@ class Rebalance:
         self.held |= committed.keys()
         self._moved |= committed.keys()
         self.starts |= self.starts_of(committed)
-        with self._during(Event.ASSIGN) as audible:
+        with self._during(RebalanceEvent.ASSIGN) as audible:
             if audible and committed and self._listener is not None:
                 self._call(lambda listener: listener.assigned(committed), self._listener)
         return {at: self.starts[at] for at in committed}
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Let the listener commit, then give up the partitions."""
-        with self._during(Event.REVOKE) as audible:
+        with self._during(RebalanceEvent.REVOKE) as audible:
             if audible and partitions and self._listener is not None:
                 self._call(lambda listener: listener.revoking(partitions), self._listener)
         self._give_up(partitions)
@@ -117,13 +117,13 @@ class Rebalance:
     def lose(self, partitions: frozenset[TopicPartition]) -> None:
         """Give up partitions that another reader may have already, then tell the listener."""
         self._give_up(partitions)
-        with self._during(Event.LOSE) as audible:
+        with self._during(RebalanceEvent.LOSE) as audible:
             if audible and self._listener is not None:
                 self._call(lambda listener: listener.lost(partitions), self._listener)
 
     def close(self) -> None:
         """Silence the listener for good."""
-        self.phase = TRANSITIONS[self.phase, Event.CLOSE]
+        self.phase = TRANSITIONS[self.phase, RebalanceEvent.CLOSE]
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Record these positions as starts where the phase allows it. Return those that the consumer must move to."""
@@ -161,13 +161,13 @@ class Rebalance:
         return {at: known.offset if known else self._beginning for at, known in committed.items()}
 
     @contextmanager
-    def _during(self, event: Event) -> Iterator[bool]:
+    def _during(self, event: RebalanceEvent) -> Iterator[bool]:
         """Hold the phase of an event until its listener has returned. Yields False where the listener is silent."""
         self.phase = TRANSITIONS[self.phase, event]
         try:
             yield self.phase is not Phase.CLOSED
         finally:
-            self.phase = TRANSITIONS[self.phase, Event.DONE]
+            self.phase = TRANSITIONS[self.phase, RebalanceEvent.DONE]
 
     def _call(self, call: Callable[[Assignment], None], listener: Assignment) -> None:
         try:

@@ -30,7 +30,7 @@ from confluent_kafka import TopicPartition as Place
 from tailrace.streams.log.base import WAITING_RECORDS, Aborted, Delivery, Fenced, LogError, Positions, Reader
 from tailrace.streams.log.kafka.admin import KafkaAdmin
 from tailrace.streams.log.kafka.client import Connection, log
-from tailrace.streams.log.kafka.errors import Outcome, classify, error_of, write_error
+from tailrace.streams.log.kafka.errors import ErrorKind, classify, error_of, write_error
 from tailrace.streams.log.kafka.producer import TRANSACTION_S, deliver, settings, write_record
 from tailrace.streams.log.kafka.reader import KafkaReader
 from tailrace.streams.log.records import Out
@@ -206,7 +206,7 @@ class KafkaWriter:
                     raise KafkaException(place.error)
 
     def _on_delivery(self, error: KafkaError, _: Message) -> None:
-        if classify(error) is not Outcome.DROPPED:
+        if classify(error) is not ErrorKind.DROPPED:
             self._failure = self._failure or error
 
     # ---- outcomes
@@ -226,7 +226,7 @@ class KafkaWriter:
 
     def _failed(self, error: KafkaError) -> LogError:
         """Drop everything since the last commit, and return the exception to raise for this error."""
-        if classify(error) is Outcome.FATAL and self._exactly_once:
+        if classify(error) is ErrorKind.FATAL and self._exactly_once:
             error = self._fatal_cause() or error
         try:
             self._replace_producer()

@@ -32,7 +32,7 @@ from tailrace.streams.log.records import Record
 from tailrace.streams.log.sqlite.file import OFFSET_BITS, OFFSET_MASK, File, Synchronous
 from tailrace.streams.log.sqlite.groups import Membership
 from tailrace.streams.log.sqlite.reader import SqliteReader, committed_positions, end_positions, select_records
-from tailrace.streams.log.sqlite.topics import Topics
+from tailrace.streams.log.sqlite.topics import TopicTable
 from tailrace.streams.log.sqlite.writer import SqliteWriter
 
 _SCAN = 256  # records in one batch of a scan; they may have a megabyte each
@@ -50,7 +50,7 @@ class SqliteLog(Log):
         self._session_timeout = session_timeout
         self._synchronous = synchronous
         self._file = self._open()
-        self._topics = Topics(self._file)
+        self._topics = TopicTable(self._file)
 
     def create(self, topics: Sequence[Topic]) -> None:
         """See `log.base.Log`."""

@@ -26,7 +26,7 @@ class TopicRow(NamedTuple):
         return crc32(key) % len(self.partitions)
 
 
-class Topics:
+class TopicTable:
     """Topics of one file. Topics are never changed or removed, so rows are cached."""
 
     def __init__(self, file: File) -> None:

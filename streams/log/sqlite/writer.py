@@ -17,7 +17,7 @@ from tailrace.streams.log.records import Out
 from tailrace.streams.log.sqlite.file import BLOCK_BITS, OFFSET_BITS, File
 from tailrace.streams.log.sqlite.reader import SqliteReader
 from tailrace.streams.log.sqlite.retention import Cleaner, Row
-from tailrace.streams.log.sqlite.topics import TopicRow, Topics
+from tailrace.streams.log.sqlite.topics import TopicRow, TopicTable
 
 Rows: TypeAlias = dict[tuple[TopicRow, int], list[Row]]
 
@@ -53,7 +53,7 @@ class SqliteWriter:
 
     def __init__(self, file: File, name: str, delivery: Delivery) -> None:
         self._file = file
-        self._topics = Topics(file)
+        self._topics = TopicTable(file)
         self._cleaner = Cleaner(file)
         self._name = name
         self._epoch = file.write(lambda db: _open(db, name)) if delivery is Delivery.EXACTLY_ONCE else None

@@ -14,7 +14,7 @@ from support.publishing import PAYLOAD, manifest, report
 from support.shell import PIPELINE, Shell
 
 from tailrace.app.pipeline_file import load_pipeline
-from tailrace.explain.story import Place, teaching
+from tailrace.explain.event_history import Place, learning_step
 from tailrace.inference.releases.manifest import Manifest, Range, Updates
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.retrain.control.publisher import Publisher
@@ -114,9 +114,9 @@ def test_an_event_is_followed_to_the_release_that_learned_it(shell: Shell, topic
     assert (history["taught"]["version"], history["taught"]["first"]) == (3, True)
     shown = shell("explain", "e7").out
     assert f"prediction  small.predictions/{topics.at}/0" in shown
-    assert "true, known at 2023-11-14 22:14:20; counts: it is the first one" in shown
-    assert "does not count: it repeats the one that does" in shown
-    assert "does not count: the first one does" in shown
+    assert "true, known at 2023-11-14 22:14:20; counts: wins=first selects it" in shown
+    assert "does not count: it repeats a label that counts" in shown
+    assert "does not count: wins=first selects another label" in shown
     assert "does not count: it became known after the window had closed" in shown
     assert "taught      release 3 of " in shown
 
@@ -129,7 +129,7 @@ def test_removed_records_are_reported(shell: Shell, topics: TopicWriter) -> None
     assert "small.events/2/0  -  removed" in shown
     assert "removed; according to the example:  0.25 by release 4" in shown
     assert "4, which was removed: its training data is not known" in shown
-    assert "no release: the retrainer has read it, but no release that is still there has learned it" in shown
+    assert "no release: the retrainer has read it, but no kept release has learned it" in shown
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_an_event_is_followed_on_kafka(shell: Shell, kafka_bootstrap: str) -> No
     history = done.data
     assert history["event"]["value"] == EVENT
     assert (history["prediction"]["scores"], history["example"]["label"]) == ([0.25], True)
-    assert history["untaught"] == "waits for the retrainer, for an update or for a run"
+    assert history["untaught"] == "waits for the retrainer's next update or run"
     assert shell("explain", "e8", "--log", f"kafka://{kafka_bootstrap}").code == 1
 
 
@@ -239,10 +239,10 @@ def chain(remembered: int, *counts: int) -> Updates:
 @pytest.mark.parametrize(
     ("offset", "version", "how", "first"),
     [
-        (5, 6, "from the memory that its chain of updates began with", False),
-        (12, 6, "in update 1 of the 2 that its chain has", False),
-        (18, 6, "in update 2 of the 2 that its chain has", True),
-        (22, 7, "in update 3 of the 3 that its chain has", True),
+        (5, 6, "from the replay buffer with which its chain of updates began", False),
+        (12, 6, "in update 1 of 2 of its chain", False),
+        (18, 6, "in update 2 of 2 of its chain", True),
+        (22, 7, "in update 3 of 3 of its chain", True),
         (28, 9, "in a run", True),
     ],
 )
@@ -256,7 +256,7 @@ def test_the_release_that_learned_an_example(offset: int, version: int, how: str
         learned(7, 0, 25, chain(10, 5, 5, 5)),
         learned(6, 0, 20, chain(10, 5, 5)),
     ]
-    taught = teaching(kept, Place("examples", 1, offset))
+    taught = learning_step(kept, Place("examples", 1, offset))
     assert taught is not None
     assert (taught.version, taught.how, taught.first) == (version, how, first)
 
@@ -264,5 +264,5 @@ def test_the_release_that_learned_an_example(offset: int, version: int, how: str
 def test_no_release_has_learned_it() -> None:
     """An example behind the ranges of a release, or in another partition, was not learned by it."""
     kept = [learned(7, 0, 25, chain(10, 5, 5, 5))]
-    assert teaching(kept, Place("examples", 1, 25)) is None
-    assert teaching(kept, Place("examples", 0, 5)) is None
+    assert learning_step(kept, Place("examples", 1, 25)) is None
+    assert learning_step(kept, Place("examples", 0, 5)) is None

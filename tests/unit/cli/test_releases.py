@@ -140,7 +140,7 @@ def test_a_rebuild_by_other_code_fails(learned: Shell) -> None:
     run = next(row for row in learned("models", "ls", "--json").data if row["reason"].startswith("400"))["version"]
     done = learned("models", "rebuild", str(run), "--json")
     assert (done.code, done.data["equal"]) == (1, False)
-    assert "the code is not what made the release" in done.error.splitlines()[-1]
+    assert "other code trained the release" in done.error.splitlines()[-1]
     pipeline.write_text(DECLARATION.replace("    x: Number", "    z: Number = 0"))
     done = learned("models", "rebuild", "latest")
     assert (done.code, done.out, len(done.error.splitlines())) == (1, "", 1)
@@ -182,13 +182,13 @@ def test_show_describes_the_history_of_a_release(learned: Shell) -> None:
         in shown
     )
     assert f" from v{chain['base']}, an update)" in shown
-    assert f"v{line[-1]['version']} <- run from fresh weights, measured against v" in shown
-    assert "learned     600 examples, the newest of an event at 2023-11-14 22:23:19" in shown
+    assert f"v{line[-1]['version']} <- run from fresh weights, compared with v" in shown
+    assert "learned     600 examples; newest event 2023-11-14 22:23:19" in shown
     assert "            small.examples/1, offsets 0 to 299" in shown
     assert f"signed by key {description['key_id']}" in shown
     run = learned("models", "show", str(line[-1]["version"])).out
     assert "reason      400 new labels (every 400)" in run
     assert "facts       400 labels; " in run
     assert "plan        min_examples=60, epochs=4, batch_size=32, holdout_least=50, seed=3" in run
-    assert "judged      log loss 0." in run
+    assert "metrics     log loss 0." in run
     assert ", the champion's 0." in run

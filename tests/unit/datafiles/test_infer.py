@@ -1,4 +1,4 @@
-"""A declaration inferred from data: the kinds, the label, the wait, and files that run at once."""
+"""Inference of a declaration: feature kinds, the label, the wait, and generated files that load."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ Row = Mapping[str, Any]
 
 
 def table(n: int = 200, /, **columns: Any) -> list[Row]:
-    """Rows whose columns are functions of the row number; None is a missing value."""
-    made = ({name: column(i) for name, column in columns.items()} for i in range(n))
-    return [{name: str(value) for name, value in row.items() if value is not None} for row in made]
+    """Return `n` rows whose columns are functions of the row number; None is a missing value."""
+    values = ({name: column(i) for name, column in columns.items()} for i in range(n))
+    return [{name: str(value) for name, value in row.items() if value is not None} for row in values]
 
 
-def kinds(found: Inferred) -> dict[str, str]:
-    return {f.column: f.kind + ("?" if f.optional else "") for f in found.fields}
+def kinds(inferred: Inferred) -> dict[str, str]:
+    """Return the kind of each feature column; "?" marks an optional one."""
+    return {f.column: f.kind + ("?" if f.optional else "") for f in inferred.fields}
 
 
 def test_kinds_of_columns() -> None:
-    """Numbers, categories, codes and flags are told apart; missing values make a field optional."""
-    found = infer(
+    """Numbers, categories, codes and flags are distinguished; missing values make a field optional."""
+    inferred = infer(
         table(
             number=lambda i: i * 0.5,
             count=lambda i: i * 3,
@@ -55,12 +56,12 @@ def test_kinds_of_columns() -> None:
         "year": "number",
         "gappy": "number?",
     }
-    assert expected == kinds(found)
+    assert expected == kinds(inferred)
 
 
-def test_useless_columns_are_left_out_with_the_reason() -> None:
-    """Constants, texts nearly all different, further times and dropped columns are no features, and say why."""
-    found = infer(
+def test_unusable_columns_are_left_out_with_the_reason() -> None:
+    """Constants, texts that nearly all differ, further times and dropped columns are left out, each with a reason."""
+    inferred = infer(
         table(
             constant=lambda i: "same",
             name=lambda i: f"name {i}",
@@ -72,14 +73,14 @@ def test_useless_columns_are_left_out_with_the_reason() -> None:
         Columns(label="label"),
         drop=["secret"],
     )
-    assert kinds(found) == {"x": "number"}
+    assert kinds(inferred) == {"x": "number"}
     expected = {
         "constant": "always 'same'",
-        "name": "text, nearly all different",
-        "seen": "a further time",
+        "name": "text, nearly all values differ",
+        "seen": "another time",
         "secret": "--drop",
     }
-    assert expected == found.left_out
+    assert expected == inferred.left_out
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_useless_columns_are_left_out_with_the_reason() -> None:
     ],
 )
 def test_kinds_of_labels(label: Any, kind: str, classes: tuple[Any, ...], rate: Any) -> None:
-    """The label's values decide what is asked for and what release 0 says."""
+    """The values of the label determine its kind, its classes and the base rate."""
     target = infer(table(x=lambda i: i, label=label), Columns(label="label")).target
     assert (kind, classes, rate) == (target.kind, target.classes, target.base_rate)
 
@@ -105,24 +106,24 @@ def test_kinds_of_labels(label: Any, kind: str, classes: tuple[Any, ...], rate: 
     [(lambda i: 45, "1m"), (lambda i: 50, "2m"), (lambda i: 9e5 * (i == 7), "14d"), (lambda i: 86_400 * 400, "365d")],
 )
 def test_wait_covers_the_delays(delay: Any, wait: str) -> None:
-    """The wait is a round duration that all labels keep, the slowest of many too, with room for slower ones."""
+    """The wait is a round duration that exceeds the longest label delay by a quarter."""
     rows = table(t=lambda i: i, known=lambda i: i + delay(i), x=lambda i: i, label=lambda i: i % 2)
     assert wait == infer(rows, Columns(time="t", label="label", label_time="known")).wait
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         (Columns(label="gone"), "no column 'gone'"),
-        (Columns(id="code", label="label"), "'code' is no id: its values repeat"),
+        (Columns(id="code", label="label"), "'code' cannot be the id, its values repeat"),
         (Columns(label="constant"), "always '1'"),
         (Columns(label="text"), "200 different texts"),
         (Columns(label="label", id='"x'), "rename the column"),
         (Columns(label="label", time="text", label_time="x"), "a time is ISO 8601"),
     ],
 )
-def test_what_cannot_be_is_named(columns: Columns, said: str) -> None:
-    """Columns that cannot be what they were said to be are refused by name."""
+def test_unsuitable_columns_are_rejected_by_name(columns: Columns, message: str) -> None:
+    """A column that cannot have the given role is rejected; the message names it."""
     rows = table(
         x=lambda i: i,
         code=lambda i: i % 3,
@@ -131,12 +132,12 @@ def test_what_cannot_be_is_named(columns: Columns, said: str) -> None:
         label=lambda i: i % 2,
         **{'"x': lambda i: i},
     )
-    with pytest.raises(BadData, match=said):
+    with pytest.raises(BadData, match=message):
         infer(rows, columns)
 
 
-def test_an_empty_file_is_refused() -> None:
-    """Nothing can be inferred from nothing."""
+def test_an_empty_file_is_rejected() -> None:
+    """A file without rows is rejected."""
     with pytest.raises(BadData, match="no rows"):
         infer([], Columns(label="label"))
 
@@ -156,8 +157,8 @@ AWKWARD = {
 }
 
 
-def test_awkward_names_make_a_file_that_loads(tmp_path: Path) -> None:
-    """Keywords, spaces, quotes and names of our own become fields that still read their own columns."""
+def test_a_file_with_awkward_column_names_loads(tmp_path: Path) -> None:
+    """Columns named with keywords, spaces, quotes or imported names become fields that read these columns."""
     rows, columns = table(**AWKWARD), Columns(time="when", label="y")
     file = tmp_path / "pipeline.py"
     file.write_text(pipeline_file("awkward", 'odd"""name.csv', infer(rows, columns)), encoding="utf-8")
@@ -170,38 +171,38 @@ def test_awkward_names_make_a_file_that_loads(tmp_path: Path) -> None:
 
 
 def test_label_and_label_time_are_never_features(tmp_path: Path) -> None:
-    """What is only known later does not leak into the event."""
+    """The label and its time, which are known later than the event, are not among the features."""
     rows = table(t=lambda i: i, known=lambda i: i + 5, x=lambda i: i, label=lambda i: i % 2)
-    found = infer(rows, Columns(time="t", label="label", label_time="known"))
-    assert kinds(found) == {"x": "number"}
+    inferred = infer(rows, Columns(time="t", label="label", label_time="known"))
+    assert kinds(inferred) == {"x": "number"}
 
 
 def test_generated_files_are_formatted(tmp_path: Path) -> None:
-    """The pipeline file passes ruff as it is written."""
+    """The generated pipeline file passes `ruff format --check` and `ruff check`."""
     plain = {name: column for name, column in AWKWARD.items() if '"' not in name}
     text = pipeline_file("awkward", "odd.csv", infer(table(**plain), Columns(time="when", label="y")))
     (tmp_path / "pipeline.py").write_text(text, encoding="utf-8")
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["format", "--isolated", "--check"], ["check", "--isolated"]):
-        done = subprocess.run([*ruff, *command, "pipeline.py"], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        process = subprocess.run([*ruff, *command, "pipeline.py"], cwd=tmp_path, capture_output=True, text=True)
+        assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(("stem", "name"), [("Flights 2024", "flights_2024"), ("__", "pipeline"), ("a.b", "a_b")])
 def test_pipeline_names(stem: str, name: str) -> None:
-    """A file's name becomes a name that a pipeline may have."""
+    """A file name becomes a valid pipeline name."""
     assert name == pipeline_name(stem)
 
 
 def test_a_column_named_id_becomes_the_key() -> None:
-    """A column `id` is the event id where all its values differ, is dropped on request, and else is a feature."""
+    """A column `id` is the event id if all its values differ; it can be dropped; else it is a feature."""
     distinct = table(id=lambda i: 7 * i, x=lambda i: i * 0.5, label=lambda i: i % 2)
     repeated = table(id=lambda i: i % 50, x=lambda i: i * 0.5, label=lambda i: i % 2)
     gappy = table(id=lambda i: i or None, x=lambda i: i * 0.5, label=lambda i: i % 2)
-    found = infer(distinct, Columns(label="label"))
-    assert (found.columns.id, kinds(found)) == ("id", {"x": "number"})
+    inferred = infer(distinct, Columns(label="label"))
+    assert (inferred.columns.id, kinds(inferred)) == ("id", {"x": "number"})
     assert infer(distinct, Columns(label="label"), drop=["id"]).left_out == {"id": "--drop"}
     for rows in (repeated, gappy):
-        found = infer(rows, Columns(label="label"))
-        assert found.columns.id is None
-        assert "id" in kinds(found)
+        inferred = infer(rows, Columns(label="label"))
+        assert inferred.columns.id is None
+        assert "id" in kinds(inferred)

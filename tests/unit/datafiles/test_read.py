@@ -1,4 +1,4 @@
-"""Data files as streams: reading them, and replaying their rows as events and labels."""
+"""Reading data files, and the replay of their rows as events and labels."""
 
 from __future__ import annotations
 
@@ -35,36 +35,39 @@ TIMES = Columns(time="at", label="late", label_time="known")
 PLAIN = Pipeline("readings", event=Reading, label=Label("kind", kind="multiclass", classes=[1, 2, 3]))
 
 
-def shown(moments: list[Moment]) -> list[tuple[str, str, float]]:
+def summary(moments: list[Moment]) -> list[tuple[str, str, float]]:
+    """Return kind, key and time of each moment."""
     return [(m.kind, (m.out.key or b"").decode(), m.time) for m in moments]
 
 
 def value(moment: Moment) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(moment.out.value or b"")
-    return found
+    """Return the decoded value of a moment's record."""
+    decoded: dict[str, Any] = json.loads(moment.out.value or b"")
+    return decoded
 
 
 def trip(at: float, known: float | None = None, late: int | None = 1, **more: Any) -> dict[str, Any]:
+    """Return a row of the timed pipeline; None is a missing value."""
     row = {"at": str(at), "line": "7", "late": late, "known": known, **more}
     return {name: value for name, value in row.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.csv.gz"])
 def test_csv_cells_without_a_value_are_left_out(tmp_path: Path, name: str) -> None:
-    """Rows are what the header names; empty cells and the usual words for missing are not there."""
+    """A row maps the header's names to its cells, without empty cells and the usual texts for missing values."""
     text = b'\xef\xbb\xbfa, b,c\n1,,x\n\nNaN,NA,"y,\nz"\n'
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     assert list(rows(tmp_path / name)) == [{"a": "1", "c": "x"}, {"c": "y,\nz"}]
 
 
 def test_json_lines_keep_their_types(tmp_path: Path) -> None:
-    """JSON rows keep numbers and texts; nulls are not there."""
+    """JSON rows keep numbers and texts, without nulls."""
     (tmp_path / "data.jsonl").write_text('{"a": 1, "b": null}\n\n{"a": "x", "c": [1, 2]}\n')
     assert list(rows(tmp_path / "data.jsonl")) == [{"a": 1}, {"a": "x", "c": [1, 2]}]
 
 
 def test_parquet_keeps_its_types(tmp_path: Path) -> None:
-    """Parquet rows keep numbers, texts, times and lists; nulls and NaN are not there; a file in pieces is one."""
+    """Parquet rows keep numbers, texts, times and lists, without nulls and NaN, across row groups."""
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -86,22 +89,22 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_parquet_rows_are_events_and_labels(tmp_path: Path) -> None:
-    """A Parquet file is replayed as the CSV file with the same rows would be."""
+    """A Parquet file gives the same moments as CSV rows with the same values."""
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
     text = [trip(1e9, 1e9 + 50, speed="2.5"), trip(1e9 + 10, 1e9 + 20, late=0)]
-    moments = [datetime.fromtimestamp(1e9 + s, UTC) for s in (0, 10, 50, 20)]
-    columns = {"at": moments[:2], "line": ["7", "7"], "known": moments[2:], "late": [1, 0], "speed": [2.5, None]}
+    times = [datetime.fromtimestamp(1e9 + s, UTC) for s in (0, 10, 50, 20)]
+    columns = {"at": times[:2], "line": ["7", "7"], "known": times[2:], "late": [1, 0], "speed": [2.5, None]}
     parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
-    found, expected = list(replay(rows(tmp_path / "a.parquet"), TIMED, TIMES)), list(replay(text, TIMED, TIMES))
-    assert shown(expected) == shown(found)
-    assert [m.out.timestamp for m in expected] == [m.out.timestamp for m in found]
-    assert value(found[0])["speed"] == 2.5
+    moments, expected = list(replay(rows(tmp_path / "a.parquet"), TIMED, TIMES)), list(replay(text, TIMED, TIMES))
+    assert summary(expected) == summary(moments)
+    assert [m.out.timestamp for m in expected] == [m.out.timestamp for m in moments]
+    assert value(moments[0])["speed"] == 2.5
 
 
 def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pyarrow the error says what to install; a file that is none is named."""
+    """Without pyarrow the error names the package to install; a file that is not Parquet is named."""
     (tmp_path / "a.parquet").write_bytes(b"PAR1 or not")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pyarrow", None)
@@ -114,38 +117,38 @@ def test_parquet_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("a.csv", b"a,b\n1\n", r"line 2: 1 cells, the header names 2"),
+        ("a.csv", b"a,b\n1\n", r"line 2: 1 cells, but the header has 2"),
         ("a.csv", b"a,a\n1,2\n", r"each name once"),
         ("a.csv", b"a\n\xff\n", r"cannot read .*a\.csv"),
         ("a.csv.gz", b"no gzip", r"cannot read .*a\.csv\.gz"),
-        ("a.csv.gz", gzip.compress(b"a\n1\n" * 999, mtime=0)[:-20], r"cannot read .*whole"),
-        ("a.jsonl", b'{"a": 1}\n[1]\n', r"line 2: not one JSON object"),
+        ("a.csv.gz", gzip.compress(b"a\n1\n" * 999, mtime=0)[:-20], r"cannot read .*complete"),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', r"line 2: not a JSON object"),
         ("a.arrow", b"", r"unknown kind of file"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
-    """A file that is no table is refused with its line and the fix."""
+def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """A file that is not a table is rejected; the message gives the line or the remedy."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadData, match=said):
+    with pytest.raises(BadData, match=message):
         list(rows(tmp_path / name))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A file that is not there is refused by name."""
+    """A file that does not exist is rejected by name."""
     with pytest.raises(BadData, match=r"gone\.csv.*No such file"):
         list(rows(tmp_path / "gone.csv"))
 
 
 @pytest.mark.parametrize("text", ["2014-07-01 00:00:00", "2014-07-01T02:00:00+02:00", "1404172800", 1404172800000.0])
 def test_instants(text: str | float) -> None:
-    """ISO text, unix seconds and unix milliseconds are one instant; without an offset it is UTC."""
+    """ISO text, unix seconds and unix milliseconds give the same instant; a text without an offset is UTC."""
     assert instant(text) == 1404172800.0
 
 
 def test_labels_come_when_the_clock_reaches_their_time() -> None:
-    """Labels are released in the order of their own times, between the events, and what is left at the end."""
+    """Labels come between the events, in the order of their own times; the remaining ones come at the end."""
     table = [trip(100, 250), trip(200, 210), trip(300, 900), trip(400)]
     expected = [
         ("event", "0", 100.0),
@@ -156,7 +159,7 @@ def test_labels_come_when_the_clock_reaches_their_time() -> None:
         ("event", "3", 400.0),
         ("label", "2", 900.0),
     ]
-    assert expected == shown(list(replay(table, TIMED, TIMES)))
+    assert expected == summary(list(replay(table, TIMED, TIMES)))
 
 
 def test_rows_without_a_label_never_get_one() -> None:
@@ -165,8 +168,8 @@ def test_rows_without_a_label_never_get_one() -> None:
     assert [moment.kind for moment in replay(table, TIMED, TIMES)] == ["event"] * 3
 
 
-def test_the_replayed_clock_never_runs_back() -> None:
-    """Rows out of order keep their own record times, but the moments go forward."""
+def test_the_replay_clock_never_decreases() -> None:
+    """Rows out of order keep their own record timestamps, but the times of moments never decrease."""
     moments = list(replay([trip(300, 50), trip(100, 120), trip(310, 305)], TIMED, TIMES))
     times = [moment.time for moment in moments]
     assert sorted(times) == times
@@ -183,7 +186,7 @@ def test_records_are_what_producers_would_write() -> None:
 
 
 def test_replayed_events_decode_as_the_declared_class() -> None:
-    """What a replay writes, the worker's own decoder takes."""
+    """The value of a replayed event decodes as the declared class."""
     import msgspec
 
     [event] = replay([trip(100, speed="3")], TIMED, TIMES._replace(label=None))
@@ -193,7 +196,7 @@ def test_replayed_events_decode_as_the_declared_class() -> None:
 
 @pytest.mark.parametrize(("delay", "expected"), [(0, "e0 l0 e1 l1 e2 l2"), (2, "e0 e1 e2 l0 l1 l2")])
 def test_without_label_times_a_label_follows_its_event(delay: int, expected: str) -> None:
-    """A label comes right after its own event, or a given number of events later."""
+    """A label comes directly after its own event, or a given number of events later."""
     table = [{"id": str(n), "value": n, "kind": "2"} for n in range(3)]
     moments = list(replay(table, PLAIN, Columns(label="kind"), label_delay=delay))
     assert expected == " ".join(f"{m.kind[0]}{(m.out.key or b'').decode()}" for m in moments)
@@ -202,7 +205,7 @@ def test_without_label_times_a_label_follows_its_event(delay: int, expected: str
 
 
 def test_a_label_without_its_own_time_becomes_known_with_the_event_before_it() -> None:
-    """Recorded events of years ago do not get labels of today."""
+    """Without label times, the record timestamp of a label is that of the event before it."""
     moments = list(replay([trip(100), trip(200), trip(300)], TIMED, TIMES._replace(label_time=None), label_delay=1))
     assert [m.out.timestamp for m in moments if m.kind == "label"] == [200_000, 300_000, 300_000]
 
@@ -211,13 +214,13 @@ def test_a_label_without_its_own_time_becomes_known_with_the_event_before_it() -
     "row", [{"at": "1"}, {"at": "soon", "line": "7"}, {"line": "7"}, {"at": "1", "line": "7", "speed": "fast"}]
 )
 def test_a_row_that_does_not_fit_is_named(row: dict[str, Any]) -> None:
-    """A row without a declared field, or with a value of another type, is refused by its number."""
+    """A row that lacks a declared field, or has a value of another type, is rejected by its number."""
     with pytest.raises(BadData, match="row 2 does not fit the declaration"):
         list(replay([trip(100), row], TIMED, TIMES))
 
 
 def test_a_file_of_labels_alone() -> None:
-    """Labels of their own file keep their order; their time is optional."""
+    """Labels from a file that holds only labels keep their order; their time is optional."""
     table: list[dict[str, Any]] = [{"id": "b", "label": "3", "time": "50"}, {"id": "a", "label": 1}]
     moments = list(replay_labels(table, PLAIN, Columns()))
     assert [value(m) for m in moments] == [{"id": "b", "label": 3, "time": 50.0}, {"id": "a", "label": 1}]

@@ -16,7 +16,7 @@ from tailrace.streams.join.rekey import Rekey, drained
 from tailrace.streams.join.step import JoinStep
 from tailrace.streams.log.base import Committed, Log, Sharing, Topic, TopicPartition
 from tailrace.streams.log.codec import encode
-from tailrace.streams.log.records import Label, Out, Prediction, Source
+from tailrace.streams.log.records import LabelMessage, Out, Prediction, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
 from tailrace.streams.runtime.runner import Runner, RunnerConfig
 from tailrace.streams.runtime.step import Stateless
@@ -46,7 +46,7 @@ def test_a_joiner_that_is_faster_than_the_copy_waits_for_it(log: SqliteLog) -> N
     raw = msgspec.Raw(b"{}")
     predictions = (Prediction(f"e{n}", at, 1, [0.5], raw, Source(0, n)) for n, at in enumerate(times))
     put(log, *(Out("predictions", None, encode(prediction)) for prediction in predictions))
-    put(log, *(Out("labels", None, encode(Label(f"e{n}", 1, at + 60.0))) for n, at in enumerate(times)))
+    put(log, *(Out("labels", None, encode(LabelMessage(f"e{n}", 1, at + 60.0))) for n, at in enumerate(times)))
     join = JoinStep(
         log, JoinPolicy(600.0), predictions="predictions", labels="labels-by-id", examples="examples",
         upstream=drained(log, "copy", "labels"),

@@ -1,4 +1,4 @@
-"""Dead letters and the newest records on a real Kafka, where control records take offsets."""
+"""Replay of dead letters and the newest records on a real Kafka, where control records occupy offsets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailrace.app.pipeline_file import load_pipeline
 from tailrace.streams.log.base import Delivery
 from tailrace.streams.log.browse import newest
 from tailrace.streams.log.codec import Malformed
-from tailrace.streams.log.dead_letter_replay import letters, replay, topics_of
+from tailrace.streams.log.dead_letter_replay import dead_letters, replay, topics_of
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.records import Out, Record
 from tailrace.streams.log.topology import topology
@@ -22,8 +22,8 @@ from tailrace.streams.log.url import open_log
 
 @pytest.mark.kafka
 def test_replay_and_newest_on_kafka(kafka_bootstrap: str, tmp_path: Path) -> None:
-    """Dead letters written in transactions are replayed once; the newest records are found among control records."""
-    name = f"letters-{uuid.uuid4().hex[:8]}"
+    """Dead letters written in transactions are replayed once; `newest` skips control records of transactions."""
+    name = f"dead-letters-{uuid.uuid4().hex[:8]}"
     (tmp_path / "pipeline.py").write_text(PIPELINE.replace('"small"', f'"{name}"'))
     pipeline = load_pipeline(str(tmp_path / "pipeline.py"))
     with closing(open_log(f"kafka://{kafka_bootstrap}")) as log:
@@ -38,12 +38,12 @@ def test_replay_and_newest_on_kafka(kafka_bootstrap: str, tmp_path: Path) -> Non
             writer.commit()
         writer.flush()
         writer.close()
-        assert len(list(letters(log, topics_of(pipeline, None)))) == 3
+        assert len(list(dead_letters(log, topics_of(pipeline, None)))) == 3
         assert [replay(log, name, events, "not_utf8"), replay(log, name, events), replay(log, name, events)] == [
             2,
             1,
             0,
         ]
-        found, _ = newest(log, events, 4)
-        assert found[0].key == b"x2"
-        assert {record.key for record in found[1:]} == {b"k0", b"k1", b"k2"}
+        records, _ = newest(log, events, 4)
+        assert records[0].key == b"x2"
+        assert {record.key for record in records[1:]} == {b"k0", b"k1", b"k2"}

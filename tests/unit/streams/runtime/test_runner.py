@@ -110,25 +110,25 @@ class Watcher(Observer):
     """Records the calls that it gets."""
 
     def __init__(self) -> None:
-        self.told: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.read = self.written = 0
 
     def batch(self, read: int, written: int, seconds: float) -> None:
-        self.told["batch"] += 1
+        self.counts["batch"] += 1
         self.read += read
         self.written += written
 
     def idle(self) -> None:
-        self.told["idle"] += 1
+        self.counts["idle"] += 1
 
     def committed(self, seconds: float) -> None:
-        self.told["committed"] += 1
+        self.counts["committed"] += 1
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        self.told[kind] += 1
+        self.counts[kind] += 1
 
     def aborted(self) -> None:
-        self.told["aborted"] += 1
+        self.counts["aborted"] += 1
 
 
 @pytest.mark.parametrize("delivery", list(Delivery))
@@ -163,12 +163,12 @@ def test_an_aborted_transaction_is_done_again(log: SqliteLog) -> None:
             until(lambda: lag(log) == 0)
             assert once(500) == found(log)
             go_on.set()
-            until(lambda: watcher.told["aborted"] > 0)
+            until(lambda: watcher.counts["aborted"] > 0)
             put(log, 500, 500)
             until(lambda: lag(log) == 0)
     assert zombie.error is None
     assert once(1_000) == found(log)
-    assert watcher.told["lost"] >= 1
+    assert watcher.counts["lost"] >= 1
 
 
 def test_a_commit_that_fails_behind_an_idle_loop_is_done_again(log: SqliteLog, tmp_path: Path) -> None:
@@ -178,18 +178,18 @@ def test_a_commit_that_fails_behind_an_idle_loop_is_done_again(log: SqliteLog, t
     watcher = Watcher()
 
     def copy_and_lose_the_leases(batch: Batch) -> list[Out]:
-        if not watcher.told["batch"]:
+        if not watcher.counts["batch"]:
             holder.execute("BEGIN IMMEDIATE")
             holder.execute("DELETE FROM lease")
         return copy(batch)
 
     with running(Runner(log, Stateless(copy_and_lose_the_leases), config(), observer=watcher)):
-        until(lambda: watcher.told["committed"] > 0)
+        until(lambda: watcher.counts["committed"] > 0)
         holder.execute("COMMIT")
         until(lambda: lag(log) == 0)
     holder.close()
     assert once(10) == found(log)
-    assert watcher.told["aborted"] > 0
+    assert watcher.counts["aborted"] > 0
 
 
 def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
@@ -224,10 +224,10 @@ def test_what_was_lost_is_not_committed_by_a_rebalance(log: SqliteLog) -> None:
     runner = Runner(log, Suspended(copy), config(commit_interval=3_600.0), observer=watcher)
     runner._policy._last_commit = time.monotonic()  # no commit is due before it is suspended
     with running(runner) as process:
-        until(lambda: watcher.told["revoked"] > 0)
+        until(lambda: watcher.counts["revoked"] > 0)
     others[1].close()
     assert process.error is None
-    assert watcher.told["lost"] > 0
+    assert watcher.counts["lost"] > 0
     with running(Runner(log, Stateless(copy), config("healthy"))):
         until(lambda: lag(log) == 0)
     assert once(500) == found(log)
@@ -264,11 +264,11 @@ def test_a_restore_that_takes_longer_than_the_session_keeps_its_partitions(log: 
             time.sleep(2 * SESSION)  # as rebuilding a large state does
 
     with running(Runner(log, Slow(copy), config(), observer=watcher)):
-        until(lambda: watcher.told["idle"] >= 3)
+        until(lambda: watcher.counts["idle"] >= 3)
         put(log, 50)
         until(lambda: lag(log) == 0)
     assert once(50) == found(log)
-    assert (calls["restored"], watcher.told["lost"]) == (1, 0)
+    assert (calls["restored"], watcher.counts["lost"]) == (1, 0)
 
 
 def test_stop_finishes_what_was_begun(log: SqliteLog) -> None:
@@ -311,12 +311,12 @@ def test_runners_share_and_none_loses_nor_doubles(log: SqliteLog, patient_log: S
         put(log, 1_000)
         until(lambda: watchers["a"].written > 0)
         with running(runner("b")):
-            until(lambda: watchers["a"].told["revoked"] > 0)
+            until(lambda: watchers["a"].counts["revoked"] > 0)
             put(log, 1_000, 1_000)
             until(lambda: watchers["b"].written > 0)
             with running(runner("c")):
                 put(log, 1_000, 2_000)
-                until(lambda: watchers["c"].told["assigned"] > 0)
+                until(lambda: watchers["c"].counts["assigned"] > 0)
             put(log, 1_000, 3_000)
         put(log, 1_000, 4_000)
         until(lambda: lag(log) == 0)
@@ -329,10 +329,10 @@ def test_an_idle_runner_is_idle(log: SqliteLog) -> None:
     watcher = Watcher()
     with running(Runner(log, Stateless(copy), config(), observer=watcher)):
         put(log, 10)
-        until(lambda: lag(log) == 0 and watcher.told["idle"] > 0)
-        before = watcher.told.copy()
-        until(lambda: watcher.told["idle"] >= before["idle"] + 3)
-        assert before["committed"] == watcher.told["committed"]
+        until(lambda: lag(log) == 0 and watcher.counts["idle"] > 0)
+        before = watcher.counts.copy()
+        until(lambda: watcher.counts["idle"] >= before["idle"] + 3)
+        assert before["committed"] == watcher.counts["committed"]
         put(log, 10, 10)
         until(lambda: lag(log) == 0)
     assert (watcher.read, watcher.written) == (20, 20)

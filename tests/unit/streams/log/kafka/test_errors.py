@@ -6,29 +6,29 @@ import pytest
 from confluent_kafka import KafkaError
 
 from tailrace.streams.log.base import LogError, TooLarge, TopicMissing
-from tailrace.streams.log.kafka.errors import OUTCOMES, Outcome, classify, topic_error, write_error
+from tailrace.streams.log.kafka.errors import ERROR_KINDS, ErrorKind, classify, topic_error, write_error
 
 
 def test_every_code_of_librdkafka_has_an_outcome() -> None:
     """Each error code that confluent-kafka names is classified, by the table or by its flags."""
     codes = {value for name, value in vars(KafkaError).items() if name.isupper() and isinstance(value, int)}
     assert len(codes) > 100
-    assert OUTCOMES.keys() <= codes
-    assert all(isinstance(classify(KafkaError(code)), Outcome) for code in codes)
+    assert ERROR_KINDS.keys() <= codes
+    assert all(isinstance(classify(KafkaError(code)), ErrorKind) for code in codes)
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"),
+    ("error", "kind"),
     [
-        (KafkaError(KafkaError.REQUEST_TIMED_OUT, "", False, True), Outcome.RETRIABLE),
-        (KafkaError(KafkaError.REQUEST_TIMED_OUT, "", True), Outcome.FATAL),
-        (KafkaError(KafkaError.PRODUCER_FENCED, "", True), Outcome.FENCED),
-        (KafkaError(KafkaError.INVALID_TXN_STATE), Outcome.OTHER),
+        (KafkaError(KafkaError.REQUEST_TIMED_OUT, "", False, True), ErrorKind.RETRIABLE),
+        (KafkaError(KafkaError.REQUEST_TIMED_OUT, "", True), ErrorKind.FATAL),
+        (KafkaError(KafkaError.PRODUCER_FENCED, "", True), ErrorKind.FENCED),
+        (KafkaError(KafkaError.INVALID_TXN_STATE), ErrorKind.OTHER),
     ],
 )
-def test_the_table_wins_over_the_flags(error: KafkaError, outcome: Outcome) -> None:
-    """A code of the table keeps its outcome; the flags decide for all others, the fatal one first."""
-    assert outcome is classify(error)
+def test_the_table_wins_over_the_flags(error: KafkaError, kind: ErrorKind) -> None:
+    """A code of the table keeps its kind; the flags decide for all others, the fatal one first."""
+    assert kind is classify(error)
 
 
 @pytest.mark.parametrize(

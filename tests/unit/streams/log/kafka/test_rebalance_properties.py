@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.log_place import Ear
+from support.log_place import RecordingListener
 
 from tailrace.streams.log.base import Aborted, Committed, TopicPartition
-from tailrace.streams.log.kafka.rebalance import SEEKS, TRANSITIONS, Event, Phase, Rebalance, Seek
+from tailrace.streams.log.kafka.rebalance import SEEKS, TRANSITIONS, Phase, Rebalance, RebalanceEvent, Seek
 
 BEGINNING = -2
 PARTITIONS = [TopicPartition("events", n) for n in range(4)]
@@ -21,20 +21,23 @@ def test_the_table_is_complete() -> None:
     assert set(SEEKS) == set(Phase)
     for phase in Phase:
         if phase is not Phase.STABLE:
-            assert TRANSITIONS[phase, Event.DONE] is (Phase.CLOSED if phase is Phase.CLOSED else Phase.STABLE)
-    began = {TRANSITIONS[Phase.STABLE, event] for event in (Event.ASSIGN, Event.REVOKE, Event.LOSE)}
+            assert TRANSITIONS[phase, RebalanceEvent.DONE] is (Phase.CLOSED if phase is Phase.CLOSED else Phase.STABLE)
+    began = {
+        TRANSITIONS[Phase.STABLE, event]
+        for event in (RebalanceEvent.ASSIGN, RebalanceEvent.REVOKE, RebalanceEvent.LOSE)
+    }
     assert began == {Phase.ASSIGNING, Phase.REVOKING, Phase.LOSING}
 
 
 @given(steps)
 def test_partitions_follow_the_events(events: list[tuple[str, frozenset[TopicPartition]]]) -> None:
     """A reader holds the partitions that were assigned and not taken away since; a closed one calls no listener."""
-    ear = Ear()
-    rebalance = Rebalance(ear, BEGINNING)
+    listener = RecordingListener()
+    rebalance = Rebalance(listener, BEGINNING)
     held: set[TopicPartition] = set()
     moved: set[TopicPartition] = set()
     for event, which in events:
-        heard = len(ear.told)
+        heard = len(listener.calls)
         if event == "assign":
             starts = rebalance.assign(dict.fromkeys(which))
             assert starts == dict.fromkeys(which, BEGINNING)
@@ -52,11 +55,11 @@ def test_partitions_follow_the_events(events: list[tuple[str, frozenset[TopicPar
             rebalance.close()
         closed = rebalance.phase is Phase.CLOSED
         assert closed or rebalance.phase is Phase.STABLE
-        assert not (closed and len(ear.told) > heard)
+        assert not (closed and len(listener.calls) > heard)
         assert (held, moved) == (rebalance.held, rebalance.moved)
 
 
-class Seeker(Ear):
+class Seeker(RecordingListener):
     """A listener that seeks to 7 in every call, and remembers the phases."""
 
     def __init__(self) -> None:
@@ -94,7 +97,7 @@ def test_seeks_are_treated_by_phase() -> None:
 def test_an_error_of_the_listener_waits_for_the_reader() -> None:
     """An exception of the listener does not pass through librdkafka: it is raised once, and the phase is STABLE."""
 
-    class Failing(Ear):
+    class Failing(RecordingListener):
         def revoking(self, partitions: object) -> None:
             raise RuntimeError("no")
 
@@ -112,12 +115,12 @@ def test_an_error_of_the_listener_waits_for_the_reader() -> None:
 
 def test_partitions_taken_alone_are_announced_once() -> None:
     """A reader without a group tells its listener of its partitions at the first read; `start` wins over committed."""
-    ear = Ear()
-    rebalance = Rebalance(ear, BEGINNING)
+    listener = RecordingListener()
+    rebalance = Rebalance(listener, BEGINNING)
     first, second, third, fourth = PARTITIONS
     rebalance.take({first: Committed(3), second: None, third: Committed(5)}, {third: 1, fourth: 1})
     assert rebalance.starts == {first: 3, second: BEGINNING, third: 1}
-    assert not ear.told
+    assert not listener.calls
     rebalance.announce()
     rebalance.announce()
-    assert [("assigned", frozenset(PARTITIONS[:3]))] == ear.told
+    assert [("assigned", frozenset(PARTITIONS[:3]))] == listener.calls
