@@ -36,17 +36,17 @@ def test_a_complete_pipeline(shell: Shell) -> None:
     """With keys and topics every check is ok, and the exit code is 0."""
     create_keys(Path(".tailrace/keys"))
     create(shell)
-    code, found = examine(shell)
-    assert (code, {check["state"] for check in found.values()}) == (0, {"ok"})
+    code, checks = examine(shell)
+    assert (code, {check["state"] for check in checks.values()}) == (0, {"ok"})
     expected = ["python", "torch", "device", "disk", "keys", "pipeline", "log", "topics", "partitions", "clock"]
-    assert list(found) == expected
+    assert list(checks) == expected
 
 
 def test_an_empty_directory(shell: Shell) -> None:
     """Missing keys and topics, which `tailrace run` creates, are warnings, not failures."""
-    code, found = examine(shell)
+    code, checks = examine(shell)
     assert code == 0
-    assert {name for name, check in found.items() if check["state"] == "warning"} == {"keys", "topics"}
+    assert {name for name, check in checks.items() if check["state"] == "warning"} == {"keys", "topics"}
     done = shell("doctor")
     assert "fix: `tailrace run` and `tailrace send` create them" in done.out
     assert "0 failed, 2 warnings" in done.error
@@ -56,8 +56,8 @@ def test_an_empty_directory(shell: Shell) -> None:
 def test_the_store_of_large_weights(shell: Shell, url: str, state: str, code: int) -> None:
     """A configured store must be reachable; the retrainer also checks that before it trains."""
     (shell.directory / "tailrace.toml").write_text(f'{TOML}[releases]\nstore = "{url}"\n')
-    ended, found = examine(shell)
-    assert (ended, found["store"]["state"]) == (code, state)
+    ended, checks = examine(shell)
+    assert (ended, checks["store"]["state"]) == (code, state)
     if code:
         done = shell("retrainer")
         assert (done.code, "cannot reach nosuch://x" in done.error) == (code, True)
@@ -66,19 +66,19 @@ def test_the_store_of_large_weights(shell: Shell, url: str, state: str, code: in
 def test_unequal_partitions(shell: Shell) -> None:
     """Predictions and labels with different numbers of partitions cannot be joined."""
     create(shell, labels=3)
-    code, found = examine(shell)
-    assert (code, found["partitions"]["state"]) == (1, "failed")
-    assert "small.predictions 2, small.labels 3" in found["partitions"]["finding"]
-    assert "rekey=True" in found["partitions"]["fix"]
+    code, checks = examine(shell)
+    assert (code, checks["partitions"]["state"]) == (1, "failed")
+    assert "small.predictions 2, small.labels 3" in checks["partitions"]["finding"]
+    assert "rekey=True" in checks["partitions"]["fix"]
 
 
 def test_a_key_that_others_may_read(shell: Shell) -> None:
     """The permissions of the signing key are checked, and the fix is a chmod command."""
     create_keys(Path(".tailrace/keys"))
     Path(".tailrace/keys/signing.pem").chmod(0o640)
-    code, found = examine(shell)
-    assert (code, found["keys"]["state"]) == (1, "failed")
-    assert "chmod 600" in found["keys"]["finding"]
+    code, checks = examine(shell)
+    assert (code, checks["keys"]["state"]) == (1, "failed")
+    assert "chmod 600" in checks["keys"]["finding"]
 
 
 def test_a_signing_key_that_is_not_trusted(shell: Shell) -> None:
@@ -98,30 +98,30 @@ def test_a_clock_that_differs(shell: Shell) -> None:
     writer.flush()
     writer.close()
     log.close()
-    code, found = examine(shell)
-    assert (code, found["clock"]["state"]) == (1, "failed")
-    assert "NTP" in found["clock"]["fix"]
+    code, checks = examine(shell)
+    assert (code, checks["clock"]["state"]) == (1, "failed")
+    assert "NTP" in checks["clock"]["fix"]
 
 
 def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
     """The log is still checked if the pipeline file cannot be loaded."""
     (shell.directory / "pipeline.py").write_text("x = (")
-    code, found = examine(shell)
-    assert (code, found["pipeline"]["state"], found["log"]["state"]) == (1, "failed", "ok")
+    code, checks = examine(shell)
+    assert (code, checks["pipeline"]["state"], checks["log"]["state"]) == (1, "failed", "ok")
 
 
 def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable broker gives exit code 4, and the finding names its address."""
     monkeypatch.setattr("tailrace.streams.log.kafka.client.CONNECT_S", 0.5)
-    code, found = examine(shell, "--log", "kafka://127.0.0.1:1")
-    assert (code, found["log"]["state"]) == (4, "unreachable")
-    assert "127.0.0.1:1" in found["log"]["finding"]
+    code, checks = examine(shell, "--log", "kafka://127.0.0.1:1")
+    assert (code, checks["log"]["state"]) == (4, "unreachable")
+    assert "127.0.0.1:1" in checks["log"]["finding"]
 
 
 def test_an_invalid_log_url(shell: Shell) -> None:
     """An invalid log URL is a failed check."""
-    code, found = examine(shell, "--log", "foo://x")
-    assert (code, found["log"]["state"]) == (1, "failed")
+    code, checks = examine(shell, "--log", "foo://x")
+    assert (code, checks["log"]["state"]) == (1, "failed")
 
 
 def test_exit_codes() -> None:

@@ -232,10 +232,8 @@ def learned(version: int, start: int, end: int, updates: Updates | None = None, 
 def chain(remembered: int, *counts: int) -> Updates:
     """Chain of updates that began after `remembered` examples, and learned `counts` examples in its updates."""
     remembered_ranges = [Range("examples", 1, 0, remembered)]
-    learned_counts = [{1: count} for count in counts]
-    return Updates(
-        base=3, seed=0, remembered=remembered_ranges, starts={1: remembered}, learned=learned_counts, plan={}
-    )
+    steps = [{1: count} for count in counts]
+    return Updates(base=3, seed=0, remembered=remembered_ranges, starts={1: remembered}, learned=steps, plan={})
 
 
 @pytest.mark.parametrize(
