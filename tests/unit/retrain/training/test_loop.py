@@ -240,7 +240,7 @@ def test_scores_that_are_not_one_a_row_are_not_judged(trainer: Trainer) -> None:
     run = Run(Due("labels", "by hand"), Facts(0.0, 0.0, 0), Champion(0), selection, seed=1)
     candidate = trainer.train(job())
     assert judge(run, candidate, tiny.pipeline).examples == 100
-    with pytest.raises(ValueError, match="gave 200 scores: 100 rows of 1 are due"):
+    with pytest.raises(ValueError, match="gave 200 scores for 100 rows of 1"):
         judge(run, msgspec.structs.replace(candidate, scores=candidate.scores * 2), tiny.pipeline)
 
 
