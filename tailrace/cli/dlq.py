@@ -68,12 +68,8 @@ def show(
 
     with open_pipeline(pipeline, log) as opened:
         dead_letter = find(opened.log, letter)
-    record, reason, detail, source = (
-        dead_letter.readable(),
-        dead_letter.reason,
-        dead_letter.detail,
-        dead_letter.source,
-    )
+    record, source = dead_letter.readable(), dead_letter.source
+    reason, detail = dead_letter.reason, dead_letter.detail
     if as_json:
         print_json({**record._asdict(), "reason": reason, "detail": detail, "source": source})
         return
