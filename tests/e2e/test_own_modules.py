@@ -23,7 +23,7 @@ PIPELINE = """
 from typing import Annotated
 
 from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline
-from tailrace.triggers import Labels
+from tailrace import triggers
 
 import monitoring
 import retrain
