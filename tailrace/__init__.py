@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tailrace.declaration.triggers import Schedule as Schedule
     from tailrace.declaration.triggers import Worthwhile as Worthwhile
     from tailrace.errors import DeclarationError, TailraceError
+    from tailrace.inference.models.hooks import OnlineModule
     from tailrace.inference.releases.manifest import Refused
     from tailrace.inference.releases.signing import BadKey
     from tailrace.inference.serving.errors import BadEvent, NotFollowing, NotLoaded
@@ -56,6 +57,7 @@ __all__ = [
     "NotLoaded",
     "Number",
     "Online",
+    "OnlineModule",
     "Pipeline",
     "Refused",
     "TailraceError",
@@ -75,6 +77,7 @@ _HOMES = {
     "tailrace.declaration.gate": ("Gate",),
     "tailrace.declaration.label": ("Label",),
     "tailrace.declaration.online": ("Online",),
+    "tailrace.inference.models.hooks": ("OnlineModule",),
     "tailrace.declaration.pipeline": ("Pipeline",),
     "tailrace.declaration.training": ("Training",),
     "tailrace.errors": ("DeclarationError", "TailraceError"),

@@ -31,6 +31,7 @@ NAMES = {
     "NotLoaded",
     "Number",
     "Online",
+    "OnlineModule",
     "Pipeline",
     "Refused",
     "TailraceError",
