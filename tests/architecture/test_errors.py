@@ -48,6 +48,6 @@ def test_every_error_says_what_it_means() -> None:
 
 @pytest.mark.parametrize("name", ["BadEvent", "BadKey", "BadUrl", "NotFollowing", "NotLoaded", "Refused"])
 def test_errors_of_a_live_model_are_public(name: str) -> None:
-    """What `LiveModel` raises can be caught by a name of the package."""
+    """Each error that `LiveModel` raises can be caught by a name of the package."""
     assert issubclass(getattr(tailrace, name), TailraceError)
     assert name in tailrace.__all__

@@ -122,7 +122,7 @@ def test_the_sdist_holds_tailrace_alone_and_builds_the_same_wheel(sources: Path,
 
 
 def test_a_checkout_without_symbolic_links_is_refused(sources: Path, tmp_path: Path) -> None:
-    """Where git wrote the links as text files the build fails, and names the option of `git clone` that helps."""
+    """If git wrote the links as text files, the build fails and names the option of `git clone` that helps."""
     for name in LINKED:
         link = sources / "tailrace" / name
         target = os.readlink(link)

@@ -14,7 +14,7 @@ LIMIT_S = 900.0
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def summary(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What `tailrace demo --json` prints, on the embedded log and on Kafka."""
+    """Summary that `tailrace demo --json` prints, on the embedded log and on Kafka."""
     command = [sys.executable, "-m", "tailrace", "demo", "--json"]
     if request.param == "kafka":
         command += ["--broker", f"kafka://{request.getfixturevalue('kafka_bootstrap')}"]

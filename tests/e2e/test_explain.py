@@ -13,7 +13,7 @@ from tailrace.cli.main import run
 
 
 def explained(world: World, id: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What the command tells, as JSON."""
+    """Output of the command as JSON."""
     capsys.readouterr()
     code = run(["explain", id, "-p", world.settings.pipeline, "--log", world.settings.log.url, "--json"])
     assert code == 0

@@ -40,7 +40,7 @@ def table(path: Path, rows: range) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """What `init --from` wrote."""
+    """Project that `init --from` wrote."""
     project = Project(tmp_path)
     columns = {"label": "hot", "id": "reading", "time": "at", "label-time": "known"}
     options = [word for name, column in columns.items() for word in (f"--{name}", column)]
@@ -68,12 +68,12 @@ def until(condition: Callable[[], object], roles: subprocess.Popen[str]) -> None
 
 
 def count(log: Log, topic: str) -> int:
-    """How many records were ever written to a topic of the embedded log."""
+    """Number of records ever written to a topic of the embedded log."""
     return sum(log.end_positions(topic).values())
 
 
 def learned(log: Log) -> int:
-    """How many labels updates have learned."""
+    """Number of labels that updates have learned."""
     return sum(at.offset for at in log.committed("readings.retrainer", ["readings.examples"]).values())
 
 

@@ -108,7 +108,7 @@ def test_runs_and_updates_go_together() -> None:
 
 
 def test_an_abrupt_change_is_detected_and_learned() -> None:
-    """When the label flips, the drift trigger starts a run on the examples since then, and accuracy recovers."""
+    """After the label flips, the drift trigger starts a run on the examples since then, and accuracy recovers."""
     plan = msgspec.structs.replace(tiny.PLAN, min_examples=100)
     base = ONLINE.pipeline.replace(online=False, training=plan)
     some = stream(4_000, flip_at=2_000)

@@ -128,7 +128,7 @@ def test_an_untrained_model_scores(kit: Harness) -> None:
 
 
 def test_a_harness_that_is_not_idle_names_the_role(kit: Harness) -> None:
-    """When the patience is over, the error names the role that has records left to process."""
+    """After its patience the harness raises an error that names the role with records left to process."""
     kit.send(*readings(0, 1))
     with pytest.raises(NotIdle, match="worker"):
         kit.run_until_idle(patience=-1)

@@ -94,7 +94,7 @@ def test_a_rise_is_told_until_a_run_considers_it_and_dated_on() -> None:
 
 
 def test_a_rise_right_after_a_run_is_seen() -> None:
-    """What the loss was outlives runs: a change that comes with the run itself has something to be compared with."""
+    """The reference losses outlive a run, so that a change at the time of the run is detected too."""
     watch = monitor()
     fed(watch, errors(0.1, 5_000))
     watch.considered()

@@ -33,13 +33,13 @@ def newest(log: SqliteLog) -> Manifest:
 
 
 def rebuilt(log: SqliteLog, declared: Pipeline) -> bool:
-    """Whether the champion's account of itself leads to its weights."""
+    """True if the champion can be rebuilt bit for bit from its manifest."""
     models = Models(log, MODELS)
     return Rebuilder(log, models, TRUSTED, declared).rebuild(models.champion).equal
 
 
 def chunks(manifest: Manifest) -> int:
-    """How many labels a chain has learned."""
+    """Number of labels that a chain has learned."""
     assert manifest.updates is not None
     return sum(sum(chunk.values()) for chunk in manifest.updates.learned)
 
@@ -48,7 +48,7 @@ def chunks(manifest: Manifest) -> int:
 def test_a_lost_answer_costs_and_doubles_no_label(
     log: LossyLog, start: Start, fate: Literal["happened", "did not happen"]
 ) -> None:
-    """When nobody tells whether a release was published, it is looked up: one release an update, each label in one."""
+    """After a lost answer the topic is read: each update has one release, each label is in one."""
     running = start(tiny.online, "online")
     for place in (0, 100, 200):
         log.fate = fate if place == 100 else None
@@ -216,7 +216,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
 def test_a_crash_between_learning_and_publishing_costs_no_label(
     log: SqliteLog, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was learned and not published is learned by the successor, once."""
+    """Labels that were learned and not published are learned once by the successor."""
 
     def crash(*_: object) -> int:
         raise InterruptedError

@@ -53,7 +53,7 @@ def test_versions_grow_and_old_releases_go(log: SqliteLog, publisher: Publisher,
 
 
 def test_large_payloads_lie_in_the_store(log: SqliteLog, reader: Reader, tmp_path: Path) -> None:
-    """What is larger than the limit goes to the URL, is verified from there, and goes when its release goes."""
+    """A payload above the limit is stored at the URL, verified from there, and removed with its release."""
     files = tmp_path / "store"
     stored = Publisher(
         log, "models", "retrainer", TRUSTED, KEY, keep=2, store=Store(f"file://{files}", len(PAYLOAD) - 1)

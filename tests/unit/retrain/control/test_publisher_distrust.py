@@ -136,7 +136,7 @@ def test_an_operator_who_acts_during_an_upload_wins(
 
 
 def test_a_commit_without_an_answer_is_looked_up(log: LossyLog, publisher: Publisher, reader: Reader) -> None:
-    """What happened is no error, for a release, a report or an operator; what did not is told."""
+    """After a lost answer a commit that happened is no error; a commit that did not happen raises."""
     log.fate = "happened"
     assert publish(publisher, reader) == 1
     log.fate = "happened"

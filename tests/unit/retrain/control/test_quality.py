@@ -33,7 +33,7 @@ def test_classes_are_judged_by_the_most_probable_one() -> None:
 
 
 def test_labels_are_judged_each() -> None:
-    """Of several labels every one is a statement."""
+    """With several labels each label's probability counts."""
     quality = ServedQuality(Kind.MULTILABEL, over=2)
     quality.take(np.array([[0.9, 0.1]] * 5, np.float32), np.array([[1, 0]] * 5, np.float32))
     figures = quality.figures()
@@ -42,14 +42,14 @@ def test_labels_are_judged_each() -> None:
 
 
 def test_values_have_an_error() -> None:
-    """Of regression it is the mean squared error, and nothing else."""
+    """Regression has the mean squared error and no other figure."""
     quality = ServedQuality(Kind.REGRESSION)
     quality.take(np.array([[1.0], [4.0]], np.float32), np.array([1.0, 2.0], np.float32))
     assert quality.figures() == {"examples": 2, "squared_error": 2.0}
 
 
 def test_perfect_calibration_is_zero() -> None:
-    """What is said with p comes true with p; nothing said is no error."""
+    """Probabilities that match the frequencies have no error; no predictions have none either."""
     said = np.repeat([0.05, 0.55, 1.0], 20)
     true = np.concatenate((np.arange(20) < 1, np.arange(20) < 11, np.ones(20))).astype(float)
     assert calibration_error(said, true) == pytest.approx(0.0, abs=1e-12)

@@ -69,7 +69,7 @@ def test_a_restart_goes_on_where_it_was(log: SqliteLog, start: Start) -> None:
 
 
 def test_a_worse_candidate_is_refused(log: SqliteLog, start: Start) -> None:
-    """When labels turn round for a while and back, what was learned from them does not get past the gate."""
+    """A candidate that learned labels flipped for a while is refused by the gate once they have flipped back."""
     running = start(tiny.swayed, "swayed")
     append(log, tiny.examples(600))
     running.until(lambda: len(running.reports) == 1)
@@ -183,7 +183,7 @@ def test_an_operator_who_acts_during_a_run_wins(log: SqliteLog, start: Start, mo
 def test_a_release_is_published_once_whatever_became_of_the_answer(
     log: LossyLog, start: Start, fate: Literal["happened", "did not happen"]
 ) -> None:
-    """When nobody can tell whether the commit happened, the log does: the report says what is there."""
+    """After a lost answer to the commit the log decides: the report names the release that is there."""
     running = start()
     log.fate = fate
     append(log, tiny.examples(250))
@@ -244,8 +244,7 @@ def test_scores_that_cannot_be_judged_are_a_failed_run(
 
 
 def test_bad_examples_are_skipped(log: SqliteLog, start: Start) -> None:
-    """What is no example, has a label that the task does not know, or an event as it was declared before the last
-    field was added, is counted and costs nothing else."""
+    """Records that are not examples, have an unknown label, or lack a field that was added later are only counted."""
     running = start()
     good = tiny.records(EXAMPLES, tiny.examples(250))
     odd = msgspec.json.encode(msgspec.structs.replace(next(tiny.examples(1)), label="maybe"))

@@ -64,7 +64,7 @@ def test_live_figures_are_over_the_newest_labels_since_the_run() -> None:
 
 
 def test_all_losses_since_the_run_are_summed_for_worth() -> None:
-    """What staleness has cost is measured over every label since the run."""
+    """The cost of staleness is measured over every label since the run."""
     watch = TriggerState([Worthwhile(value=1, price=1)], since=0.0)
     watch.published(0.0, {"log_loss": 0.1})
     losses = np.random.default_rng(0).exponential(1.0, 5_000)

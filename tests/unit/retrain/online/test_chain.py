@@ -1,4 +1,4 @@
-"""What is learned online, and when: the decisions alone, without a log, a process or a clock."""
+"""Plan of online updates: the decisions alone, without a log, a process or a clock."""
 
 from __future__ import annotations
 
