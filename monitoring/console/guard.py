@@ -34,7 +34,7 @@ def refuse_request(headers: Mapping[str, str]) -> AccessRefusal | None:
 
 
 def refuse_change(headers: Mapping[str, str], token: str | None) -> AccessRefusal | None:
-    """Check a request that changes something; None if it may. A `token` of None refuses every change."""
+    """Return the refusal of a request that changes state; None if it is allowed. Without a `token` all are refused."""
     if token is None:
         return AccessRefusal(403, READ_ONLY)
     origin = headers.get("Origin")

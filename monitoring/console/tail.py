@@ -19,7 +19,7 @@ _UNLABELLED = 2_000  # predictions that still wait for their label
 
 
 class LiveTail:
-    """Rows as the page shows them. `task` gives the meaning of scores and labels."""
+    """Rows of the live tail: newest predictions, each with its label once it is known. `task` interprets scores."""
 
     def __init__(self, task: Task, redaction: Redaction) -> None:
         self._task, self._redaction = task, redaction
@@ -37,7 +37,7 @@ class LiveTail:
             del self._unlabelled[next(iter(self._unlabelled))]
 
     def labelled(self, examples: Sequence[Example]) -> None:
-        """Add a batch of examples: labels complete earlier rows, and the last `SAMPLE` become rows."""
+        """Add a batch of examples: complete earlier rows with their labels, and add rows for the last `SAMPLE`."""
         for example in examples:
             row = self._unlabelled.pop(example.id, None)
             if row is not None:

@@ -137,7 +137,10 @@ def by_maturity(rows: Iterable[Row]) -> list[Row]:
 
 
 def ranges_of(rows: list[Row], seen: Mapping[int, int] = MappingProxyType({})) -> dict[int, tuple[int, int]]:
-    """Partition -> [start, end) of the offsets in `rows`; (end, end) for a partition of `seen` without rows."""
+    """Map each partition to (start, end) of the offsets in `rows`, end exclusive.
+
+    A partition of `seen` without rows gets (n, n), where n is its position in `seen`.
+    """
     ranges = {partition: (end, end) for partition, end in seen.items()}
     by_partition = attrgetter("partition")
     for partition, group in groupby(sorted(rows, key=by_partition), by_partition):

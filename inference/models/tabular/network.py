@@ -135,7 +135,7 @@ class TabularNetwork(ManualGradientModule):
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
-        """Set mean, scale and bins of the columns that were silent so far and, until it is settled, the base rate.
+        """Set mean, scale and bins of columns that had no variation so far, and the base rate until it is settled.
 
         In train mode the linear model counts the rows as learned.
         """

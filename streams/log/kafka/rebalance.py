@@ -144,7 +144,7 @@ class Rebalance:
         return frozenset(self._moved) if self._moved else frozenset()
 
     def raise_error(self) -> None:
-        """Raise the exception of a listener that librdkafka called."""
+        """Raise the exception that a listener raised inside a librdkafka callback, if there is one."""
         error, self._error = self._error, None
         if error is not None:
             raise error

@@ -77,7 +77,7 @@ class Membership:
         return standing
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Release the leases on these numbers, for others to take."""
+        """Release the leases on these partition numbers, so that other members of the group can take them."""
         member = self._member
 
         def work(db: sqlite3.Connection) -> None:

@@ -81,7 +81,9 @@ def expire(file: File, partition: int, horizon_ms: int) -> None:
 
 
 def compact(file: File, partition: int, now_ms: int, *, heavy: bool = False) -> int | None:
-    """Remove superseded records, once as many were appended as the last pass kept: a constant cost per record.
+    """Remove superseded records of a partition, once as many were appended as the last pass kept.
+
+    The cost per record is therefore constant.
 
     `heavy`: enough bytes were appended. Bytes count in addition to records, because many small tombstones would leave
     many large values in place. Returns the bytes of values kept; None when it was not time for a pass.

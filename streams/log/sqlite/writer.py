@@ -169,7 +169,10 @@ class SqliteWriter:
             self._cleaner.step(topic, partition, more, ends[partition], time.time())
 
     def _transaction(self, db: sqlite3.Connection, rows: Rows, marks: _Positions | None) -> Mapping[int, int]:
-        """Check epoch and leases, store records, store positions: all or nothing. Returns each partition's new end."""
+        """Write records and positions in one SQLite transaction. Return the new end offset of each partition.
+
+        Before that, check that no newer writer fences this one and that the reader still holds its leases.
+        """
         if self._epoch is not None:
             self._check_epoch(db)
         if marks:
