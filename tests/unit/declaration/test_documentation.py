@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.environment import unmeasured
 
 from tailrace import Buckets, Cyclic, Gate, Label, Online, Training, Vector, data, triggers
 
@@ -44,5 +45,5 @@ def test_importing_a_declaration_parses_nothing() -> None:
     """The source is read when somebody asks for the text, not when a pipeline is imported."""
     code = "import tailrace; tailrace.Training, tailrace.triggers.Drift; "
     code += "import linecache; print(len(linecache.cache)); tailrace.Training.__doc__; print(len(linecache.cache) > 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=unmeasured(), capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True"]

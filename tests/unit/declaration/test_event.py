@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import tailrace
 from tailrace import Category, Event, EventTime, Key, Number
 
 OPTIONAL_FIRST = """
@@ -110,10 +112,15 @@ def test_type_checkers_agree(tmp_path: Path) -> None:
     fine, wrong = tmp_path / "fine.py", tmp_path / "wrong.py"
     fine.write_text(OPTIONAL_FIRST)
     wrong.write_text(OPTIONAL_FIRST + WRONG)
+    search = {**os.environ, "MYPYPATH": str(Path(tailrace.__file__).parents[1])}  # an editable install may be a finder
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "--no-error-summary"]
-    accepted = subprocess.run([*command, str(fine)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    accepted = subprocess.run(
+        [*command, str(fine)], capture_output=True, text=True, cwd=tmp_path, env=search, check=False
+    )
     assert (accepted.stdout, accepted.returncode) == ("", 0)
-    refused = subprocess.run([*command, str(wrong)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    refused = subprocess.run(
+        [*command, str(wrong)], capture_output=True, text=True, cwd=tmp_path, env=search, check=False
+    )
     assert [line.rpartition(": error: ")[2] for line in refused.stdout.splitlines()] == [
         'Missing named argument "tail" for "Flight"  [call-arg]',
         'Too many positional arguments for "Flight"  [call-arg]',

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.environment import unmeasured
 
 from tailrace.streams.log.base import LogError, Topic
 from tailrace.streams.log.url import BadUrl, open_log
@@ -78,5 +79,5 @@ def test_kafka_is_not_asked_before_it_is_used() -> None:
 def test_drivers_are_imported_when_needed() -> None:
     """Neither driver's library is loaded by importing the module that chooses between them."""
     code = "import sys, tailrace.streams.log.url; print({'confluent_kafka', 'kafka', 'sqlite3'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=unmeasured(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
