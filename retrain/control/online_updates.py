@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,14 +23,14 @@ from tailrace.inference.releases.storage import StoreUnreachable
 from tailrace.retrain.control.champion import load_champion
 from tailrace.retrain.control.core import RetrainingCore
 from tailrace.retrain.control.decisions import UpdateEnd, UpdateResult
-from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.retrain.control.publisher import Overtaken, Publisher, commits
 from tailrace.retrain.control.release_draft import update_manifest
 from tailrace.retrain.control.reports import UpdateReport
 from tailrace.retrain.online.chain import Update
 from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
 from tailrace.retrain.worker.protocol import Begin, Learn, Learned, Rows
 from tailrace.streams.log.backoff import Backoff
-from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
+from tailrace.streams.log.base import Aborted, Reader, TooLarge
 
 PAUSES_S = (0.1, 60.0)
 """First and longest pause after failures, in seconds."""
@@ -135,7 +135,6 @@ class OnlineUpdates:
             self._report("published", "", labels, version, learned)
 
     def _guarded(self, update: Update, learned: Learned) -> UpdateResult | UpdateEnd:
-        self._publisher.models.refresh()
         if self._publisher.models.champion != self._core.champion.version:
             self._core.champion_is(load_champion(self._publisher, self._declared)[0])
         width = self._declared.task.outputs
@@ -154,7 +153,7 @@ class OnlineUpdates:
             code_digest=self._code_digest,
             now=self._wall(),
         )
-        return self._publisher.publish(draft, learned.state, None, self._commits(result.positions), reader)
+        return self._publisher.publish(draft, learned.state, None, commits(self._topic, result.positions), reader)
 
     def _end(self, end: UpdateEnd, labels: int, reader: Reader) -> None:
         """Log and report an update that gave no release; committed positions move past labels that are skipped."""
@@ -164,12 +163,9 @@ class OnlineUpdates:
         self._report(end.outcome, end.detail, labels)
         if end.skipped:
             try:
-                self._publisher.commit(self._commits(self._core.positions()), reader)
+                self._publisher.commit(commits(self._topic, self._core.positions()), reader)
             except Aborted as aborted:  # the next publication commits them
                 logger.info("positions not committed yet", detail=str(aborted))
-
-    def _commits(self, positions: Mapping[int, int]) -> dict[TopicPartition, Committed]:
-        return {TopicPartition(self._topic, partition): Committed(at) for partition, at in positions.items()}
 
     def _rest(self) -> None:
         self._resumes = self._clock() + self._backoff.pause()

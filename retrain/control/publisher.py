@@ -52,6 +52,11 @@ class Overtaken(TailraceError):
     """An operator has made another release the champion than the one that the candidate was compared with."""
 
 
+def commits(topic: str, positions: Mapping[int, int]) -> dict[TopicPartition, Committed]:
+    """Return the positions of a topic (partition -> offset) as a writer commits them."""
+    return {TopicPartition(topic, partition): Committed(at) for partition, at in positions.items()}
+
+
 class Publisher:
     """Writes to the models topic under a fixed name. A second writer of that name fences this one.
 

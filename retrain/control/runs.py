@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -24,14 +24,14 @@ from tailrace.retrain.control.core import RetrainingCore
 from tailrace.retrain.control.decisions import RunResult, RunUnderWay
 from tailrace.retrain.control.label_feed import LabelFeed
 from tailrace.retrain.control.observer import RetrainerObserver
-from tailrace.retrain.control.publisher import Overtaken, Publisher
+from tailrace.retrain.control.publisher import Overtaken, Publisher, commits
 from tailrace.retrain.control.release_draft import run_manifest
 from tailrace.retrain.control.reports import RunReport
 from tailrace.retrain.control.run import job_of
 from tailrace.retrain.worker.client import TrainingBackend, TrainingFailed
 from tailrace.retrain.worker.protocol import Candidate, Progress
 from tailrace.streams.log.backoff import Backoff
-from tailrace.streams.log.base import Aborted, Committed, Reader, TooLarge, TopicPartition
+from tailrace.streams.log.base import Aborted, Reader, TooLarge
 
 _UNFIT = (TrainingFailed, Refused, TooLarge, ValueError)  # the candidate's fault: repeating the run would not help
 
@@ -134,7 +134,7 @@ class Runs:
             return self._write_result(training, candidate, result, reader)
         except _UNFIT as failure:
             report = self._report(training, "failed", str(failure))
-            self._publisher.record(report, self._commits(self._core.positions()), reader)
+            self._publisher.record(report, commits(self._topic, self._core.positions()), reader)
             self._trainer.start()
             return report
 
@@ -154,7 +154,7 @@ class Runs:
             try:
                 with _timed(training.stages, "publish"):
                     # It has learned all examples that were read when it started, unlike the release that it replaces.
-                    learned = self._commits(self._under_way.considered)
+                    learned = commits(self._topic, self._under_way.considered)
                     version = self._publisher.publish(draft, candidate.state, report, learned, reader)
             except Overtaken as overtaken:
                 detail = str(overtaken)
@@ -162,16 +162,13 @@ class Runs:
                 self._core.run_published(version, self._feed.now(), gate)
                 return msgspec.structs.replace(report, version=version)
         report = self._report(training, "refused", detail, candidate, result)
-        self._publisher.record(report, self._commits(self._core.positions()), reader)
+        self._publisher.record(report, commits(self._topic, self._core.positions()), reader)
         return report
 
     @property
     def _under_way(self) -> RunUnderWay:
         assert self._core.run is not None
         return self._core.run
-
-    def _commits(self, positions: Mapping[int, int]) -> dict[TopicPartition, Committed]:
-        return {TopicPartition(self._topic, partition): Committed(at) for partition, at in positions.items()}
 
     def _report(
         self,
