@@ -71,7 +71,7 @@ def rampage(log: Log, url: str, directory: Path, read: Read, besides: list[parti
     with Chaos(roles, directory, environment(directory, url)) as chaos, sender:
         chaos.strike(KILLS, SEED, besides or [])
         sender.finish(SECONDS)
-        chaos.await_(Complete(log, NAMES, sender.sent))
+        chaos.await_(Complete(log, "chaos", sender.sent))
         chaos.await_(lambda: unlearned(log) < LABELS)
     audit(read, NAMES, sender.sent)
     served = releases_named(record.value or b"" for record in read(NAMES.predictions))

@@ -36,7 +36,7 @@ def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -
     with Chaos(roles, tmp_path) as chaos, sender:
         chaos.strike(times=5, seed=SEED)
         sender.finish(SECONDS)
-        chaos.await_(Complete(log, names, sender.sent))
+        chaos.await_(Complete(log, "chaos", sender.sent))
     audit(partial(records, log), names, sender.sent)
     assert len(sender.sent.events) >= RATE * SECONDS
     log.close()

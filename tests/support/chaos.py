@@ -7,7 +7,7 @@ So the same schedule serves the embedded log and Kafka, small stand-ins and the 
     with Chaos(roles, directory) as chaos, sender:
         chaos.strike(times=5, seed=seed)       each role, five times, whenever it has made progress again
         sender.finish(seconds)
-        chaos.await_(Complete(log, names, sender.sent))
+        chaos.await_(Complete(log, "pipeline", sender.sent))
     audit(partial(records, log), names, sender.sent)
 """
 
@@ -30,13 +30,14 @@ import msgspec
 from support.waiting import PATIENCE_S
 
 from tailrace.declaration.task import LabelValue
+from tailrace.streams.join.rekey import is_drained
 from tailrace.streams.log.base import Log, Topic, TopicPartition
 from tailrace.streams.log.codec import encode
 from tailrace.streams.log.dead_letters import dead_letter_topic
 from tailrace.streams.log.records import LabelMessage, Out, Record
 
 PYTHONPATH = str(Path(__file__).parents[1])
-QUIET = 20.0  # seconds without a new record after which no more are expected
+QUIET = 20.0  # seconds without a new record after which, with all input committed, no more are expected
 WAIT = 5.0  # seconds of event time that the join waits for a label
 LATEST = 2.0  # seconds after its event that a label still arrives
 TICK = 0.02  # seconds between two writes of the sender
@@ -278,13 +279,20 @@ class _ExampleValue(msgspec.Struct):
 
 
 class Complete:
-    """Condition: all predictions and examples are written, or no record has come for QUIET seconds.
+    """Condition: all predictions and examples are written, or the roles have committed all input without writing them.
 
-    It reads each record only once, because there are many.
+    So the audit that follows names records that are lost, never records that are late. It reads each record only once,
+    because there are many.
     """
 
-    def __init__(self, log: Log, names: Names, sent: Sent) -> None:
+    def __init__(self, log: Log, pipeline: str, sent: Sent) -> None:
+        names = Names.of(pipeline)
         self._log = log
+        self._inputs = [
+            (f"{pipeline}.worker", names.events),
+            (f"{pipeline}.joiner", names.predictions),
+            (f"{pipeline}.joiner", names.labels),
+        ]
         self._wanted = {names.predictions: len(sent.events), names.examples: len(sent.labels)}
         self._counted: Counter[str] = Counter()
         self._next: dict[TopicPartition, int] = {}
@@ -297,7 +305,10 @@ class Complete:
         if self._counted.total() > before:
             self._grew = time.monotonic()
         complete = all(self._counted[topic] >= count for topic, count in self._wanted.items())
-        return complete or time.monotonic() > self._grew + QUIET  # the audit then names the missing records
+        return complete or (time.monotonic() > self._grew + QUIET and self._all_committed())
+
+    def _all_committed(self) -> bool:
+        return all(is_drained(self._log, group, topic) for group, topic in self._inputs)
 
     def _count(self, topic: str) -> None:
         for at, end in self._log.end_positions(topic).items():
