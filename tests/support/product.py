@@ -15,7 +15,9 @@ from tailrace.inference.releases.signing import create_keys
 from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Record
 
-WAIT = 60.0  # seconds; longer than any outage of a broker, which delays predictions by as much
+# Seconds. Longer than any outage: the kills may keep the worker from one partition of events for minutes, and
+# predictions that come after newer ones have closed their windows get no example.
+WAIT = 300.0
 PIPELINE = f"""
 from torch import nn
 
