@@ -1,8 +1,7 @@
-"""Encoders of event fields as columns (pure): each class encodes one kind of field of n events at once."""
+"""Encoders of event fields as number columns (pure): each class encodes one kind of field of n events at once."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -16,8 +15,6 @@ from tailrace.declaration.event import to_seconds
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int64]
-
-CACHED_VALUES = 65_536  # per category: a larger cache is emptied, so that unbounded values cannot fill memory
 
 
 class ScalarColumns:
@@ -66,33 +63,6 @@ class CyclicColumns:
             values = (None if value is None else to_seconds(value) for value in values)
         angles = np.fromiter(values, np.float64, len(events)) * self._radians_per_unit
         return np.stack((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
-
-
-class HashedColumn:
-    """Bucket index of a category, 0 <= index < buckets; 0: missing."""
-
-    def __init__(self, name: str, buckets: int) -> None:
-        self.name, self.buckets = name, buckets
-        self._get = attrgetter(name)
-        self._cache = _Buckets(buckets)
-
-    def encode(self, events: Sequence[Any]) -> Indices:
-        if len(self._cache) > CACHED_VALUES:
-            self._cache = _Buckets(self.buckets)
-        return np.fromiter(map(self._cache.__getitem__, map(self._get, events)), np.int64, len(events))
-
-
-class _Buckets(dict[str | int | None, int]):
-    """Cache from value to bucket. Hashed by BLAKE2, because Python's own hash differs between processes."""
-
-    def __init__(self, buckets: int) -> None:
-        super().__init__({None: 0})
-        self._hashed = buckets - 1
-
-    def __missing__(self, value: str | int) -> int:
-        digest = hashlib.blake2b(str(value).encode(errors="backslashreplace"), digest_size=8).digest()
-        bucket = self[value] = 1 + int.from_bytes(digest, "little") % self._hashed
-        return bucket
 
 
 def floats(values: Iterable[float | None], rows: int, width: int) -> Floats:

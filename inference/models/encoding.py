@@ -30,12 +30,12 @@ from tailrace.declaration.features import (
 from tailrace.inference.models.columns import (
     CyclicColumns,
     Floats,
-    HashedColumn,
     Indices,
     ScalarColumns,
     VectorColumns,
     floats,
 )
+from tailrace.inference.models.hashed_column import HashedColumn
 
 Derived: TypeAlias = list[list[float | None]]
 """Values of the user functions: one list per event, one value per function; None: missing."""

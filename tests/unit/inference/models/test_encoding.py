@@ -14,7 +14,6 @@ import pytest
 from tailrace.declaration.event import Event, EventTime, Key
 from tailrace.declaration.features import Category, CategoryFeature, Cyclic, Flag, Number, Vector, feature
 from tailrace.errors import DeclarationError
-from tailrace.inference.models import columns
 from tailrace.inference.models.encoding import Features, Inputs
 
 
@@ -138,29 +137,6 @@ def test_numbers_and_their_texts_are_one_category() -> None:
     """7 and "7" fall into one bucket, so that a producer's change of type changes no meaning."""
     buckets = Features.of(Flight).encode([flight(carrier=7), flight(carrier="7")]).categories[:, 0]
     assert buckets[0] == buckets[1]
-
-
-def test_buckets_are_the_same_in_every_process() -> None:
-    """The hash does not depend on the process's hash seed."""
-    program = "from tailrace.inference.models.columns import HashedColumn as H; print(H('real', 1024).encode([7])[0])"
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    expected = Features.of(Flight).encode([flight(carrier=7)]).categories[0, 0]
-    assert {int(text) for text in found} == {expected}
-
-
-def test_the_category_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Endless new values do not fill memory, and the buckets stay what they were."""
-    monkeypatch.setattr(columns, "CACHED_VALUES", 10)
-    hashed = columns.HashedColumn("carrier", 64)
-    first = hashed.encode([flight(carrier=str(i)) for i in range(50)])
-    again = hashed.encode([flight(carrier=str(i)) for i in range(5)])
-    assert first[:5].tolist() == again.tolist()
-    assert len(hashed._cache) == 6
 
 
 def test_no_events_give_empty_arrays_of_the_right_width() -> None:
