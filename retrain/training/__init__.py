@@ -1,1 +1,1 @@
-"""The training loop: batches, objective, optimizer, schedules, weight averaging, distributed training."""
+"""The training loop: batches, objective, optimizer, schedules, averaging, early stopping, fine-tuning, ranks."""

@@ -23,9 +23,11 @@ from tailrace.errors import TailraceError
 from tailrace.inference.models.encoding import Inputs
 from tailrace.inference.models.hooks import OnlineModule
 from tailrace.inference.serving.loader import scorer
-from tailrace.retrain.training.averaging import Average, Best, tuned
+from tailrace.retrain.training.averaging import Average
 from tailrace.retrain.training.batches import cold, picked, warm
 from tailrace.retrain.training.distributed import ALONE, Group
+from tailrace.retrain.training.early_stopping import EarlyStopping
+from tailrace.retrain.training.fine_tuning import freeze
 from tailrace.retrain.training.objective import Objective, compiled
 from tailrace.retrain.training.optimizer import AdamW
 from tailrace.retrain.training.schedules import share
@@ -147,7 +149,7 @@ class _Run:
         self._batches, self._weights = group.shares(batches)
         automatic: LearningRateSchedule = "cosine" if fresh is None else "constant"
         self._schedule: LearningRateSchedule = automatic if plan.schedule == "auto" else plan.schedule
-        self._tuned = tuned(module, plan.frozen)
+        self._trainable = freeze(module, plan.frozen)
         if isinstance(module, OnlineModule):
             module.prepare(*self._rows[:3])
         if any(len(batch) == 1 for batch in self._batches):
@@ -155,20 +157,20 @@ class _Run:
             if not trains_on_one_row(module, numbers, categories):
                 self._batches = accompanied(self._batches, count - held)
         self._objective = Objective(module, task, self._rows[2], prior)
-        self._average = Average(self._tuned, plan.ema)
-        self._best = Best(module, plan.patience) if held else None
+        self._average = Average(self._trainable, plan.ema)
+        self._early_stopping = EarlyStopping(module, plan.patience) if held else None
 
     @property
     def evaluations(self) -> list[tuple[int, float]]:
         """Loss on the held rows by step, on rank 0 of a run with patience; else empty."""
-        return self._best.points if self._best else []
+        return self._early_stopping.points if self._early_stopping else []
 
     def train(self, report: Report) -> _Curve:
         """Take the steps; the module is left with the weights to release."""
         plan, group = self._plan, self._group
         curve = _Curve(self._steps, report, group)
         step_of = self._ready()
-        optimizer = AdamW(self._tuned, plan.weight_decay)
+        optimizer = AdamW(self._trainable, plan.weight_decay)
         every = max(math.ceil(self._steps / _EVALUATIONS), 1)
         self._evaluate(0)
         for rows, weight in zip(picked(self._rows, self._batches), self._weights, strict=True):
@@ -176,15 +178,15 @@ class _Run:
             loss = step_of(*rows)
             loss = loss * weight if group.ranks > 1 else loss
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(self._tuned, plan.clip)
+            nn.utils.clip_grad_norm_(self._trainable, plan.clip)
             optimizer.step(rate)
             self._average.update()
             curve.add(loss.detach())
             if (curve.step % every == 0 or curve.step == self._steps) and self._evaluate(curve.step):
                 break
         curve.flush()
-        if self._best:
-            self._best.restore()
+        if self._early_stopping:
+            self._early_stopping.restore()
         else:
             self._average.swap()
         return curve
@@ -199,12 +201,12 @@ class _Run:
 
     def _evaluate(self, step: int) -> bool:
         """Evaluate the held rows, if there are any; True if the run should stop. Rank 0 decides for all ranks."""
-        if self._best is None:
+        if self._early_stopping is None:
             return False
         stop = False
         if self._group.rank == 0:
             self._average.swap()
-            stop = self._best.take(step, self._loss_on_held())
+            stop = self._early_stopping.record(step, self._loss_on_held())
             self._average.swap()
         return self._group.agree(stop)
 
@@ -233,7 +235,7 @@ class _Curve:
         self._pending: list[Tensor] = []
 
     def add(self, loss: Tensor) -> None:
-        """Take the loss of the next step. Raises Diverged."""
+        """Add the loss of the next step to the curve. Raises Diverged."""
         self.step += 1
         self._pending.append(loss)
         if len(self._pending) >= _REPORT_EVERY:

@@ -114,12 +114,14 @@ def learn(
 
 def _start(spec: ModelSpec, job: Job, champion: nn.Module | None) -> StartingModule:
     from tailrace.inference.releases.manifest import load_state
-    from tailrace.retrain.training.averaging import transfer
+    from tailrace.retrain.training.fine_tuning import transfer_weights
 
     if champion is not None and job.plan.start == "warm":
         return StartingModule(champion, True, job.fresh)
     module = spec.build(job.seed)
-    warm = job.champion is not None and job.plan.start == "transfer" and transfer(module, load_state(job.champion)) > 0
+    warm = False
+    if job.champion is not None and job.plan.start == "transfer":
+        warm = transfer_weights(module, load_state(job.champion)) > 0
     return StartingModule(module, warm, None)
 
 

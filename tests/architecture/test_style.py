@@ -21,8 +21,10 @@ FIELD_TERMS = {
     "scoring",
     "serving",
     "signing",
+    "stopping",
     "testing",
     "training",
+    "tuning",
 }
 LONGEST = 300  # lines
 # Files above it, each with the reason for being one file.
