@@ -13,7 +13,6 @@ from prometheus_client import generate_latest
 
 from benchmarks.harness import job, say, when_stopped
 from benchmarks.workload import pipeline
-from tailrace.app.roles import spare_the_collector
 from tailrace.declaration.pipeline import Topics
 from tailrace.inference.models.spec import ModelSpec
 from tailrace.inference.releases.signing import TrustedKeys
@@ -27,6 +26,7 @@ from tailrace.monitoring.telemetry.observers import WorkerObserver
 from tailrace.streams.log.base import Batch, Delivery, Log, Reader
 from tailrace.streams.log.url import open_log
 from tailrace.streams.runtime.batch_size import BatchSize
+from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
 from tailrace.streams.runtime.step import Stateless
 
@@ -207,7 +207,7 @@ def run(job: Job, stop: threading.Event) -> Report:
         )
         metrics.registry.register(LagCollector(log, config.group, config.topics, observed.reached))
         metrics.registry.register(CostCollector("inference", ResourcePrices()))
-        spare_the_collector()
+        freeze_garbage_collector()
         Runner(timed, Stateless(step), config, batch=BatchSize(largest=_BATCH_MAX), observer=recorder).run(stop)
     began = time.process_time()
     generate_latest(metrics.registry)

@@ -10,9 +10,9 @@ from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource, K
 from bytewax.dataflow import Dataflow
 
 from benchmarks.peers.job import given, started_step
-from tailrace.app.roles import spare_the_collector
 from tailrace.streams.log.base import Batch
 from tailrace.streams.log.records import Record
+from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 
 job = given()
 step = started_step(job)
@@ -29,4 +29,4 @@ flow = Dataflow("scores")
 events = op.input("events", flow, KafkaSource(brokers, [topic], batch_size=4_096))
 scored = op.flat_map_batch("score", events, score)
 op.output("predictions", scored, KafkaSink(brokers, job.predictions, add_config={"partitioner": "murmur2_random"}))
-spare_the_collector()
+freeze_garbage_collector()

@@ -10,7 +10,7 @@ from typing import Any
 import faust
 
 from benchmarks.peers.job import Plain, given
-from tailrace.app.roles import spare_the_collector
+from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 
 job, plain = given(), Plain()
 app = faust.App(job.predictions, broker=f"kafka://{job.bootstrap}", topic_disable_leader=True)
@@ -29,4 +29,4 @@ async def score(stream: Any) -> None:
             await predictions.send(key=event.id.encode(), value=value)
 
 
-spare_the_collector()
+freeze_garbage_collector()

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from benchmarks.harness import when_stopped
 from benchmarks.peers.job import given
 from tailrace.app.factory import build_worker
-from tailrace.app.roles import spare_the_collector
 from tailrace.app.settings import Settings
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.streams.log.url import open_log
+from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         log = open_log(settings.log.url)
         stack.callback(log.close)
         runner = build_worker(log, declared, settings, stack, Metrics())
-        spare_the_collector()
+        freeze_garbage_collector()
         runner.run(stop)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quixstreams import Application, message_context
 
 from benchmarks.peers.job import Plain, given
-from tailrace.app.roles import spare_the_collector
+from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         return plain.encode(event, probability, (context.partition, context.offset))
 
     app.dataframe(events).apply(score).to_topic(predictions)  # the key stays: events are keyed by id
-    spare_the_collector()
+    freeze_garbage_collector()
     app.run()
 
 
