@@ -36,6 +36,7 @@ from tailrace.inference.releases.manifest import (
     verify_manifest,
 )
 from tailrace.inference.releases.registry import RawRelease
+from tailrace.inference.releases.retention import outdated_releases
 from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.storage import Store, StoreUnreachable, location_of, remove_payload, store_payload
 from tailrace.retrain.control.model_topic import CHAMPION, Models
@@ -102,7 +103,9 @@ class Publisher:
         self._look(draft.parent)
         release = self._packed(draft, payload)
         self._upload(release)
-        version, outdated = release.manifest.version, self._outdated(release.manifest.version)
+        version = release.manifest.version
+        aliased = {alias.version for alias in self.models.registry.aliases.values()}
+        outdated = outdated_releases(self._genuine(), version, keep=self._keep, aliased=aliased, pinned=self.pinned)
         alias = Alias(version, "retrainer", draft.reason, draft.created)
         chunks = self.models.registry.chunks
         removed = [out for old in outdated for out in tombstones(old.version, chunks(old.version), self._topic)]
@@ -230,17 +233,6 @@ class Publisher:
                 remove_payload(store.url, manifest)
             except StoreUnreachable as error:
                 _log.warning("an old release's file stays", version=manifest.version, detail=str(error))
-
-    def _outdated(self, newest: int) -> list[Manifest]:
-        """Return the releases to remove.
-
-        Kept are the last `keep`, those that an alias names, the bases of both, and those that a run started from.
-        """
-        genuine = self._genuine()
-        kept = set(sorted({*genuine, newest})[-self._keep :])
-        kept |= {alias.version for alias in self.models.registry.aliases.values()}
-        kept |= {genuine[version].base for version in kept if version in genuine} | self.pinned
-        return [manifest for version, manifest in sorted(genuine.items()) if version not in kept]
 
     def _commit(
         self,
