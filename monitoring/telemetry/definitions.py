@@ -11,9 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from tailrace.monitoring.telemetry.histogram import BatchHistogram
 
-WAITS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0, 86_400.0)
-"""Bucket bounds of waiting times in seconds, from a millisecond to a day."""
-
 
 class MetricDefinition(NamedTuple):
     """One metric as docs/metrics.md shows it. `name` is the exposed name."""

@@ -14,15 +14,12 @@ from functools import cached_property
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from tailrace.inference.releases.manifest import REASONS
-from tailrace.monitoring.telemetry.definitions import WAITS, MetricDefinition, MetricGroup
+from tailrace.monitoring.telemetry.buckets import BATCH_RECORDS, LABEL_DELAY_SECONDS, LOOP_SECONDS, WAITING_SECONDS
+from tailrace.monitoring.telemetry.definitions import MetricDefinition, MetricGroup
 from tailrace.monitoring.telemetry.health import Health
 from tailrace.monitoring.telemetry.retraining_metrics import DriftMetrics, QualityMetrics, RetrainingMetrics
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.codec import DEAD_LETTER_REASONS
-
-_FAST = (1e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)  # stages, swaps
-_SIZES = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096, 8192, 16_384)
-_DELAYS = (0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
 
 SCORING_STAGES = ("decode", "features", "predict", "encode", "commit")
 
@@ -128,11 +125,13 @@ class StreamMetrics(MetricGroup):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self.batch_records = self._histogram("tailrace_batch_records", "Records read in one batch.", _SIZES)
+        self.batch_records = self._histogram("tailrace_batch_records", "Records read in one batch.", BATCH_RECORDS)
         self.batch_seconds = self._histogram(
-            "tailrace_batch_seconds", "From reading a batch to handing its results to the writer.", _FAST
+            "tailrace_batch_seconds", "From reading a batch to handing its results to the writer.", LOOP_SECONDS
         )
-        self.commit_seconds = self._histogram("tailrace_commit_seconds", "Pause of the loop for a commit.", _FAST)
+        self.commit_seconds = self._histogram(
+            "tailrace_commit_seconds", "Pause of the loop for a commit.", LOOP_SECONDS
+        )
         self.queue_records = self._gauge(
             "tailrace_queue_records", "Records read whose results are not yet part of a commit."
         )
@@ -166,16 +165,16 @@ class ScoringMetrics(MetricGroup):
         self.stage_seconds = self._histogram(
             "tailrace_stage_seconds",
             "Duration of each stage of scoring for a batch (decode, features, predict, encode), and of a commit.",
-            _FAST,
+            LOOP_SECONDS,
             stage=SCORING_STAGES,
         )
         self.prediction_seconds = self._tally(
-            "tailrace_prediction_seconds", "From reading an event to the commit of its prediction.", WAITS
+            "tailrace_prediction_seconds", "From reading an event to the commit of its prediction.", WAITING_SECONDS
         )
         self.end_to_end_seconds = self._tally(
             "tailrace_end_to_end_seconds",
             "From the event time (or else the record's time) to the commit, in a sample of each batch.",
-            WAITS,
+            WAITING_SECONDS,
         )
 
 
@@ -193,12 +192,12 @@ class ReleaseMetrics(MetricGroup):
             "role",
         )
         self.swap_pause_seconds = self._histogram(
-            "tailrace_swap_pause_seconds", "Pause of scoring for a swap of releases.", _FAST
+            "tailrace_swap_pause_seconds", "Pause of scoring for a swap of releases.", LOOP_SECONDS
         )
         self.release_load_seconds = self._histogram(
             "tailrace_release_load_seconds",
             "Time to fetch, verify and warm up a release in the background, of releases that were swapped in.",
-            WAITS,
+            WAITING_SECONDS,
         )
         self.rollbacks = self._counter("tailrace_rollbacks_total", "Swaps to an older release.")
         self.refusals = self._counter(
@@ -219,7 +218,7 @@ class JoinMetrics(MetricGroup):
         self.label_delay_seconds = self._tally(
             "tailrace_label_delay_seconds",
             "From the event time to the time of the label that counts, of each example.",
-            _DELAYS,
+            LABEL_DELAY_SECONDS,
         )
         self.held_records = self._gauge("tailrace_join_held_records", "Predictions and early labels held in memory.")
         self.held_bytes = self._gauge("tailrace_join_held_bytes", "Bytes of the predictions held in memory.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from tailrace.monitoring.telemetry.definitions import WAITS, MetricGroup
+from tailrace.monitoring.telemetry.buckets import RUN_SECONDS, WAITING_SECONDS
+from tailrace.monitoring.telemetry.definitions import MetricGroup
 
-_RUNS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 RUN_STAGES = ("select", "train", "gate", "publish")
 TRIGGERS = ("schedule", "labels", "age", "drift", "below", "worthwhile", "other")
 RUN_OUTCOMES = ("published", "refused", "failed")
@@ -25,12 +25,12 @@ class RetrainingMetrics(MetricGroup):
             outcome=RUN_OUTCOMES,
         )
         self.seconds = self._histogram(
-            "tailrace_retrain_seconds", "Duration of a run, from its trigger to its report.", _RUNS
+            "tailrace_retrain_seconds", "Duration of a run, from its trigger to its report.", RUN_SECONDS
         )
         self.stage_seconds = self._histogram(
             "tailrace_retrain_stage_seconds",
             "Duration of each stage of a run: select, train (the loop alone), gate, publish.",
-            _RUNS,
+            RUN_SECONDS,
             stage=RUN_STAGES,
         )
         self.rows = self._counter("tailrace_retrain_rows_total", "Examples that runs have trained on.")
@@ -62,7 +62,7 @@ class RetrainingMetrics(MetricGroup):
         self.update_seconds = self._histogram(
             "tailrace_update_seconds",
             "Duration of an online update, from the arrival of its labels to its release.",
-            WAITS,
+            WAITING_SECONDS,
         )
         self.update_loss = self._gauge(
             "tailrace_update_loss", "Mean training loss of the labels of the newest update, before the update."
