@@ -45,7 +45,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ActionFailed(TailraceError):
-    """An action could not be done; the message is shown on the page."""
+    """An operator's action has failed; the page shows the message."""
 
 
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,7 +130,7 @@ async def _serve(console: Console, host: str, port: int, ready: Future[ServerAdd
 
 
 def application(console: Console, stop: asyncio.Event) -> web.Application:
-    """The routes; streams end when `stop` is set."""
+    """Build the application with all routes of the console; event streams end when `stop` is set."""
     files = _StaticFiles()
     app = web.Application(middlewares=[_guarded], client_max_size=_BODY_BYTES)
     app.router.add_get("/", files.answer)
@@ -167,6 +167,7 @@ class _StaticFiles:
         }
 
     async def answer(self, request: web.Request) -> web.Response:
+        """Return the requested file; the page itself for "/". Raises HTTPNotFound."""
         name = request.match_info.get("path", "index.html")
         if name not in self._files:
             raise web.HTTPNotFound
@@ -188,6 +189,7 @@ class _EventStream:
         self._sections, self._stop = sections, stop
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Stream events to one viewer until it leaves or `stop` is set. Raises HTTPServiceUnavailable."""
         if self._sections.viewers >= _VIEWERS:
             raise web.HTTPServiceUnavailable(reason=f"{_VIEWERS} pages are open already: close one")
         self._sections.viewers += 1
