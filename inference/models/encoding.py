@@ -56,7 +56,7 @@ class Inputs(NamedTuple):
         return len(self.numbers)
 
     def take(self, rows: slice | Indices | Sequence[int]) -> Inputs:
-        """Select rows."""
+        """Return the inputs of the selected rows."""
         return Inputs(self.numbers[rows], self.categories[rows])
 
     @staticmethod

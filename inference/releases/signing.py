@@ -33,7 +33,7 @@ _REMEDY = "copy it again from the retrainer's trusted/ directory, or remove it"
 
 
 class BadKey(TailraceError):
-    """A key cannot be used."""
+    """A signing key or a trusted key cannot be used; the message names the fix."""
 
 
 class SigningKey:

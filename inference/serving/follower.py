@@ -111,7 +111,11 @@ class Follower:
         return self._loader.load(manifest, read_payload(self._log, self._partition, self._registry, manifest, limit))
 
     def _forget(self) -> None:
-        """Free chunks. Keep those of the alias, and the newest, whose alias may follow, unless already settled."""
+        """Free the chunks of releases that are not needed.
+
+        Keep those of the release that the alias names until it was offered or refused, and those of the newest release,
+        which the alias may name next.
+        """
         alias, held = self._registry.aliases.get(self._alias), self._registry.held
         wanted = {*held[-1:], alias.version if alias else 0}
         done = self._settled.version if self._settled and self._settled is alias else 0

@@ -23,7 +23,7 @@ class Given(msgspec.Struct, gc=False):
 
 
 def winner(wins: Winner, given: Sequence[Given]) -> Given:
-    """Return the label that counts; with MEAN a new label with the time of the last one."""
+    """Return the label that the example gets; with MEAN, a new label: the mean, at the time of the last label."""
     if wins is Winner.FIRST:
         return given[0]
     if wins is Winner.MAX:

@@ -43,7 +43,7 @@ class Rekey:
 
 
 def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
-    """Return a function that tells if a group has committed all of a topic.
+    """Return a function that returns True once a group has committed all records of a topic.
 
     It asks the log at most once a second, and returns False in between.
     """

@@ -217,7 +217,7 @@ class PartitionJoin:
         return next((wait for start, wait in reversed(self._waits) if start <= offset), self._policy.wait)
 
     def _apply(self, id: str, entry: OpenPrediction, given: Given, out: list[Emitted]) -> None:
-        """Apply a label to an open entry; an early one stays in `_held` until the entry closes."""
+        """Apply a label to an open prediction. An early label stays in `_held` until the prediction's window closes."""
         if given.time >= entry.deadline:
             self._held.pop(given.offset, None)
             self._counts.late += 1

@@ -83,7 +83,7 @@ class JoinStep:
         """Seconds from event to label of the examples of the last commit."""
 
     def __call__(self, batch: Batch) -> list[Out]:
-        """Process a batch; returns examples at once where the policy picks the first label."""
+        """Process a batch. Return the examples that need not wait for the end of their window, and dead letters."""
         out: list[Out] = []
         predictions, labels = self._topics
         for (topic, partition), records in _by_partition(batch.records):

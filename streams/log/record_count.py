@@ -45,7 +45,7 @@ class RecordCount:
         self._shares = {topic: _Share() for topic in self._topics}
 
     def look(self) -> dict[str, int]:
-        """Return the number of records in each topic by now. Raises TopicMissing, Unreachable."""
+        """Read the present end of each topic; return the number of its records. Raises TopicMissing, Unreachable."""
         try:
             return self._look()
         except BaseException:

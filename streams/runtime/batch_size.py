@@ -17,7 +17,7 @@ class BatchSize:
         self.size = min(largest, max(smallest, 1024))
 
     def took(self, records: int, seconds: float) -> None:
-        """Adapt to a batch of `records` that took `seconds`."""
+        """Adapt the batch size to the time `seconds` in which a batch of `records` was processed."""
         if seconds > self._target:
             fitting = int(records * self._target / seconds)
             self.size = max(self._smallest, min(self.size, max(fitting, self.size // 2)))

@@ -37,15 +37,15 @@ class CommitPolicy:
         """True after a rebalance took away uncommitted work: go back, and commit nothing before."""
 
     def took(self, records: int, room: int, now: float) -> None:
-        """Record that a batch of `records` was processed; the read could have returned `room`."""
+        """Record that a batch of `records` was processed, of at most `room` that the read could have returned."""
         self.uncommitted = True
         self._backlog = records >= room
         self._next_read = 0.0 if records > room // 4 else now + self._gather_s  # a backlog is taken at once
 
     def committed(self, now: float, started: bool) -> bool:
-        """Record the end of a commit call, which started a commit unless there was nothing to store.
+        """Record the end of a commit call at `now`. `started`: False if there was nothing to store.
 
-        Returns True if the commit before it is thereby known to have succeeded.
+        Returns True if the call proves that the previous commit has succeeded.
         """
         confirmed = started and self.unsettled
         self.unsettled |= started
@@ -57,7 +57,7 @@ class CommitPolicy:
         self.unsettled = False
 
     def went_back(self) -> None:
-        """Record the return to the committed positions: no work is left."""
+        """Record that the runner went back to the committed positions, so that no uncommitted work is left."""
         self.uncommitted = self.unsettled = self.void = False
 
     @property

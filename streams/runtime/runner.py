@@ -45,22 +45,26 @@ class Observer:
     """Observer of a runner; the base class does nothing. Durations in seconds."""
 
     def took(self, batch: Batch) -> None:
-        """Receive the result of a read, which may be empty. Earlier batches have been processed and written."""
+        """Receive the batch that a read returned, before the step processes it. The batch may be empty.
+
+        When this is called, the step has processed all earlier batches, and their results were handed to the writer.
+        They may not be committed yet.
+        """
 
     def batch(self, read: int, written: int, seconds: float) -> None:
-        """Receive the numbers of a batch that was processed and handed to the writer."""
+        """Receive the numbers of records read and written, and the duration, of a batch handed to the writer."""
 
     def idle(self) -> None:
-        """Receive that a read came back empty: there is nothing to do."""
+        """Receive that a read returned nothing to process."""
 
     def committed(self, seconds: float) -> None:
-        """Receive that a commit was started, and the time for which it held up the loop."""
+        """Receive that a commit was started, and the seconds for which the loop waited for it."""
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        """Receive that partitions came (assigned) or went (revoked, lost)."""
+        """Receive the kind of a rebalance (assigned, revoked or lost), and the number of partitions that it moved."""
 
     def aborted(self) -> None:
-        """Receive that a transaction left nothing behind; the loop went back to the committed positions."""
+        """Receive that a transaction was aborted. The loop then continues at the committed positions."""
 
 
 class RunnerConfig(msgspec.Struct, frozen=True):
@@ -129,7 +133,7 @@ class Runner:
         self._observer.rebalanced("assigned", len(committed))
 
     def revoking(self, partitions: frozenset[TopicPartition]) -> None:
-        """Commit the work on partitions that go, unless it is void already."""
+        """Commit the work on partitions that this runner is about to lose, unless a rebalance has made it void."""
         try:
             if not self._policy.void:
                 self._commit_durably()
@@ -138,7 +142,7 @@ class Runner:
         self._leave("revoked", partitions)
 
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
-        """Discard all work since the last commit: the partitions are gone already."""
+        """Discard all work since the last commit, because other readers may hold these partitions already."""
         self._policy.void = True
         self._leave("lost", partitions)
 

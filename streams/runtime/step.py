@@ -10,16 +10,19 @@ from tailrace.streams.log.records import Out, Record
 
 
 class Step(Protocol):
-    """Transformation of batches of records. It learns of its partitions, so that it can keep state for them."""
+    """Transformation of batches of records. It is told which partitions it has, so that it can keep state for them."""
 
     def __call__(self, batch: Batch) -> Sequence[Out]:
         """Process a batch and return the records to write."""
 
     def before_commit(self) -> tuple[Sequence[Out], Positions]:
-        """Return further records that belong to the work since the last commit, and the positions behind it."""
+        """Return the last records to write before a commit, and the positions to commit.
+
+        The positions lie behind all records that were processed since the last commit.
+        """
 
     def restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
-        """Start these partitions at these positions; earlier state of them is void."""
+        """Prepare to process these partitions from their committed positions; discard their earlier state."""
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Drop the state of these partitions, which belong to another reader now."""

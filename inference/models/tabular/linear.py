@@ -66,7 +66,7 @@ class Linear(nn.Module):
         self.recent.refresh()
 
     def _absorb(self, dense: Floats, places: Indices, targets: Floats, shift: Floats) -> None:
-        """Take the steps of one block at once.
+        """Take the SGD steps of one block of rows at once.
 
         A row's step changes the logits of a later row by its error times the product of the two rows. So the steps of a
         block need only the pairwise products, and the weights are changed once. In NumPy, because these arrays are tiny

@@ -135,9 +135,11 @@ class TabularNetwork(ManualGradientModule):
 
     @torch.no_grad()
     def prepare(self, numbers: Tensor, categories: Tensor, targets: Tensor) -> None:
-        """Set mean, scale and bins of columns that had no variation so far, and the base rate until it is settled.
+        """Set the statistics of the training rows before the first step: the hook `OnlineModule.prepare`.
 
-        In train mode the linear model counts the rows as learned.
+        The mean, scale and bins of a number column are set when its values first vary, and not again by this method.
+        The base rate is set once; for regression it is set again until the targets vary. In train mode the linear model
+        counts the rows as learned.
         """
         if self.training:
             self.linear.learned.clamp_(min=len(targets))
@@ -264,7 +266,10 @@ class TabularNetwork(ManualGradientModule):
         self.slopes.copy_(torch.where(filled, 1.0 / width, 0.0))
 
     def _set_base(self, targets: Tensor) -> None:
-        """Set the base rate; regression targets that do not vary define no scale and leave it unsettled."""
+        """Set the base rate from targets, and `prepared` to True.
+
+        Regression targets that do not vary define no scale: `prepared` is False then, and the base rate is set again.
+        """
         self.prepared.fill_(True)
         if self._task.kind is Kind.REGRESSION:
             self.targets.set(moments_of(targets[:, None]), torch.ones_like(self.targets.count, dtype=torch.bool))

@@ -50,12 +50,15 @@ class KafkaReader:
         )
 
     def take_all(self, topics: Sequence[str], start: Mapping[TopicPartition, int]) -> None:
-        """Take every partition of these topics without a group protocol. Raises TopicMissing, Unreachable."""
+        """Read every partition of these topics, without membership in a group. Raises TopicMissing, Unreachable."""
         counts = self._connection.await_topics(self.consumer, topics)
         self.take((TopicPartition(topic, n) for topic, count in counts.items() for n in range(count)), start)
 
     def take(self, partitions: Iterable[TopicPartition], start: Mapping[TopicPartition, int]) -> None:
-        """Take these partitions from `start`, else from the group's committed positions, else from the beginning."""
+        """Read these partitions, without membership in a group.
+
+        Reading begins at `start`, else at the group's committed positions, else at the beginning.
+        """
         self._rebalance.take(self._committed(partitions), start)
         self.consumer.assign(_places(self._rebalance.starts))
 
@@ -128,7 +131,7 @@ class KafkaReader:
         return Batch(_records(messages))
 
     def _drop_moved(self, messages: list[Message], moved: frozenset[TopicPartition]) -> list[Message]:
-        """Drop records of partitions that came or went while they were taken; those held start again."""
+        """Drop records of partitions that a rebalance moved meanwhile; seek those still held to their start."""
         for at in {_at(message) for message in messages} & moved & self._rebalance.held:
             self._seek(at, self._rebalance.starts[at])
         return [message for message in messages if _at(message) not in moved]

@@ -86,7 +86,7 @@ class Rebalance:
         self.starts: dict[TopicPartition, int] = {}
 
     def take(self, committed: Mapping[TopicPartition, Committed | None], start: Mapping[TopicPartition, int]) -> None:
-        """Hold these partitions without a group; the listener hears of it at `announce`."""
+        """Hold these partitions without a group; `announce` then calls the listener."""
         self.held = set(committed)
         self.starts = self.starts_of(committed) | {at: offset for at, offset in start.items() if at in self.held}
         self._unannounced = committed
@@ -122,7 +122,7 @@ class Rebalance:
                 self._call(lambda listener: listener.lost(partitions), self._listener)
 
     def close(self) -> None:
-        """Silence the listener for good."""
+        """Stop all further calls of the listener."""
         self.phase = TRANSITIONS[self.phase, RebalanceEvent.CLOSE]
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -162,7 +162,7 @@ class Rebalance:
 
     @contextmanager
     def _during(self, event: RebalanceEvent) -> Iterator[bool]:
-        """Hold the phase of an event until its listener has returned. Yields False where the listener is silent."""
+        """Stay in the phase of an event until the listener has returned. Yield False if it must not be called."""
         self.phase = TRANSITIONS[self.phase, event]
         try:
             yield self.phase is not Phase.CLOSED

@@ -162,7 +162,7 @@ class KafkaWriter:
         return stamp_ms
 
     def _replace_producer(self) -> None:
-        """Drop the producer with everything that it holds; the new one settles its open transaction. Raises Fenced."""
+        """Replace the producer and drop its records. The new producer ends the open transaction. Raises Fenced."""
         if self._exactly_once and self._admin.transaction_timeout_ms(self._name) != self._stamp_ms:
             self._fenced = True
             raise self._fenced_error()

@@ -60,7 +60,7 @@ class Membership:
         self._generation = -1
 
     def due(self, now: float) -> bool:
-        """Return True if `settle` should be called: to join, or for a heartbeat."""
+        """Return True if it is time to call `settle`: to join the group, or to send a heartbeat."""
         return self._member is None or not 0 <= now - self._seen < self._timeout / 6
 
     def stale(self, db: sqlite3.Connection) -> bool:

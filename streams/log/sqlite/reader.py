@@ -105,7 +105,7 @@ class SqliteReader:
         return batch
 
     def _settle(self, membership: Membership) -> None:
-        """Bring the leases up to date and call the listener."""
+        """Renew the leases, take and release partitions, and call the listener for each change."""
         try:
             standing = membership.settle(time.time())
         except Fenced:
@@ -153,7 +153,7 @@ class SqliteReader:
         return {partition: stored.get(partition) for partition in partitions}
 
     def _take(self, db: sqlite3.Connection, max_records: int) -> Batch | None:
-        """Read an even share of each partition that has more, in one snapshot. None: the group has changed."""
+        """Read an equal share of each partition with unread records, in one snapshot. None: the group has changed."""
         if self._membership and self._membership.stale(db):
             return None
         ends = {at: end for topic in self._topics.values() for at, end in end_positions(db, topic).items()}
