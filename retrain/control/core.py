@@ -40,11 +40,11 @@ BASE_RATE = Champion(0)
 
 
 class RetrainingCore:
-    """Decides for one pipeline.
+    """Decision core of one pipeline: when runs and online updates start, and whether their results become releases.
 
-    `triggers` holds the facts that triggers look at; its owner feeds it. `learned`: partition -> offset below which an
-    earlier process has learned (without online updates: has considered) the examples. `as_served` adds the served
-    scores to rows whose scores are kept elsewhere.
+    `triggers` holds the facts that triggers look at; the owner of this core updates them. `learned`: partition -> the
+    offset below which an earlier process has learned (without online updates: has considered) the examples. `as_served`
+    adds the served scores to rows whose scores are kept elsewhere.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class RetrainingCore:
     # Examples.
 
     def examples_read(self, rows: Sequence[Row], read: Mapping[int, int]) -> None:
-        """Take rows, each partition in offset order. `read`: partition -> offset at which reading continues."""
+        """Add examples that were read, each partition in offset order.
+
+        `read`: partition -> offset at which reading continues.
+        """
         if self._pipeline.retrain:
             self._buffer.append(rows)
         if self._planner is not None:
@@ -114,7 +117,7 @@ class RetrainingCore:
     # The champion.
 
     def champion_is(self, champion: Champion) -> None:
-        """Note which release serves now. An operator may have moved it."""
+        """Set the release that serves now. An operator may have changed it by a promotion or rollback."""
         if champion.version != self.champion.version:
             self._moves += 1
         self.champion = champion
@@ -130,7 +133,7 @@ class RetrainingCore:
         return None if due is None else RunDue(due, facts)
 
     def start_run(self, asked: RunDue) -> Run | None:
-        """Choose the examples of a run. None: no example is mature yet, and the trigger has to become due again."""
+        """Choose the examples of a run. None: no example is mature yet, and the trigger must become due again."""
         pipeline, plan, facts = self._pipeline, self._pipeline.training, asked.facts
         champion, online = self.champion, self._planner is not None
         seen = {} if online else dict(champion.seen)  # with online updates the champion has seen every example
@@ -162,7 +165,7 @@ class RetrainingCore:
         return RunResult(run, judge(run, candidate, self._pipeline), parent)
 
     def run_published(self, version: int, now: float, gate: GateResult) -> None:
-        """The run under way became release `version`, at `now` on the plan's clock."""
+        """Record that the run under way became release `version`, at `now` on the plan's clock."""
         assert self.run is not None
         run, considered = self.run.run, self.run.considered
         seen = {partition: end for partition, (_, end) in run.selection.ranges.items()}
@@ -173,7 +176,7 @@ class RetrainingCore:
         self.triggers.published(now, metrics, gate.examples)
 
     def run_ended(self, seconds: float) -> None:
-        """No run is under way any more, whatever its result. `seconds` from its trigger to its end."""
+        """Record the end of the run under way, whatever its result. `seconds`: from its trigger to its end."""
         self.run = None
         self.triggers.run_ended(seconds)
 
@@ -204,7 +207,7 @@ class RetrainingCore:
         return self._planner is not None and self.refilled and self._planner.due(now)
 
     def start_update(self, now: float) -> Update:
-        """Take the labels of the next update. It needs the champion's weights where its start is warm."""
+        """Start an update on the waiting labels. If its `start` is warm, it needs the champion's weights."""
         assert self._planner is not None
         champion = self.champion
         fits = champion.fits and champion.version != self._unfit
@@ -213,7 +216,10 @@ class RetrainingCore:
         return self._planner.next_update(now, champion.version, fits=fits)
 
     def update_learned(self, before: Scores, after: Scores, targets: Targets) -> UpdateResult | UpdateEnd:
-        """Guard the update under way. Scores [n, outputs] of its rows before and after they were learned."""
+        """Let the guard judge the update under way.
+
+        Scores have the shape [n, outputs]: those of the update's rows before and after they were learned.
+        """
         planner = self._planner
         assert planner is not None
         if not planner.leads_to(self.champion.version):
@@ -231,7 +237,7 @@ class RetrainingCore:
         )
 
     def update_published(self, version: int, trained_through: float) -> None:
-        """The update under way became release `version`."""
+        """Record that the update under way became release `version`."""
         assert self._planner is not None
         self._planner.published(version)
         self._failed_before = False
@@ -239,24 +245,24 @@ class RetrainingCore:
         self.champion = self.champion._replace(version=version, fits=True, trained_through=trained_through)
 
     def update_refused(self, detail: str) -> UpdateEnd:
-        """The update did harm, or diverged: its labels are learned in smaller chunks, and the smallest is skipped."""
+        """Record that the update did harm or diverged: learn its labels in smaller chunks, or skip the smallest."""
         assert self._planner is not None
         labels = len(self._planner.learning)
         return UpdateEnd("refused", detail, labels, skipped=not self._planner.refused())
 
     def update_unpublishable(self, detail: str) -> UpdateEnd:
-        """The release of the update cannot be published: its labels are skipped."""
+        """Record that the release of the update cannot be published, and skip its labels."""
         return self._end_update("refused", detail, again=False)
 
     def update_overtaken(self, detail: str) -> UpdateEnd:
-        """Another release became the champion meanwhile: the labels are learned again, from there."""
+        """Record that another release became the champion during the update; its labels are learned again."""
         return self._end_update("overtaken", detail, again=True)
 
     def update_failed(self, reason: str, detail: str) -> UpdateEnd:
-        """The training process gave no answer. `reason`: see `retrain.worker.client.TrainingFailed`.
+        """Record that the training process gave no result for the update.
 
-        Weights that do not fit are not tried again. A chunk is tried again after the first kill. Any other failure
-        skips the chunk and asks for a rest.
+        `reason`: see `retrain.worker.client.TrainingFailed`. Weights that do not fit are not tried again. A chunk is
+        tried again after the first kill. Any other failure skips the chunk and asks for a rest.
         """
         assert self._planner is not None
         if reason == "diverged":

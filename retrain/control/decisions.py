@@ -11,7 +11,7 @@ from tailrace.retrain.control.run import Run
 
 
 class RunDue(NamedTuple):
-    """A run that a trigger asks for, and the facts that the trigger has seen."""
+    """A run that a trigger requests, and the facts on which the trigger decided."""
 
     due: Due
     facts: Facts

@@ -16,9 +16,9 @@ from tailrace.retrain.control.loss_drift import RisingLoss
 class DriftMonitor:
     """Monitors the losses and inputs of one pipeline.
 
-    `false_alarms` bounds the chance of a false alarm at one check of the loss; `effect` is that of `loss_drift`,
-    `shift` that of `input_drift` (None: inputs are not monitored). `names`: columns of the numbers, then of the
-    categories.
+    `false_alarms`: largest probability of a false alarm at one check of the loss. `effect`: see `loss_drift`. `shift`:
+    see `input_drift`; None: inputs are not monitored. `names`: names of the number columns, then of the category
+    columns.
     """
 
     def __init__(
@@ -35,7 +35,11 @@ class DriftMonitor:
         """Number of drifts by kind since this monitor was created."""
 
     def update(self, losses: Losses, inputs: Inputs | None = None) -> None:
-        """Take the losses of the next examples, shape [n], and their inputs, in the order of their labels."""
+        """Add the losses of newly labelled examples, shape [n], and their inputs, and test both for drift.
+
+        Call it in the order in which the labels arrived: drift is a change along this order. `signals` and `detections`
+        show the drift that was detected.
+        """
         before, self._labels = self._labels, self._labels + len(losses)
         rise = self._loss.update(losses)
         if rise is not None:
@@ -53,7 +57,7 @@ class DriftMonitor:
         return self._inputs is not None
 
     def remember(self, inputs: Inputs) -> None:
-        """Take inputs of the past, oldest first, as a reference; they signal nothing."""
+        """Add inputs of earlier examples, oldest first, to the reference with which new inputs are compared."""
         if self._inputs is not None:
             self._inputs.update(inputs)
 
@@ -69,7 +73,7 @@ class DriftMonitor:
 
     @property
     def signals(self) -> DriftSignals:
-        """Drift since the last call of `considered`."""
+        """Drift that was detected since the last call of `considered`, as facts for triggers."""
         changed = None if self._rise_start is None else self._labels - self._rise_start
         rise = msgspec.structs.replace(self._rise, labels=changed) if self._rise is not None else None
         shifts = (
@@ -79,7 +83,7 @@ class DriftMonitor:
         return DriftSignals(rise, tuple(shifts), changed, self._learned)
 
     def considered(self) -> None:
-        """Clear the signals: a run has started that answers them.
+        """Clear the signals, because a run has started in response to them.
 
         The reference losses and inputs stay: the gate passes no worse champion, and a better one sets a stricter
         reference by itself.

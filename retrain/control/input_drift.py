@@ -54,7 +54,7 @@ class NovelInputs:
         """Stability index of each feature in the last complete window."""
 
     def update(self, inputs: Inputs) -> list[tuple[Change, int]]:
-        """Take the next inputs. Return the features that shifted, each with the number of rows read by then."""
+        """Add the next inputs. Return the features that shifted, each with the number of rows added until then."""
         changes: list[tuple[Change, int]] = []
         for start in range(0, inputs.rows, WINDOW):  # a large batch is taken piece by piece
             part = inputs.take(slice(start, start + WINDOW))

@@ -18,7 +18,7 @@ from tailrace.retrain.selection.buffer import Row
 
 
 class LabelFeed:
-    """Passes examples on as they are read. `clock` gives unix seconds."""
+    """Passes newly read examples to the trigger state, the quality figures and the observer. `clock`: unix seconds."""
 
     def __init__(
         self, declared: Pipeline, triggers: TriggerState, observer: RetrainerObserver, clock: Callable[[], float]
@@ -27,7 +27,7 @@ class LabelFeed:
         self._quality = ServedQuality(declared.task.kind)
 
     def see(self, rows: Sequence[Row], inputs: Inputs, considered: Mapping[int, int]) -> None:
-        """Take rows and their inputs, in the order in which they were read.
+        """Pass on examples and their inputs, in the order in which they were read.
 
         `considered`: partition -> offset below which a run has considered the examples; their inputs serve as the
         reference for drift, and their labels do not count again.

@@ -50,7 +50,7 @@ class RisingLoss:
         self._sizes, self._sums, self._squares, self._means = np.zeros((4, MOST))
 
     def update(self, losses: Losses) -> Change | None:
-        """Take the next losses, shape [n]; skip those that are not finite. Return the newest rise among them."""
+        """Add the next losses, shape [n], without those that are not finite. Return the newest rise that they show."""
         finite = losses[np.isfinite(losses)].astype(np.float64, copy=False)
         self._pending.append(finite)
         self._waiting += len(finite)
@@ -80,7 +80,7 @@ class RisingLoss:
         return self._check()
 
     def _join_oldest(self) -> None:
-        """Join the oldest half in pairs: cuts there need not be fine."""
+        """Join the oldest half of the blocks in pairs, because change points there need not be located precisely."""
         half, kept = MOST // 2, MOST - MOST // 4
         for held in (self._sizes, self._sums, self._squares, self._means):
             held[: half // 2] = held[0:half:2] + held[1:half:2]
@@ -123,7 +123,7 @@ class RisingLoss:
         return None
 
     def _restart(self, labels: int) -> None:
-        """Keep only the newest `labels` losses, as far as they are held, and measure again what is extreme."""
+        """Keep only the newest `labels` losses, as far as they are held. Compute the bound of extreme losses again."""
         kept = list(self._newest)[-(labels // BLOCK) :]
         losses = np.concatenate(kept)
         self._extreme = _extreme(losses)

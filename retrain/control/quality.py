@@ -28,7 +28,7 @@ class ServedQuality:
         self._probabilities, self._outcomes = np.empty(0), np.empty(0)
 
     def take(self, scores: Scores, targets: Targets) -> None:
-        """Take the next served scores, shape [n, outputs], and targets, shape [n] or [n, labels]."""
+        """Add the next served scores, shape [n, outputs], and their targets, shape [n] or [n, labels]."""
         kind = self._kind
         metrics: tuple[Metric, ...] = ("squared_error",) if kind is Kind.REGRESSION else ("log_loss", "accuracy")
         for metric in metrics:

@@ -74,7 +74,7 @@ class Rebuilder:
         return Rebuilt(digest, digest == manifest.sha256, manifest.examples)
 
     def _updated(self, manifest: Manifest, report: Callable[[int, int], None]) -> bytes:
-        """The chain of updates, from its base on."""
+        """Repeat the chain of online updates that made a release, from its base on."""
         updates = manifest.updates
         assert updates is not None
         remembered, twin = self._rows(updates.remembered), OnlineTrainer(self._spec)
@@ -91,7 +91,7 @@ class Rebuilder:
         return state
 
     def _trained(self, manifest: Manifest, report: Callable[[int, int], None]) -> bytes:
-        """A run."""
+        """Repeat the training run that made a release."""
         facts = manifest.facts
         unknown = sorted({"plan", "online", "seen", "train", "fresh", "now", "since", "labels"} - facts.keys())
         if unknown:

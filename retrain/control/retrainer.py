@@ -45,7 +45,7 @@ logger = structlog.get_logger("tailrace.retrainer")
 
 
 class Retrainer:
-    """Retrains one pipeline until told to stop.
+    """Retrains one pipeline until the event that `run` was given is set.
 
     It is the group `<name>.retrainer`; the publisher's writer name decides which process is the one retrainer. Runs are
     trained in `trainer`'s process, online updates in `updates`'s. `code_digest` goes into each manifest; `clock` gives

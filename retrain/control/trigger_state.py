@@ -80,7 +80,7 @@ class TriggerState:
         return frozenset(drift | {window.metric for window in self._live})
 
     def remember(self, inputs: Inputs) -> None:
-        """Take inputs of examples that earlier runs have considered, oldest first, as a reference for drift."""
+        """Add inputs that earlier runs have considered, oldest first, to the reference of the drift monitor."""
         if self._monitor is not None:
             self._monitor.remember(inputs)
 
@@ -120,7 +120,7 @@ class TriggerState:
         *,
         oldest_label_time: float | None = None,
     ) -> None:
-        """Take the next examples by their served scores, shape [n, outputs], and targets, shape [n] or [n, labels].
+        """Add the next examples by their served scores, shape [n, outputs], and targets, shape [n] or [n, labels].
 
         `inputs` is called only if inputs are used.
         """
@@ -147,7 +147,7 @@ class TriggerState:
         )
 
     def run_started(self, facts: Facts) -> None:
-        """Reset the facts: a run was started with them."""
+        """Reset the facts, because a run was started on them."""
         self._labels, self._since = 0, facts.now
         self._events = None if self._events is None else 0
         if self._monitor is not None:
@@ -156,11 +156,11 @@ class TriggerState:
             window.clear()
 
     def run_ended(self, seconds: float) -> None:
-        """Note the duration of a run, in seconds from its trigger, whatever its result."""
+        """Record the duration of a run, in seconds from its trigger to its end, whatever its result."""
         self._run_s = seconds
 
     def published(self, created: float, metrics: Mapping[str, float], examples: int = 0) -> None:
-        """Note that a run's candidate became the champion.
+        """Record that a run's candidate became the champion.
 
         `metrics`: its mean losses at the gate (for accuracy: the error rate), over `examples`; 0: they are exact.
         """

@@ -101,7 +101,7 @@ class UpdatePlanner:
         return len(self._waiting) >= self._plan.labels
 
     def next_update(self, now: float, champion: int, *, fits: bool) -> Update:
-        """Take the next chunk. A chain starts when none leads to the champion.
+        """Start an update on the next chunk of rows. It begins a new chain when no chain leads to the champion.
 
         `fits`: the declared module takes the champion's weights. Otherwise all replayed rows are learned again.
         """
@@ -123,14 +123,17 @@ class UpdatePlanner:
         return self._chain.lineage(self._learning)
 
     def published(self, version: int) -> None:
-        """The update under way became release `version`."""
+        """Record that the update under way became release `version`."""
         assert self._chain is not None
         self._chain.add(self._learning, version)
         self._largest = min(MAX_CHUNK, 2 * self._largest)
         self._end_update(replay=self._learning)
 
     def failed(self, *, again: bool) -> None:
-        """The update gave no release, and the chain ends. `again`: its rows wait again; otherwise they are skipped."""
+        """Record that the update under way gave no release, and end the chain.
+
+        `again`: its rows wait for another update; otherwise they are skipped.
+        """
         known, waiting = partition_rows(self._learning, lambda row: not again or row.below(self._learned_by_run))
         self._waiting = deque(_ordered([*waiting, *self._waiting]))
         self._chain = None
@@ -140,9 +143,10 @@ class UpdatePlanner:
         self._end_update(replay=known)
 
     def refused(self) -> bool:
-        """The update did harm. Its rows wait again for updates of half the size; rows of the smallest size are skipped.
+        """Record that the update under way did harm. Return True if its rows wait for updates of half the size.
 
-        Returns whether they wait. Smaller chunks take shorter steps, as TCP does after a loss (RFC 5681).
+        Rows of an update of the smallest size are skipped. Smaller chunks take shorter steps, as TCP does after a loss
+        (RFC 5681).
         """
         again = len(self._learning) > self._smallest
         if again:

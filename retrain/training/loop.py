@@ -122,7 +122,7 @@ class _ToyModule(nn.Linear):
 
 
 class _Run:
-    """One training run, set up.
+    """One training run, ready to take its steps.
 
     `rows`: columns [n, ...] of the window, on the device of `module`: numbers, categories, targets and, if there are
     any, weights.

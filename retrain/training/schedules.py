@@ -28,5 +28,5 @@ def share(schedule: LearningRateSchedule, step: int, steps: int, warm_up: float 
 
 
 def _half_cosine(at: float) -> float:
-    """Half a cosine: 1 at 0, 0 at 1."""
+    """Cosine decay from 1 at 0 to 0 at 1."""
     return 0.5 * (1 + math.cos(math.pi * at))
