@@ -68,7 +68,7 @@ class ReleaseHistory:
                 self._add_promotion(at)
 
     def scored(self, release: int, at: float) -> None:
-        """Note that this release made the newest prediction, at wall time `at`: another one than before is a swap."""
+        """Record the release of the newest prediction, at wall time `at`; count a swap if another one served before."""
         before, self.serving = self.serving, release
         if before in (None, release):
             return
@@ -106,7 +106,7 @@ class ReleaseHistory:
         }
 
     def timeline(self) -> list[dict[str, Any]]:
-        """Entries, newest first."""
+        """Entries of the timeline, newest first: runs, online updates, promotions and rollbacks by operators."""
         return list(reversed(self._entries))
 
     def marks(self) -> list[dict[str, Any]]:
@@ -181,7 +181,7 @@ class ReleaseHistory:
         last |= {"at": at, "event_at": self._event_time, "last": version}
 
     def _add_promotion(self, at: float) -> None:
-        """Note that the champion changed; add an entry if an operator changed it."""
+        """Record a change of the champion; add an entry to the timeline if an operator made it."""
         self.champion_since = at
         alias = self.registry.aliases.get("champion")
         if alias is None or alias.actor == _RETRAINER:

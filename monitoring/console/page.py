@@ -47,7 +47,7 @@ class LogState(NamedTuple):
 
 
 class ConsolePage:
-    """Takes records and log states, gives sections. Wall times are arguments; nothing here reads a clock."""
+    """State of the page: built from records and log states, and rendered as sections. Wall times are arguments."""
 
     def __init__(self, pipeline: Pipeline, redacted: Iterable[str] = ()) -> None:
         self._pipeline = pipeline
@@ -90,11 +90,11 @@ class ConsolePage:
                 self._dead_letters.take(part)
 
     def take_log_state(self, state: LogState, now: float) -> None:
-        """Note the state of the log at `now`."""
+        """Store the state of the log at `now`, unix seconds."""
         self._log_states.append((now, state))
 
     def freeze(self, serving: Serving, now: float) -> None:
-        """Keep a release as it is: examples from `now` on are measured with it too."""
+        """Keep a release as a frozen reference: examples from `now` on are also scored with it."""
         self.frozen, self._frozen_at = serving, now
 
     def sections(self, now: float) -> dict[str, Any]:

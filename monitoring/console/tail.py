@@ -46,7 +46,7 @@ class LiveTail:
             self._labelled.append(self._row(example) | self._label(example))
 
     def section(self) -> dict[str, Any]:
-        """Both lists, newest first."""
+        """Newest predictions and newest labels for the page, newest first."""
         return {"predicted": list(reversed(self._predicted)), "labelled": list(reversed(self._labelled))}
 
     def _row(self, scored: Prediction | Example) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class MetricDefinition(NamedTuple):
 
 
 class MetricGroup:
-    """Metrics of one subject in one registry; `defined` lists their definitions.
+    """Base class of the metrics of one activity, such as scoring or the join. `defined` lists them for docs/metrics.md.
 
     Series with known label values exist from the start with the value 0, so that a first increase is visible.
     """

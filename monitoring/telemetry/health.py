@@ -17,7 +17,7 @@ class Health:
         self._last: float | None = None
 
     def beat(self) -> None:
-        """Note that the loop has completed a turn."""
+        """Record that the loop has completed a turn."""
         self._last = self._clock()
 
     def rest(self) -> None:

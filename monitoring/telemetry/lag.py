@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reached:
-    """Progress of a reader in time, by partition. One thread reports each batch, another one asks.
+    """Progress of a reader in time, by partition. One thread calls `took` for each batch, another calls `waited`.
 
     A record that waits was written after the newest record taken, and after the reader last stood at the partition's
     end. The later of these two times counts, so that replayed records with old timestamps do not appear as lag.
@@ -34,7 +34,7 @@ class Reached:
         self._read = 0.0  # time of the last read
 
     def took(self, batch: Batch) -> None:
-        """Record the progress that one read made."""
+        """Record the newest timestamps and the ends reached by the batch that a read returned."""
         before, self._read = self._read, self._clock()
         records = batch.records
         if records:
@@ -47,7 +47,7 @@ class Reached:
         self._ended |= batch.at_end.keys()
 
     def forget(self) -> None:
-        """Drop everything: partitions were taken away, or are read again."""
+        """Forget the progress in all partitions, because a rebalance or an abort has changed the positions."""
         self._newest, self._ended, self._left = {}, set(), {}
 
     def waited(self, at: TopicPartition) -> float | None:

@@ -74,7 +74,7 @@ class Metrics:
 
     @cached_property
     def stream(self) -> StreamMetrics:
-        """Metrics of a loop."""
+        """Metrics of the loop of a role: reads, writes, commits."""
         return StreamMetrics(self.registry)
 
     @cached_property

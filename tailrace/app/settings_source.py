@@ -47,7 +47,10 @@ def read_file(file: Path | None, directory: Path, environment: Mapping[str, str]
 
 
 def read_environment(environment: Mapping[str, str], structured: Collection[str]) -> Iterator[SettingEntry]:
-    """Read the variables TAILRACE_SECTION__KEY. The values of the settings in `structured` are parsed."""
+    """Read the variables TAILRACE_SECTION__KEY. `structured`: names of settings that are lists or tables.
+
+    The texts of these settings are parsed; all other values stay text.
+    """
     for variable, text in environment.items():
         if not variable.startswith(PREFIX) or variable in CLI_VARIABLES:
             continue
@@ -117,7 +120,11 @@ def read_options(path: Path) -> dict[str, str]:
 
 
 def _parse(text: str) -> Any:
-    """Parse a list or table: JSON, or values separated by commas."""
+    """Convert the text of an environment variable to the list or table that its setting needs.
+
+    A text that begins with "[" or "{" is JSON; any other text is a list of values, separated by commas. Invalid JSON is
+    returned unchanged.
+    """
     if not text.startswith(("[", "{")):
         return text.split(",")
     try:

@@ -150,9 +150,9 @@ def json_text(value: Any) -> str:
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Print (subject, text) pairs, one per line. An empty subject continues the line before."""
-    for subject, text in facts:
-        print(f"{subject:11} {text}".rstrip())
+    """Print (heading, text) pairs, one per line. A pair with an empty heading continues the previous text."""
+    for heading, text in facts:
+        print(f"{heading:11} {text}".rstrip())
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

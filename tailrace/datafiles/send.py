@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     last: float | None = None
 
     def extended(self, moments: Iterable[Moment], seconds: float) -> Sent:
-        """Return the summary after `moments` were also written, `seconds` after the start."""
+        """Return this summary with `moments` added, which were written by `seconds` after the start of the send."""
         events, labels, first, last = self.events, self.labels, self.first, self.last
         for moment in moments:
             events += moment.kind == "event"

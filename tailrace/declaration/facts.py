@@ -30,7 +30,7 @@ class Change(msgspec.Struct, frozen=True):
 
 @with_field_docs
 class DriftSignals(msgspec.Struct, frozen=True):
-    """Drift since the last run started; each signal stays until the next run starts."""
+    """Drift that was detected since the last run started. A signal stays until the next run starts."""
 
     loss: Change | None = None
     """The rise of the loss; None: it did not rise."""

@@ -190,7 +190,10 @@ def learning_step(manifests: Iterable[Manifest], place: Place) -> LearningStep |
 
 
 def _learning(manifest: Manifest, place: Place) -> tuple[str, bool]:
-    """Return how a release learned an example, in words, and whether it did so in its own last update."""
+    """Return how a release learned the example at `place`, in words, and True if its last online update learned it.
+
+    The last update of the chain made this release, so no older release has learned an example of that update.
+    """
     updates = manifest.updates
     if updates is None:
         plan = fact(manifest.facts, "plan", Training) or Training()

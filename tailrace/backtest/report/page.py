@@ -174,7 +174,7 @@ def _scrolled(table: Markup, label: str) -> Markup:
 
 
 def _series(policies: int, baselines: int) -> str:
-    """Return the style rules of the entries: thick solid lines for policies, thin dashed lines for baselines."""
+    """Return the CSS rules of the curves: thick solid lines for policies, thin dashed lines for baselines."""
     rules = []
     for number in range(policies + baselines):
         rule = f"--c:var(--c{number % _COLOURS})"
