@@ -10,6 +10,7 @@ find it through the environment: all workers share one broker, and it ends with 
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -70,6 +71,8 @@ def _kafka() -> Iterator[str | None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the broker for the workers of pytest-xdist."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so do shells start jobs in the background; children inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "ignore:.*_text is deprecated:DeprecationWarning")  # inside kafka-python
     # kafka-python leaves a socket open when its bootstrap fails; it is collected during a later test.
     config.addinivalue_line("filterwarnings", "ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")

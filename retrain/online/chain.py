@@ -171,7 +171,9 @@ class UpdatePlanner:
         `read`: partition -> offset at which reading continues. `with_chunk`: count the update under way as learned.
         """
         positions = dict(read)
-        for row in self._waiting if with_chunk else (*self._waiting, *self._learning):
+        # An update that a run overtakes holds rows which the run's release has learned: they do not wait.
+        under_way = [] if with_chunk else [row for row in self._learning if not row.below(self._learned_by_run)]
+        for row in (*self._waiting, *under_way):
             positions[row.partition] = min(positions.get(row.partition, row.offset), row.offset)
         return positions
 

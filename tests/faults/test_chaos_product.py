@@ -50,7 +50,7 @@ def test_kill_9_of_every_role_on_the_embedded_log(tmp_path: Path) -> None:
 def test_kill_9_of_every_role_and_of_brokers_on_kafka(
     tmp_path: Path, kafka_cluster_3: KafkaCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Exactly once holds on three brokers, of which two are killed in turn, and each role three times; an independent client reads it."""
+    """Exactly once holds on three brokers, of which two are killed in turn, and each role three times."""
     caplog.set_level(logging.CRITICAL, "kafka")  # a log record would keep its traceback and so each of these sockets
     log = KafkaLog(kafka_cluster_3.bootstrap)
     NAMES.create(log, partitions=4)

@@ -82,6 +82,8 @@ def test_a_quiet_transactional_topic_has_no_lag(log: Log, topic: str) -> None:
     worker = Worker(log, topic, "a")
     with worker.running():
         until(lambda: worker.lags() == {0: 0, 1: 0})
+        copies = f"{topic}.copy"
+        ends = log.end_positions(copies)
         writer.write([Out(topic, None, b"aborted", partition=0)] * 3)
         if hasattr(writer, "_producer"):
             writer._producer.flush()  # on Kafka, so that there is something to abort
@@ -89,8 +91,6 @@ def test_a_quiet_transactional_topic_has_no_lag(log: Log, topic: str) -> None:
         writer.write([Out(topic, None, b"last", partition=1)])
         writer.commit()
         writer.flush()
-        copies = f"{topic}.copy"
-        ends = log.end_positions(copies)
         until(lambda: sum(log.end_positions(copies).values()) > sum(ends.values()))
         until(lambda: worker.lags() == {0: 0, 1: 0})
     writer.close()
