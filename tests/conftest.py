@@ -85,6 +85,23 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first in the share of each worker of pytest-xdist, so that none runs alone at the end.
+
+    pytest-xdist gives each worker an equal part of this list. Long tests of a module stay together.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    modules = list(dict.fromkeys(item.path for item in long))
+    size = -(-len(items) // workers)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        ordered += [item for item in long if modules.index(item.path) % workers == worker]
+        ordered += [others.pop(0) for _ in range(min(len(others), size * (worker + 1) - len(ordered)))]
+    items[:] = ordered
+
+
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Count the deselected tests of each marker."""
     for item in items:

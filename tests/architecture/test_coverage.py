@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from support.environment import unmeasured
 
 from tailrace.errors import __file__ as errors_file
 
@@ -35,7 +36,7 @@ def test_processes_and_linked_folders_are_measured(tmp_path: Path) -> None:
     assert Path(errors_file).is_relative_to(ROOT), "the checkout is what is tested"
     script, report = tmp_path / "parent.py", tmp_path / "report.json"
     script.write_text(PARENT)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    environment = unmeasured()
     environment["COVERAGE_FILE"] = str(tmp_path / "data")
     for command in (("run", str(script)), ("combine", "--quiet"), ("json", "--quiet", "--fail-under=0", "-o", report)):
         done = subprocess.run(

@@ -13,7 +13,6 @@ So the same schedule serves the embedded log and Kafka, small stand-ins and the 
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 import msgspec
+from support.environment import unmeasured
 from support.waiting import PATIENCE_S
 
 from tailrace.declaration.task import LabelValue
@@ -78,7 +78,9 @@ class Chaos:
 
     def __init__(self, roles: Sequence[Role], directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._roles, self._directory = roles, directory
-        self._environment = os.environ | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
+        self._environment = (
+            unmeasured() | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
+        )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
         self._marks = {role.name: role.progress() for role in roles}  # progress at the start of the process
