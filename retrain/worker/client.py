@@ -32,6 +32,7 @@ from tailrace.retrain.worker.protocol import (
     receive,
     send,
 )
+from tailrace.retrain.worker.time_budget import time_budget
 
 
 class TrainingFailed(TailraceError):
@@ -127,22 +128,13 @@ class Trainer:
         self, messages: Sequence[Message], budget_s: float, set_by: str, on_progress: Callable[[Progress], None]
     ) -> Candidate | Learned:
         process = self._running_process()
-        over_budget = threading.Event()
-
-        def stop() -> None:
-            over_budget.set()
-            process.kill()
-
-        timer = threading.Timer(budget_s, stop)
-        try:
-            timer.start()
-            return _converse(process, messages, on_progress)
-        except (OSError, EOFError, ValueError, TrainingFailed) as error:
-            process.kill()
-            late = f"not done after {budget_s:g} s{set_by}" if over_budget.is_set() else None
-            raise _explained(error, process.wait(), late) from None
-        finally:
-            timer.cancel()
+        with time_budget(process, budget_s) as exceeded:
+            try:
+                return _converse(process, messages, on_progress)
+            except (OSError, EOFError, ValueError, TrainingFailed) as error:
+                process.kill()
+                late = f"not done after {budget_s:g} s{set_by}" if exceeded.is_set() else None
+                raise _explained(error, process.wait(), late) from None
 
     def close(self) -> None:
         """End the process for good; a run that is under way or about to start fails."""
