@@ -36,7 +36,7 @@ _topic, _timestamp = attrgetter("topic"), attrgetter("timestamp")
 
 
 class LogState(NamedTuple):
-    """State of the log at one time."""
+    """Record counts, consumer lags and unconsidered examples of a pipeline's log, as read at one time."""
 
     counts: Mapping[str, int]
     """Records in each topic, by the topic's name in `Topics`."""

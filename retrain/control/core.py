@@ -6,7 +6,7 @@
 
     updates   idle --enough labels--> learning --learned--> guard --passed--> publishing --published--> idle
                                          |                    +--refused--> smaller chunks, the smallest is skipped
-                                         +--failed--> resting --> idle      (a chunk that fails twice is skipped)
+                                         +--failed--> chunk tried again, or skipped before a rest --> idle
 
 A run and an update may be under way at the same time. The release of a run has learned the examples that were read
 when the run started, and no others: updates start again from it. Whatever fails, the champion stays in place.
@@ -261,8 +261,9 @@ class RetrainingCore:
     def update_failed(self, reason: str, detail: str) -> UpdateEnd:
         """Record that the training process gave no result for the update.
 
-        `reason`: see `retrain.worker.client.TrainingFailed`. Weights that do not fit are not tried again. A chunk is
-        tried again after the first kill. Any other failure skips the chunk and asks for a rest.
+        `reason`: see `retrain.worker.client`. "diverged" counts as refused. The chunk is tried again after the first
+        "killed", and after "unfit", then without the champion's weights. Any other failure skips the chunk and asks
+        for a rest.
         """
         assert self._planner is not None
         if reason == "diverged":

@@ -141,7 +141,7 @@ def _listen(source: IO[bytes], inbox: queue.SimpleQueue[Message]) -> None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Describe an error for the retrainer."""
+    """Return the message that reports an error: `reason` is diverged, unfit, out_of_memory or error."""
     name = type(error).__name__
     if name in ("Diverged", "Unfit"):
         return Failure(name.lower(), str(error))

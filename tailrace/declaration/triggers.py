@@ -30,7 +30,7 @@ class Trigger(Protocol):
     """Interface of a trigger, for triggers of your own."""
 
     def due(self, facts: Facts) -> Due | str | None:
-        """Answer why a run should start now, or None. A plain string is a reason of the kind "other"."""
+        """Return the reason for a run now; None if none should start. A plain string is a reason of kind "other"."""
 
 
 @with_field_docs
@@ -263,7 +263,7 @@ class NextRun(NamedTuple):
 
 
 def next_run(triggers: Sequence[Trigger], facts: Facts) -> NextRun:
-    """Answer what the declared triggers wait for."""
+    """Return the time, the number of labels and the other triggers that can start the next run."""
     missing = [trigger.count - facts.labels for trigger in triggers if isinstance(trigger, Labels)]
     others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
     kinds = (next((kind for cls, kind in _SIGNALS.items() if isinstance(one, cls)), "other") for one in others)
@@ -281,9 +281,9 @@ def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
 
 
 def first_due(triggers: Sequence[Trigger], facts: Facts) -> Due | None:
-    """Ask the triggers in declared order and return the first answer that starts a run.
+    """Return the reason of the first trigger in declared order that is due; None if none is.
 
-    Raises DeclarationError if a trigger answers with anything but Due, a string or None.
+    Raises DeclarationError if `Trigger.due` returns anything but Due, a string or None.
     """
     for trigger in triggers:
         answer = trigger.due(facts)

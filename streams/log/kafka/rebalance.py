@@ -86,7 +86,10 @@ class Rebalance:
         self.starts: dict[TopicPartition, int] = {}
 
     def take(self, committed: Mapping[TopicPartition, Committed | None], start: Mapping[TopicPartition, int]) -> None:
-        """Hold these partitions without a group; `announce` then calls the listener."""
+        """Record that these partitions are held without a group; `announce` then calls the listener.
+
+        They start at `start`, else at the committed positions, else at the beginning.
+        """
         self.held = set(committed)
         self.starts = self.starts_of(committed) | {at: offset for at, offset in start.items() if at in self.held}
         self._unannounced = committed
