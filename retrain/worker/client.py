@@ -50,10 +50,13 @@ class TrainingBackend(Protocol):
         """Prepare for the first job; returns at once."""
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = ...) -> Candidate:
-        """Run one job and wait for it. Raises TrainingFailed."""
+        """Wait until one job has run, and return its candidate. Raises TrainingFailed."""
 
     def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
-        """Take one online update and wait for it. Raises TrainingFailed."""
+        """Wait until one online update has been taken, and return its result. Raises TrainingFailed.
+
+        `messages`: one Learn, behind a Begin if it starts a chain. `budget_s`: longest duration in seconds.
+        """
 
     def close(self) -> None:
         """End for good; a run under way fails."""
@@ -108,13 +111,13 @@ class Trainer:
         return process
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = lambda progress: None) -> Candidate:
-        """Run one job and wait for it. Raises TrainingFailed."""
+        """Run one job and return its candidate. Raises TrainingFailed, also if it exceeds `plan.budget_s` seconds."""
         answer = self._ask([job], job.plan.budget_s, ", which Training(budget_s) sets", on_progress)
         assert isinstance(answer, Candidate)
         return answer
 
     def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
-        """Take one online update and wait for it. Raises TrainingFailed.
+        """Take one online update and return its result. Raises TrainingFailed, also after `budget_s` seconds.
 
         When the process that held the chain has ended, the reason is `killed`: the chain must begin again.
         """
@@ -156,7 +159,7 @@ class Trainer:
 def _converse(
     process: subprocess.Popen[bytes], messages: Sequence[Message], on_progress: Callable[[Progress], None]
 ) -> Candidate | Learned:
-    """Send the messages and wait for the answer to the last one."""
+    """Send the messages, wait, and return the reply to the last one. Raises TrainingFailed for a Failure."""
     source, sink = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
     try:
         for message in messages:

@@ -254,7 +254,7 @@ def watch_lag(
     reached: Reached | None = None,
     held: Callable[[], Collection[TopicPartition]] | None = None,
 ) -> None:
-    """Export the lag of a consumer group in these metrics; see LagCollector."""
+    """Export the lag of a consumer group in these metrics (None: do nothing); see LagCollector."""
     if metrics:
         from tailrace.monitoring.telemetry.lag import LagCollector
 
