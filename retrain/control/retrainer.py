@@ -85,7 +85,7 @@ class Retrainer:
         """True if all examples have been read, and nothing that was due is left to do."""
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
+        """Retrain until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
         try:
             if self._updates_trainer is not None:
                 self._updates_trainer.start()

@@ -125,7 +125,7 @@ class Runs:
         self._feed.report_waiting()
 
     def _conclude(self, training: _Training, reader: Reader) -> RunReport:
-        """Judge the candidate and write the result of the run, in one transaction with its positions."""
+        """Pass the candidate through the gate, and write the result of the run and its positions in one transaction."""
         try:
             candidate = training.candidate.result()
             training.stages["train"] = candidate.seconds

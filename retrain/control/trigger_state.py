@@ -92,7 +92,7 @@ class TriggerState:
         *,
         oldest_label_time: float | None = None,
     ) -> None:
-        """Take the next examples that no run has considered, in the order of their labels.
+        """Add the next examples that no run has considered, in the order of their labels, to the facts.
 
         `losses`: losses of their served scores, shape [n], by metric (see `live_losses`).
         """
