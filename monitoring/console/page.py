@@ -223,7 +223,7 @@ class ConsolePage:
         return Facts(newest, since, labels, created=published.since if published else None)
 
     def _worse(self) -> str | None:
-        """Compare the live model with the base rate; None unless it is worse beyond noise."""
+        """Return a phrase that compares the live model with the base rate; None unless it is worse beyond noise."""
         live, base = (self._quality.newest(model, _COMPARED) for model in (LIVE, BASE))
         if not live or not base or not self.history.champion or self._quality.count(LIVE) < _COMPARED:
             return None

@@ -206,7 +206,7 @@ class Retrainer:
     # Examples.
 
     def _take(self, batch: Batch) -> None:
-        """Pass examples on; those that no run has considered count as new labels."""
+        """Pass examples to the core and the label feed; those that no run has considered count as new labels."""
         if not batch.records:
             self._check_topic()
         rows, inputs, malformed = self._decoder.rows(batch.records)

@@ -143,10 +143,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             check_field(self, name, valid, requirement)
 
     def due(self, facts: Facts) -> Due | None:
-        """Return the reason for a run if the loss or a feature drifted since the last run, else None.
-
-        Later runs that follow up a rise of the loss are due too: see the class.
-        """
+        """Return the reason for a run after a drift, or for one that follows up a rise of the loss, else None."""
         drift = facts.drift
         if facts.labels < 1 or drift is None:
             return None

@@ -117,7 +117,7 @@ class KafkaAdmin:
             self._drop_client()
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """Ask, again where the cluster can answer soon, as when a broker died and leaders are elected.
+        """Return the result of a request, repeated if it can succeed soon, as while leaders are elected.
 
         Raises Unreachable, and LogError for a refusal.
         """
