@@ -80,7 +80,7 @@ class MissingExtra(UserError):
 
 
 def error_line(error: BaseException) -> tuple[str, Exit]:
-    """Describe an error in one line for the user, and return it with the exit code."""
+    """Return one line of text on an error, for the user, and the exit code."""
     text = " ".join(str(error).split())
     if isinstance(error, TailraceError):
         return text + error.hint, error.exit_code

@@ -173,7 +173,7 @@ class Release(NamedTuple):
 
 
 def pack(manifest: Manifest, payload: bytes, key: SigningKey, location: str | None = None) -> Release:
-    """Complete and sign the manifest of a payload (see `serialise`). `location`: its URL, if it is not in chunks."""
+    """Return the release of a payload (see `serialise`): its manifest completed and signed. `location`: URL, if any."""
     complete = msgspec.structs.replace(
         manifest,
         tensors=[tensor.spec for tensor in read_tensors(payload)],

@@ -75,7 +75,10 @@ class Registry:
                 self._chunk(int(match[1]), int(match[3]), record)
 
     def payload(self, version: int) -> bytes | None:
-        """The payload, assembled from its chunks; None if the manifest or a chunk is missing."""
+        """The payload, assembled from its chunks.
+
+        None without the manifest, and if a chunk is not in memory, although the topic may hold it: see `span`.
+        """
         release = self.releases.get(version)
         if release is None:
             return None

@@ -45,7 +45,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """Generate a random key."""
+        """Return a signing key made of a new random Ed25519 private key."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod

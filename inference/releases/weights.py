@@ -62,7 +62,7 @@ def load_state(payload: bytes) -> dict[str, Tensor]:
 
 
 def read_tensors(payload: bytes, max_header: int = 1_000_000, max_tensors: int = 10_000) -> list[RawTensor]:
-    """List the tensors of a file in the order of their data. Raises ValueError for an invalid header or a gap."""
+    """Return the tensors of a file in the order of their data. Raises ValueError for an invalid header or a gap."""
     length = int.from_bytes(payload[:8], "little")
     if len(payload) < 8 or length > min(max_header, len(payload) - 8):
         raise ValueError(f"the header claims {length} bytes")

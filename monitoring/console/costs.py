@@ -1,4 +1,4 @@
-"""Energy, cost and compute of training beside inference, from the /metrics of the roles (pure)."""
+"""Energy, cost and compute of inference and of training, from the /metrics of the roles (pure)."""
 
 from __future__ import annotations
 

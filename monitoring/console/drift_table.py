@@ -32,8 +32,9 @@ class DriftTable:
         self._inputs.update(inputs)
 
     def section(self) -> dict[str, Any]:
-        """Up to `ROWS` features, those nearest to their threshold or beyond it first; empty until `first` inputs.
+        """Section of the page: `rows` holds up to `ROWS` features, the largest share of their threshold first.
 
+        There are no rows until `first` inputs were added; `seen` is their number so far.
         Of a cyclic feature the column with the larger share is shown.
         """
         features: dict[str, dict[str, Any]] = {}

@@ -27,7 +27,7 @@ class AccessRefusal(NamedTuple):
 
 
 def refuse_request(headers: Mapping[str, str]) -> AccessRefusal | None:
-    """Check a request that only reads; None if it may be answered. `headers`: a case-insensitive mapping."""
+    """Return the refusal of a request that only reads; None if it is allowed. `headers`: a case-insensitive mapping."""
     if _hostname(headers.get("Host", "")) not in HOSTS:
         return AccessRefusal(421, "the console answers to localhost, 127.0.0.1 and [::1] only")
     return None

@@ -86,7 +86,7 @@ class ReleaseHistory:
             return None
 
     def section(self) -> dict[str, Any]:
-        """Releases, newest first, and counts."""
+        """Section of the page: releases, newest first, their aliases, and the numbers of runs, updates and swaps."""
         aliases: dict[int, list[str]] = {}
         for name, alias in self.registry.aliases.items():
             aliases.setdefault(alias.version, []).append(name)

@@ -36,7 +36,7 @@ _topic, _timestamp = attrgetter("topic"), attrgetter("timestamp")
 
 
 class LogState(NamedTuple):
-    """State of the log at one time."""
+    """Record counts, consumer lags and unconsidered examples of a pipeline's log, as read at one time."""
 
     counts: Mapping[str, int]
     """Records in each topic, by the topic's name in `Topics`."""
@@ -223,7 +223,7 @@ class ConsolePage:
         return Facts(newest, since, labels, created=published.since if published else None)
 
     def _worse(self) -> str | None:
-        """Compare the live model with the base rate; None unless it is worse beyond noise."""
+        """Return a phrase that compares the live model with the base rate; None unless it is worse beyond noise."""
         live, base = (self._quality.newest(model, _COMPARED) for model in (LIVE, BASE))
         if not live or not base or not self.history.champion or self._quality.count(LIVE) < _COMPARED:
             return None

@@ -60,7 +60,10 @@ class QualityCurves:
             self._widen()
 
     def section(self, labels: Mapping[str, str]) -> dict[str, Any]:
-        """Curves of the models by name, each with a label for people; None before a model was measured."""
+        """Section of the page: the curves of the models in `labels` (name -> label for people), and their newest means.
+
+        None stands for the points and means of a model before it was measured.
+        """
         numbers = sorted(self._points)
         return {
             "window": WINDOW,
@@ -73,7 +76,7 @@ class QualityCurves:
         }
 
     def newest(self, model: str, window: int = WINDOW) -> dict[str, float] | None:
-        """Mean losses over at least `window` of the newest examples, as far as there are any; None without one."""
+        """Mean losses by metric over the `window` newest examples or a few more; None before the first."""
         count, sums = 0, dict.fromkeys(self.metrics, 0.0)
         for number in sorted(self._points, reverse=True):
             part = self._points[number].get(model)

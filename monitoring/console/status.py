@@ -15,7 +15,7 @@ _SIGNALS = {"drift": "drift", "below": "a worse metric", "worthwhile": "a saving
 
 
 class StatusInputs(NamedTuple):
-    """Facts that the sentence is made of."""
+    """Facts from which `status` makes the status line of the page."""
 
     problem: str | None
     """Reason why the log cannot be read."""
@@ -34,14 +34,14 @@ class StatusInputs(NamedTuple):
 
 
 class PipelineStatus(NamedTuple):
-    """A state and its sentence."""
+    """State of the pipeline, and the sentence that explains it to people."""
 
     state: Literal["healthy", "waiting", "trouble"]
     text: str
 
 
 def status(inputs: StatusInputs) -> PipelineStatus:
-    """Describe the most serious condition that holds."""
+    """Return the state and the sentence for the most serious condition that holds."""
     if inputs.problem:
         return PipelineStatus("trouble", inputs.problem)
     if inputs.waiting and (inputs.silent_s is None or inputs.silent_s > SILENT_S):
@@ -62,8 +62,9 @@ def status(inputs: StatusInputs) -> PipelineStatus:
 def describe_next_run(
     triggers: Sequence[Trigger], facts: Facts, *, event_clock: bool = False, missing: int = 0
 ) -> str | None:
-    """Describe what starts the next run, by `tailrace.declaration.triggers.next_run`; None without a trigger.
+    """Return a phrase on what starts the next run, by `tailrace.declaration.triggers.next_run`.
 
+    None without triggers, and while no time is known for triggers that depend on time alone (`Age` without a champion).
     `event_clock`: the facts are in event time, so instants are given as such. `missing`: examples that must come
     before any run can start, whatever the triggers say.
     """

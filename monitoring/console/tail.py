@@ -73,7 +73,7 @@ class LiveTail:
             return columns
 
     def _answer(self, scores: Sequence[float]) -> str:
-        """The prediction in one word."""
+        """The prediction as short text: the value, the probability, or the most probable class with its probability."""
         kind, classes = self._task.kind, self._task.classes
         if kind is Kind.REGRESSION:
             return f"{scores[0]:,.4g}"
@@ -83,7 +83,7 @@ class LiveTail:
         return f"{classes[best]} {scores[best]:.0%}"
 
     def _correct(self, example: Example) -> bool | None:
-        """Compare the most probable class with the label; None for tasks without classes. Raises ValueError."""
+        """True if the most probable class is the label; None for regression and multi-label. Raises ValueError."""
         kind, scores = self._task.kind, example.scores
         if kind is Kind.BINARY:
             return (scores[0] >= 0.5) == bool(self._task.number(example.label))

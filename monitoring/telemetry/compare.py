@@ -1,4 +1,4 @@
-"""Training beside inference, from the metrics of the roles: purpose, compute, latency, data, hardware, energy, cost.
+"""Comparison of inference and training by the metrics of the roles: compute, latency, data, hardware, energy, cost.
 
 All figures are measured since the roles were started.
 """
@@ -35,7 +35,7 @@ def comparison(urls: Sequence[str]) -> dict[str, Any]:
 
 
 def compare_samples(samples: MetricSamples) -> dict[str, Any]:
-    """Compare both phases by the samples of all roles; see `comparison`."""
+    """Return the comparison for samples of all roles: see `comparison`."""
     predictions = samples.total("tailrace_events_total", outcome="predicted")
     runs, updates = (
         samples.total(name, outcome="published") for name in ("tailrace_retrain_runs_total", "tailrace_updates_total")

@@ -1,4 +1,4 @@
-"""Training beside inference as text (pure): the rows of a table, and two sentences."""
+"""Comparison of inference and training as text (pure): rows of a table, and one sentence for each side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NONE = "-"
 
 
 def rows(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
-    """Rows of a table: the name of a figure, its text for inference, its text for training."""
+    """Yield rows of a table: the name of a figure, its text for inference, its text for training."""
     inference, training = comparison["inference"], comparison["training"]
     columns: dict[str, Callable[[Comparison], str]] = {
         "purpose": lambda side: str(side["purpose"]),
@@ -41,7 +41,7 @@ def rows(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """One line on inference and one on training."""
+    """Return one sentence on inference and one on training: amount of work, CPU seconds, energy and cost."""
     inference, training = comparison["inference"], comparison["training"]
     cpu = {name: side["compute"].get("cpu_seconds", 0.0) for name, side in comparison.items()}
     published = sum(training["published"].values())
@@ -54,7 +54,7 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in milliseconds, seconds, minutes or hours; "-" for None."""
+    """Format a duration in seconds as milliseconds, seconds, minutes or hours; "-" for None."""
     if seconds is None:
         return _NONE
     if seconds < 1:

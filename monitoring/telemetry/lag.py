@@ -83,7 +83,7 @@ class LagCollector(Collector):
         yield LAG_SECONDS.gauge()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Ask the log for the lag of each partition."""
+        """Read the positions from the log; yield the lag families, with a sample for each partition."""
         records, seconds = LAG_RECORDS.gauge(), LAG_SECONDS.gauge()
         held = None if self._held is None else self._held()
         try:

@@ -1,4 +1,4 @@
-"""Observers of workers and joiners: they turn reports into metrics. Metrics of None are counted and never served."""
+"""Observers of workers and joiners: they turn reports into metrics. Without metrics (None) nothing is exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building blocks of dashboards (pure): panels, rows, and frequent queries."""
+"""Building blocks of dashboards (pure): panels, rows, and frequent queries as PromQL text."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class PanelRow(NamedTuple):
 
 
 def rate(name: str, by: str = "", match: str = "") -> str:
-    """Increase of a counter per second, summed over series."""
+    """Query for the increase of a counter per second, summed over series, or for each value of the label `by`."""
     return f"sum{_by(by)}(rate({name}{match and '{' + match + '}'}[$__rate_interval]))"
 
 
 def quantile(share: float, name: str, by: str = "") -> str:
-    """Quantile of a histogram, 0 < share < 1."""
+    """Query for a quantile of a histogram, 0 < share < 1."""
     labels = ", ".join(filter(None, ("le", by)))
     return f"histogram_quantile({share}, sum by ({labels}) (rate({name}_bucket[$__rate_interval])))"
 
 
 def quantiles(name: str) -> tuple[Query, ...]:
-    """Median and 99 % quantile of a histogram."""
+    """Queries for the median and the 99 % quantile of a histogram, each with its legend."""
     return (quantile(0.5, name), "p50"), (quantile(0.99, name), "p99")
 
 
 def mean(name: str, by: str = "") -> str:
-    """Mean of a histogram."""
+    """Query for the mean of a histogram."""
     return f"{rate(f'{name}_sum', by)} / {rate(f'{name}_count', by)}"
 
 

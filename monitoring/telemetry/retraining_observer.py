@@ -18,7 +18,7 @@ _REST = "(other)"  # parentheses: no feature can have this name
 
 
 class RetrainingObserver(RetrainerObserver):
-    """Observes a retrainer. `ranks`: number of GPUs that train together, where there are any."""
+    """Exports the reports of a retrainer as metrics. `ranks`: processes that train together, one GPU each on CUDA."""
 
     def __init__(self, metrics: Metrics | None, ranks: int = 1) -> None:
         metrics = metrics or Metrics()

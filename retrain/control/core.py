@@ -6,7 +6,7 @@
 
     updates   idle --enough labels--> learning --learned--> guard --passed--> publishing --published--> idle
                                          |                    +--refused--> smaller chunks, the smallest is skipped
-                                         +--failed--> resting --> idle      (a chunk that fails twice is skipped)
+                                         +--failed--> chunk tried again, or skipped before a rest --> idle
 
 A run and an update may be under way at the same time. The release of a run has learned the examples that were read
 when the run started, and no others: updates start again from it. Whatever fails, the champion stays in place.
@@ -125,7 +125,10 @@ class RetrainingCore:
     # Runs.
 
     def run_due(self, now: float) -> RunDue | None:
-        """Ask the triggers whether a run is due at `now`, unix seconds on the plan's clock."""
+        """Return the run that a trigger requests at `now`, unix seconds on the plan's clock; None if none does.
+
+        None also while a run is under way, while earlier positions are read again, and below `min_examples`.
+        """
         if self.run is not None or not self.refilled or len(self._buffer) < self._pipeline.training.min_examples:
             return None
         facts = self.triggers.facts(now)
@@ -133,7 +136,10 @@ class RetrainingCore:
         return None if due is None else RunDue(due, facts)
 
     def start_run(self, asked: RunDue) -> Run | None:
-        """Choose the examples of a run. None: no example is mature yet, and the trigger must become due again."""
+        """Select the examples of a run and return the run, which is under way then.
+
+        None: no example is mature yet, and the trigger must become due again.
+        """
         pipeline, plan, facts = self._pipeline, self._pipeline.training, asked.facts
         champion, online = self.champion, self._planner is not None
         seen = {} if online else dict(champion.seen)  # with online updates the champion has seen every example
@@ -158,7 +164,10 @@ class RetrainingCore:
         return run
 
     def run_finished(self, candidate: Candidate) -> RunResult:
-        """Judge the candidate of the run under way. Raises what the scores of a user's module may cause."""
+        """Compare the candidate of the run under way with the champion at the gate; return the verdict.
+
+        Raises what the scores of a user's module may cause.
+        """
         assert self.run is not None
         run, moves = self.run.run, self.run.moves
         parent = self.champion.version if moves == self._moves else run.champion.version  # updates may have gone on
@@ -216,7 +225,7 @@ class RetrainingCore:
         return self._planner.next_update(now, champion.version, fits=fits)
 
     def update_learned(self, before: Scores, after: Scores, targets: Targets) -> UpdateResult | UpdateEnd:
-        """Let the guard judge the update under way.
+        """Check the update under way: return its release if the guard passes it, else its end (refused, overtaken).
 
         Scores have the shape [n, outputs]: those of the update's rows before and after they were learned.
         """
@@ -261,8 +270,9 @@ class RetrainingCore:
     def update_failed(self, reason: str, detail: str) -> UpdateEnd:
         """Record that the training process gave no result for the update.
 
-        `reason`: see `retrain.worker.client.TrainingFailed`. Weights that do not fit are not tried again. A chunk is
-        tried again after the first kill. Any other failure skips the chunk and asks for a rest.
+        `reason`: see `retrain.worker.client`. "diverged" counts as refused. The chunk is tried again after the first
+        "killed", and after "unfit", then without the champion's weights. Any other failure skips the chunk and asks
+        for a rest.
         """
         assert self._planner is not None
         if reason == "diverged":

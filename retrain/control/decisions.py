@@ -1,4 +1,4 @@
-"""Answers of the decision core (pure): see `retrain.control.core`."""
+"""Values that the decision core returns (pure): runs and updates that are due, under way or ended."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class RisingLoss:
         self._sizes, self._sums, self._squares, self._means = np.zeros((4, MOST))
 
     def update(self, losses: Losses) -> Change | None:
-        """Add the next losses, shape [n], without those that are not finite. Return the newest rise that they show."""
+        """Add losses [n], except those that are not finite. Return the newest rise that they show; None if none."""
         finite = losses[np.isfinite(losses)].astype(np.float64, copy=False)
         self._pending.append(finite)
         self._waiting += len(finite)

@@ -58,7 +58,10 @@ class ServedQuality:
 
 
 def _probabilities(kind: Kind, scores: Scores, targets: Targets) -> tuple[Column, Column]:
-    """Return the predicted probabilities, and 1 or 0 for whether the predicted event occurred."""
+    """Return probabilities and outcomes (1.0 or 0.0), both of shape [m], for the calibration error.
+
+    Multi-class: the most probable class of each row, and whether it is the label. Else all outputs of all rows.
+    """
     if kind is Kind.MULTICLASS:
         top = scores.argmax(axis=1)
         return scores[np.arange(len(top)), top].astype(np.float64), (top == targets).astype(np.float64)

@@ -52,7 +52,7 @@ class Rebuilt(NamedTuple):
 
 
 class Rebuilder:
-    """Makes releases of one pipeline again, in this process. `declared` also has what a training process needs."""
+    """Trains releases of one pipeline again, in this process, to compare their weights with the published ones."""
 
     def __init__(self, log: Log, models: Models, trusted: TrustedKeys, declared: Pipeline) -> None:
         self._log, self._models, self._trusted, self._declared = log, models, trusted, declared
@@ -60,8 +60,10 @@ class Rebuilder:
         self._decoder = ExampleDecoder(self._spec)
 
     def rebuild(self, version: int, report: Callable[[int, int], None] = lambda done, of: None) -> Rebuilt:
-        """Make release `version` again. `report` is told how many steps or updates are done, and of how many: first
-        (0, 0), when all was read. Raises Unrepeatable."""
+        """Train release `version` again. Raises Unrepeatable, and the errors of `Models.verified`.
+
+        `report` is called with the number of steps or updates done and their total; first (0, 0), when all was read.
+        """
         manifest, _ = self._models.verified(version, self._trusted)
         if (manifest.features, manifest.task) != (self._spec.features.digest, self._declared.task):
             raise Unrepeatable(

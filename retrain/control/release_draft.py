@@ -16,7 +16,7 @@ from tailrace.retrain.worker.protocol import Candidate, Learned
 def run_manifest(
     run: Run, candidate: Candidate, gate: GateResult, declared: Pipeline, code_digest: str, now: float
 ) -> Manifest:
-    """Describe the release of a run. The publisher adds version, size, digest and signature."""
+    """Return the manifest of a run's release. The publisher adds version, size, digest and signature."""
     topic, selection = declared.topics.examples, run.selection
     learned = run.learned(declared)
     ranges = ranges_of(learned) if declared.online else selection.ranges
@@ -62,7 +62,7 @@ def update_manifest(
     code_digest: str,
     now: float,
 ) -> Manifest:
-    """Describe the release of an online update of `labels` labels."""
+    """Return the manifest of the release of an update that learned `labels` labels; completed by the publisher."""
     topic, starts = declared.topics.examples, {part.partition: part.start for part in updates.remembered}
     ends = dict(updates.starts)
     for chunk in updates.learned:

@@ -85,7 +85,7 @@ class Retrainer:
         """True if all examples have been read, and nothing that was due is left to do."""
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
+        """Retrain until `stop` is set. Raises Fenced when a newer retrainer has taken over, and errors of the log."""
         try:
             if self._updates_trainer is not None:
                 self._updates_trainer.start()
@@ -206,7 +206,7 @@ class Retrainer:
     # Examples.
 
     def _take(self, batch: Batch) -> None:
-        """Pass examples on; those that no run has considered count as new labels."""
+        """Pass examples to the core and the label feed; those that no run has considered count as new labels."""
         if not batch.records:
             self._check_topic()
         rows, inputs, malformed = self._decoder.rows(batch.records)

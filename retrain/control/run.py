@@ -19,7 +19,7 @@ from tailrace.retrain.worker.protocol import Candidate, Job
 
 
 class Run(NamedTuple):
-    """A run as it was started. `due`: the trigger's answer; `selection`: see `retrain.selection.split`."""
+    """A run as it was started. `due`: the trigger that started it; `selection`: see `retrain.selection.split`."""
 
     due: Due
     facts: Facts
@@ -34,7 +34,7 @@ class Run(NamedTuple):
     """Added to the logits in training: see `tailrace.retrain.selection.weights`."""
 
     def learned(self, declared: Pipeline) -> list[Row]:
-        """Rows that the run's release has learned. With online updates it has gone on over the holdout."""
+        """Rows that the run's release has learned: those to train on; with online updates the holdout too."""
         train, holdout = self.selection.train, self.selection.holdout
         return [*train, *holdout] if declared.online else train
 
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 def prepare_run(
     due: Due, facts: Facts, champion: Champion, selection: Selection, seed: int, declared: Pipeline, *, warm: bool
 ) -> Run:
-    """Weigh the selected rows of a run. `warm`: it starts from the champion's weights."""
+    """Make a run of the selected rows, drawn and weighted as declared. `warm`: start from the champion's weights."""
     wait = None if declared.policy.implicit is None else declared.policy.wait  # after it, silence means a label
     weighed = weigh(selection, declared.task, declared.training, warm=warm, wait=wait)
     weights = None if weighed.weights is None else weighed.weights.tolist()

@@ -125,7 +125,7 @@ class Runs:
         self._feed.report_waiting()
 
     def _conclude(self, training: _Training, reader: Reader) -> RunReport:
-        """Judge the candidate and write the result of the run, in one transaction with its positions."""
+        """Pass the candidate through the gate, and write the result of the run and its positions in one transaction."""
         try:
             candidate = training.candidate.result()
             training.stages["train"] = candidate.seconds
@@ -139,7 +139,10 @@ class Runs:
             return report
 
     def _judged(self, candidate: Candidate) -> RunResult:
-        """Ask the core. Raises TrainingFailed for scores that cannot be judged: a user's module may give any."""
+        """Return the gate's verdict on a candidate. Raises TrainingFailed if its scores cannot be compared.
+
+        Any error counts as such, because a user's module may give any scores.
+        """
         try:
             return self._core.run_finished(candidate)
         except Exception as error:

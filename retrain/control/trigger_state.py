@@ -92,7 +92,7 @@ class TriggerState:
         *,
         oldest_label_time: float | None = None,
     ) -> None:
-        """Take the next examples that no run has considered, in the order of their labels.
+        """Add the next examples that no run has considered, in the order of their labels, to the facts.
 
         `losses`: losses of their served scores, shape [n], by metric (see `live_losses`).
         """
@@ -173,7 +173,10 @@ class TriggerState:
 def live_losses(
     kind: Kind, scores: Scores, targets: Targets, metrics: Iterable[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
-    """The loss of each example [n] by metric: those wanted and fitting; scores [n, outputs] as served, targets [n]."""
+    """Losses of the examples, shape [n], by metric: of each one in `metrics` that fits the kind of task.
+
+    `scores` [n, outputs] are as served; `targets` [n], or [n, labels].
+    """
     fitting = [metric for metric in get_args(Metric) if (metric == "squared_error") == (kind is Kind.REGRESSION)]
     return {metric: losses(metric, kind, scores, targets) for metric in fitting if metric in metrics}
 

@@ -78,7 +78,8 @@ class Learner:
     def learn(self, inputs: Inputs, targets: Targets) -> PrequentialResult:
         """Take one update on the newest labels: rows [n, ...] and targets [n], or [n, labels], n >= 1, oldest first.
 
-        The number of steps is limited; with many rows the steps take more rows each. Raises Diverged if the loss or a
+        Returns the scores and the mean loss of the rows from before the update; the rows enter the replay buffer. The
+        number of steps is limited; with many rows the steps take more rows each. Raises Diverged if the loss or a
         weight is not finite; the module must not be used afterwards.
         """
         numbers, categories, target = _tensors(inputs, targets)

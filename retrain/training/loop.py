@@ -166,7 +166,7 @@ class _Run:
         return self._early_stopping.points if self._early_stopping else []
 
     def train(self, report: Report) -> _Curve:
-        """Take the steps; the module is left with the weights to release."""
+        """Take the steps and return the curve of losses; the module is left with the weights to release."""
         plan, group = self._plan, self._group
         curve = _Curve(self._steps, report, group)
         step_of = self._ready()

@@ -63,7 +63,7 @@ def candidate_of(spec: ModelSpec, job: Job, inputs: Inputs, report: Report, grou
 
 
 def _prequential_scores(spec: ModelSpec, job: Job, inputs: Inputs, module: nn.Module) -> Floats:
-    """Go over the holdout as online updates do: the scores that each event would have got when it occurred."""
+    """Return the scores that each held-out event would have got when it occurred, with online updates in between."""
     from tailrace.retrain.online.learner import Learner
     from tailrace.retrain.training.loop import score
 

@@ -32,6 +32,7 @@ from tailrace.retrain.worker.protocol import (
     receive,
     send,
 )
+from tailrace.retrain.worker.time_budget import time_budget
 
 
 class TrainingFailed(TailraceError):
@@ -49,10 +50,13 @@ class TrainingBackend(Protocol):
         """Prepare for the first job; returns at once."""
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = ...) -> Candidate:
-        """Run one job and wait for it. Raises TrainingFailed."""
+        """Wait until one job has run, and return its candidate. Raises TrainingFailed."""
 
     def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
-        """Take one online update and wait for it. Raises TrainingFailed."""
+        """Wait until one online update has been taken, and return its result. Raises TrainingFailed.
+
+        `messages`: one Learn, behind a Begin if it starts a chain. `budget_s`: longest duration in seconds.
+        """
 
     def close(self) -> None:
         """End for good; a run under way fails."""
@@ -107,13 +111,13 @@ class Trainer:
         return process
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = lambda progress: None) -> Candidate:
-        """Run one job and wait for it. Raises TrainingFailed."""
+        """Run one job and return its candidate. Raises TrainingFailed, also if it exceeds `plan.budget_s` seconds."""
         answer = self._ask([job], job.plan.budget_s, ", which Training(budget_s) sets", on_progress)
         assert isinstance(answer, Candidate)
         return answer
 
     def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
-        """Take one online update and wait for it. Raises TrainingFailed.
+        """Take one online update and return its result. Raises TrainingFailed, also after `budget_s` seconds.
 
         When the process that held the chain has ended, the reason is `killed`: the chain must begin again.
         """
@@ -127,22 +131,13 @@ class Trainer:
         self, messages: Sequence[Message], budget_s: float, set_by: str, on_progress: Callable[[Progress], None]
     ) -> Candidate | Learned:
         process = self._running_process()
-        over_budget = threading.Event()
-
-        def stop() -> None:
-            over_budget.set()
-            process.kill()
-
-        timer = threading.Timer(budget_s, stop)
-        try:
-            timer.start()
-            return _converse(process, messages, on_progress)
-        except (OSError, EOFError, ValueError, TrainingFailed) as error:
-            process.kill()
-            late = f"not done after {budget_s:g} s{set_by}" if over_budget.is_set() else None
-            raise _explained(error, process.wait(), late) from None
-        finally:
-            timer.cancel()
+        with time_budget(process, budget_s) as exceeded:
+            try:
+                return _converse(process, messages, on_progress)
+            except (OSError, EOFError, ValueError, TrainingFailed) as error:
+                process.kill()
+                late = f"not done after {budget_s:g} s{set_by}" if exceeded.is_set() else None
+                raise _explained(error, process.wait(), late) from None
 
     def close(self) -> None:
         """End the process for good; a run that is under way or about to start fails."""
@@ -164,7 +159,7 @@ class Trainer:
 def _converse(
     process: subprocess.Popen[bytes], messages: Sequence[Message], on_progress: Callable[[Progress], None]
 ) -> Candidate | Learned:
-    """Send the messages and wait for the answer to the last one."""
+    """Send the messages, wait, and return the reply to the last one. Raises TrainingFailed for a Failure."""
     source, sink = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
     try:
         for message in messages:

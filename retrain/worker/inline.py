@@ -26,7 +26,7 @@ class InlineTrainer:
         """Do nothing: there is no process to start."""
 
     def train(self, job: Job, on_progress: Callable[[Progress], None] = lambda progress: None) -> Candidate:
-        """Run one job. Raises TrainingFailed."""
+        """Run one job and return its candidate. Raises TrainingFailed."""
         from tailrace.retrain.training.distributed import Group
         from tailrace.retrain.worker.candidate import candidate
 
@@ -36,7 +36,7 @@ class InlineTrainer:
         return _with_threads(lambda: candidate(self._spec, job, report, Group()), job.plan.threads)
 
     def learn(self, messages: Sequence[Begin | Learn], budget_s: float) -> Learned:
-        """Take one online update. Raises TrainingFailed."""
+        """Take one online update and return its result; `budget_s` is ignored. Raises TrainingFailed."""
         return _with_threads(lambda: self._answer(messages), 1)
 
     def _answer(self, messages: Sequence[Begin | Learn]) -> Learned:

@@ -1,4 +1,4 @@
-"""Online updates in the training process: answers Begin and Learn messages. Importing this imports torch."""
+"""Online updates in the training process: carries out Begin and Learn messages. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Unfit(TailraceError):
 
 
 class OnlineTrainer:
-    """Answers Begin and Learn for one pipeline. Methods raise any error of training, including Diverged."""
+    """Carries out Begin and Learn for one pipeline. Methods raise any error of training, including Diverged."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -34,7 +34,7 @@ class OnlineTrainer:
         return self._learner.module
 
     def begin(self, begin: Begin) -> None:
-        """Start a chain of updates. Raises Unfit."""
+        """Start a chain of updates from the given or fresh weights, and fill its replay buffer. Raises Unfit."""
         spec = self._spec
         module = spec.build(begin.seed)
         if begin.state is not None:
@@ -48,7 +48,7 @@ class OnlineTrainer:
             self._learner.remember(encoded(spec, rows), target_array(rows.targets, spec.task))
 
     def learn(self, learn: Learn) -> Learned:
-        """Take one update."""
+        """Take one update; return the weights after it, and the scores of its rows before and after."""
         assert self._learner is not None, "Begin comes before Learn"
         began = time.perf_counter()
         inputs, targets = encoded(self._spec, learn.rows), target_array(learn.rows.targets, self._spec.task)

@@ -39,7 +39,10 @@ _RANK_REPORT_S = 0.5  # for another rank that failed first to report why, before
 
 
 def main() -> int:
-    """Answer messages until the input closes; returns the exit code."""
+    """Carry out messages until the input closes, which ends the process with exit code 0.
+
+    Returns 1 after an error, which was sent as a Failure, and 0 if the output was closed.
+    """
     source, writer = sys.stdin.buffer, _FrameWriter(own_output())
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()
@@ -104,7 +107,7 @@ def _online_trainer(spec: ModelSpec) -> OnlineTrainer:
 
 
 def prepare(hello: Hello) -> ModelSpec:
-    """Import torch, take a first step, and load the pipeline."""
+    """Import torch, take a first step, load the pipeline, and return the spec of its module."""
     if hasattr(os, "nice"):
         os.nice(hello.nice)
     import torch
@@ -125,7 +128,7 @@ def _device() -> str:
 
 
 def own_output() -> IO[bytes]:
-    """Reserve standard output for frames; prints of user code go to standard error."""
+    """Return standard output for frames alone; from now on, prints of user code go to standard error."""
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return frames
@@ -141,7 +144,7 @@ def _listen(source: IO[bytes], inbox: queue.SimpleQueue[Message]) -> None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Describe an error for the retrainer."""
+    """Return the message that reports an error: `reason` is diverged, unfit, out_of_memory or error."""
     name = type(error).__name__
     if name in ("Diverged", "Unfit"):
         return Failure(name.lower(), str(error))

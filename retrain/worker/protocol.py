@@ -90,12 +90,12 @@ class Rows(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Rows:
-        """Take the columns of rows of the buffer."""
+        """Convert rows of `retrain.selection.buffer` into columns."""
         return cls([row.features for row in rows], [row.derived for row in rows], [row.target for row in rows])
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """Begin a chain of online updates from weights (safetensors; None: fresh ones). There is no answer."""
+    """Message: begin a chain of online updates from weights (safetensors; None: fresh ones). There is no reply."""
 
     state: bytes | None
     remembered: Rows
@@ -104,7 +104,7 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Learn(msgspec.Struct, tag=True, frozen=True):
-    """Take one online update."""
+    """Message: take one online update on these rows. The reply is Learned or Failure."""
 
     rows: Rows
 

@@ -17,7 +17,10 @@ from tailrace.retrain.worker.protocol import Hello, Job, send
 
 
 def main() -> int:
-    """Take part until standard input closes; returns the exit code."""
+    """Train with rank 0 until standard input closes, which ends the process with exit code 0.
+
+    Returns 1 after an error, which was written as a Failure.
+    """
     sink = own_output()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -43,9 +43,9 @@ class Rekey:
 
 
 def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
-    """Return a function that returns True once a group has committed all records of a topic.
+    """Return a function that returns True if a group has committed all records of a topic.
 
-    It asks the log at most once a second, and returns False in between.
+    The function asks the log at most once a second; in between it returns False, also after it has returned True.
     """
     next_check = clock()
 
@@ -60,7 +60,10 @@ def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.
 
 
 def is_drained(log: Log, group: str, topic: str) -> bool:
-    """Return True if a group has committed all records that a topic holds at this moment."""
+    """Return True if a group has committed all records that a topic holds at this moment.
+
+    On Kafka it may return False although only control records of transactions are left.
+    """
     ends = log.end_positions(topic)
     committed = log.committed(group, [topic])
     return all(_is_empty(log, at, committed.get(at, Committed(0)).offset, end) for at, end in ends.items())

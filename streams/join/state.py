@@ -174,7 +174,11 @@ class PartitionJoin:
         return self._advance_to(newest) if newest > self.watermark else []
 
     def bookmarks(self, predictions: int, labels: int) -> tuple[Bookmark, Bookmark]:
-        """Return the bookmarks to store with these two positions."""
+        """Return the bookmarks of both topics, from which `restore` rebuilds the state.
+
+        Each names the oldest record still held. Where none is, that is the topic's position to commit: `predictions` or
+        `labels`.
+        """
         oldest = next(iter(self._open.values())).offset if self._open else predictions
         oldest_label = next(iter(self._held), labels)
         while len(self._waits) > 1 and self._waits[1][0] <= oldest:

@@ -17,8 +17,9 @@ from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
 from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
-from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, Malformed
+from tailrace.streams.log.codec import Codec, Malformed
 from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.future_times import latest_allowed_time
 from tailrace.streams.log.records import Out, Record
 
 
@@ -199,7 +200,7 @@ class JoinStep:
                 continue
             written = record.timestamp / 1000.0
             time = written if item.time is None else to_seconds(item.time)
-            if time > written + FUTURE_TOLERANCE_S:
+            if time > latest_allowed_time(written):
                 detail = f"label time {time:.3f} is more than a day after the record's ({written:.3f})"
                 malformed.append(Malformed(record, "future_time", detail))
                 continue

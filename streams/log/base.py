@@ -139,7 +139,7 @@ class Assignment(Protocol):
     """
 
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
-        """Take over these partitions, from these positions (None: the group has never committed)."""
+        """Start to process these partitions at these positions (None: the group has never committed)."""
 
     def revoking(self, partitions: frozenset[TopicPartition]) -> None:
         """Commit the work on these partitions; another reader gets them when this returns."""
@@ -286,7 +286,7 @@ class Log(Protocol):
         return self.subscribe(Subscription(tuple(topics), group, instance, sharing, listener, alone, start or {}))
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> Writer:
-        """Open a writer. Raises Unreachable.
+        """Open a writer. Raises Unreachable, and ValueError for EXACTLY_ONCE without a name.
 
         EXACTLY_ONCE needs a `name` (pipeline-role-instance): opening the writer fences every older writer of that name
         and ends the transaction that it may have left open. AT_LEAST_ONCE: records become durable at `commit` or

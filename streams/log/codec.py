@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from tailrace.declaration.event import Event, EventSchema
+from tailrace.streams.log.future_times import latest_allowed_time
 from tailrace.streams.log.records import Record
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ DEAD_LETTER_REASONS = (
     "features", "non_finite_score", "unknown_label", "unfit",  # an event; a label; an example
 )  # fmt: skip
 """Values of `Malformed.reason`."""
-FUTURE_TOLERANCE_S = 86_400.0
 
 
 class Malformed(NamedTuple):
@@ -126,7 +126,7 @@ class EventCodec:
         """Decode a batch; `now` in unix seconds."""
         events, kept, malformed = self._codec.decode(records)
         times = self.schema.times(events, [record.timestamp for record in kept])
-        limit = now + FUTURE_TOLERANCE_S
+        limit = latest_allowed_time(now)
         if times and max(times) > limit:
             malformed += [
                 Malformed(record, "future_time", f"event time {time:.3f} is more than a day after now ({now:.3f})")

@@ -14,9 +14,8 @@ from urllib.parse import unquote, urlsplit
 import structlog
 
 from tailrace.app.settings import Settings
-from tailrace.declaration.durations import seconds
+from tailrace.app.topic_retention import topic_retention
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.errors import BadSetting
 from tailrace.streams.log.base import Delivery, Log, Sharing, TopicPartition, Unreachable
 from tailrace.streams.log.topology import topology
 
@@ -56,27 +55,13 @@ def open_configured_log(settings: Settings) -> Log:
 
 
 def create_topics(log: Log, pipeline: Pipeline, settings: Settings) -> None:
-    """Create the missing topics of the pipeline. Raises BadSetting.
+    """Create the missing topics of the pipeline. Raises BadSetting; see `topic_retention`.
 
     If the labels topic of the join exists, the new topics get its number of partitions, which the join requires. Else
     they get the configured number.
     """
     existing = log.partitions(join_labels(pipeline))
-    log.create(topology(pipeline, existing or settings.log.partitions, _retention(pipeline, settings)))
-
-
-def _retention(pipeline: Pipeline, settings: Settings) -> float | None:
-    """Return the retention of new topics in seconds; None if it is not set. Raises BadSetting."""
-    # A joiner that restarts reads again from its oldest open window, so records must outlast the wait for labels.
-    text, wait = settings.log.retention, pipeline.policy.wait
-    if not text:
-        return None
-    if seconds(text) <= wait:
-        raise BadSetting(
-            f"log.retention = {text!r} would remove predictions before their label's wait of {wait:g} s has passed: "
-            "make it longer than that, or shorten Label(wait)"
-        )
-    return seconds(text)
+    log.create(topology(pipeline, existing or settings.log.partitions, topic_retention(pipeline, settings)))
 
 
 def join_labels(pipeline: Pipeline) -> str:
@@ -269,7 +254,7 @@ def watch_lag(
     reached: Reached | None = None,
     held: Callable[[], Collection[TopicPartition]] | None = None,
 ) -> None:
-    """Export the lag of a consumer group in these metrics; see LagCollector."""
+    """Export the lag of a consumer group in these metrics (None: do nothing); see LagCollector."""
     if metrics:
         from tailrace.monitoring.telemetry.lag import LagCollector
 

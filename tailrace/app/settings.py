@@ -289,7 +289,7 @@ def _check_known(name: str, origin: str) -> None:
 
 
 def _invalid_value(error: ValidationError, origins: Mapping[str, str]) -> BadSetting:
-    """Describe the first invalid value: its origin, its name, the value unless it is a secret, and the reason."""
+    """Return the error for the first invalid value: its origin, name, value (unless it is a secret) and the reason."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     origin = next((origins[known] for known in origins if name.startswith(known)), "settings")

@@ -1,4 +1,7 @@
-"""Supervisor of the roles as child processes: starts them, restarts a killed one, and stops them all."""
+"""Supervisor of the roles as child processes: starts them, restarts those that a signal has killed, stops them all.
+
+A role that exits by itself, or that is killed within seconds of its start, is not restarted: RoleFailed is raised.
+"""
 
 from __future__ import annotations
 

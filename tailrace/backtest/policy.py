@@ -46,7 +46,7 @@ class Policy(NamedTuple):
         return Policy(self.name, self.pipeline.replace(training=training))
 
     def settings(self) -> dict[str, str]:
-        """Describe online updates, triggers, training and gate in words, where they differ from the defaults."""
+        """Return texts on online updates, triggers, training and gate by name; without those that are the default."""
         texts = {
             "online": "off" if self.pipeline.online is None else _changed_fields(self.pipeline.online),
             "retrain": ", ".join(map(str, self.pipeline.retrain)) or "never",

@@ -100,9 +100,10 @@ class _Run(NamedTuple):
 
 
 class Simulation:
-    """Replay of `history` under `policy`. Parts of the history are read as they are needed.
+    """Replay of `history` under `policy`: `run` returns the result. Parts of the history are read as they are needed.
 
-    `progress` is called with the number of events scored, `keep` with the version and weights of each release.
+    `rates`: speed of training on the simulated clock (None: the default rates). `progress` is called with the
+    number of events scored, `keep` with the version and weights of each release.
     """
 
     def __init__(

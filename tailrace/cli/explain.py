@@ -65,7 +65,7 @@ def explain(
 
 
 def _facts(story: EventHistory, task: Task) -> Iterator[tuple[str, str]]:
-    """Describe the history of an event as (subject, text) pairs. An empty subject continues the pair before."""
+    """Yield the history of an event as (subject, text) pairs. An empty subject continues the pair before."""
     if story.event is None:
         yield "event", "not found: it was not sent yet, or its record is not keyed by the id and it was not scored yet"
     else:

@@ -34,7 +34,10 @@ def show(pipeline: PipelineOption = None, log: LogOption = None, as_json: JsonOp
 
 
 def doctor(pipeline: PipelineOption = None, log: LogOption = None, as_json: JsonOption = False) -> None:
-    """Check software, disk, keys, pipeline file, log, topics and clock. Each failed check names its fix."""
+    """Check software, disk, keys, pipeline file, log, topics and clock. Each failed check names its fix.
+
+    Exit code 1: a check failed; 4: the log or the store is unreachable.
+    """
     from tailrace.app.doctor import FAILED_STATES, examine, exit_code
 
     settings = load_settings(pipeline=pipeline, log__url=log)

@@ -17,7 +17,7 @@ DirectoryOption: TypeAlias = Annotated[
 
 @app.command("new")
 def new(directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
-    """Create a signing key, and trust its public key."""
+    """Create a signing key, and trust its public key. Fails if there is one already."""
     from tailrace.errors import UserError
     from tailrace.inference.releases.signing import SIGNING_KEY, create_keys
 

@@ -148,7 +148,7 @@ def rebuild(
 
 
 def _rebuild(log: Log, models: Models, trusted: TrustedKeys, declaration: Pipeline, manifest: Manifest) -> Rebuilt:
-    """Train a release again while a progress bar is shown."""
+    """Train a release again while a progress bar is shown; return whether the weights are equal."""
     from tailrace.retrain.control.rebuild import Rebuilder
 
     name = f"release {manifest.version}"

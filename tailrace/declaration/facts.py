@@ -94,7 +94,7 @@ class Facts(NamedTuple):
 
 
 class Due(NamedTuple):
-    """Answer of a trigger that wants a run. `kind`: the kind of trigger, such as "schedule"; `reason`: for people."""
+    """Reason for a run. `kind`: kind of the trigger that is due, such as "schedule"; `reason`: text for people."""
 
     kind: str
     reason: str

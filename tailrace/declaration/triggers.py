@@ -30,7 +30,7 @@ class Trigger(Protocol):
     """Interface of a trigger, for triggers of your own."""
 
     def due(self, facts: Facts) -> Due | str | None:
-        """Answer why a run should start now, or None. A plain string is a reason of the kind "other"."""
+        """Return the reason for a run now; None if none should start. A plain string is a reason of kind "other"."""
 
 
 @with_field_docs
@@ -51,7 +51,7 @@ class Schedule(msgspec.Struct, frozen=True):
             raise DeclarationError(f"Schedule({self.cron!r}) is not a cron expression ({error}): {hint}") from None
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if an instant lies in (since, now]."""
+        """Return the reason for a run if an instant lies in (since, now] and new labels have arrived, else None."""
         time = self.time(facts)
         if facts.labels < 1 or time is None or facts.now < time:
             return None
@@ -59,7 +59,7 @@ class Schedule(msgspec.Struct, frozen=True):
         return Due("schedule", f"schedule {self.cron!r}, due {instant:%Y-%m-%d %H:%M} UTC, {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
-        """The first instant after `since`, unix seconds; None while `since` is unknown. A run also needs labels."""
+        """The first instant after `since`, unix seconds; None if `since` is unknown. A run also needs labels."""
         if not math.isfinite(facts.since):
             return None
         instant = next(CronSim(self.cron, datetime.fromtimestamp(facts.since, UTC)), None)
@@ -78,7 +78,7 @@ class Labels(msgspec.Struct, frozen=True):
             raise DeclarationError(f"Labels({self.count}): the number of labels must be at least 1")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if `count` labels have arrived since the last run."""
+        """Return the reason for a run if `count` labels have arrived since the last run, else None."""
         if facts.labels < self.count:
             return None
         return Due("labels", f"{facts.labels:,} new labels (every {self.count:,})")
@@ -99,7 +99,7 @@ class Age(msgspec.Struct, frozen=True):
             raise DeclarationError(f"Age({self.duration!r}): the age must be above 0")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if both the champion and the last run are at least `duration` old."""
+        """Return the reason for a run if champion and last run are `duration` old and labels have come, else None."""
         time = self.time(facts)
         if facts.labels < 1 or facts.created is None or time is None or facts.now < time:
             return None
@@ -143,7 +143,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             check_field(self, name, valid, requirement)
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if the loss or a feature drifted since the last run, or to follow up a rise of the loss."""
+        """Return the reason for a run after a drift, or for one that follows up a rise of the loss, else None."""
         drift = facts.drift
         if facts.labels < 1 or drift is None:
             return None
@@ -183,7 +183,7 @@ class Below(msgspec.Struct, frozen=True, repr_omit_defaults=True):
             raise DeclarationError(f"Below(over={self.over!r}): it must be at least 2 labels")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if `over` labels have been measured and their metric is worse than the reference."""
+        """Return the reason for a run if the metric of `over` labels is worse than the reference, else None."""
         live = live_of(facts, self.metric, self.over)
         if facts.labels < 1 or live is None or live.labels < self.over:
             return None
@@ -232,7 +232,7 @@ class Worthwhile(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=T
             raise DeclarationError(f"Worthwhile(metric={self.metric!r}): the metrics are {', '.join(METRICS)}")
 
     def due(self, facts: Facts) -> Due | None:
-        """Due if staleness has cost more since the last run than a run costs."""
+        """Return the reason for a run if staleness has cost more since the last run than a run costs, else None."""
         live = live_of(facts, self.metric, 0)
         if facts.labels < 1 or live is None:
             return None
@@ -263,7 +263,7 @@ class NextRun(NamedTuple):
 
 
 def next_run(triggers: Sequence[Trigger], facts: Facts) -> NextRun:
-    """Answer what the declared triggers wait for."""
+    """Return the time, the number of labels and the other triggers that can start the next run."""
     missing = [trigger.count - facts.labels for trigger in triggers if isinstance(trigger, Labels)]
     others = [trigger for trigger in triggers if not isinstance(trigger, Schedule | Age | Labels)]
     kinds = (next((kind for cls, kind in _SIGNALS.items() if isinstance(one, cls)), "other") for one in others)
@@ -275,15 +275,15 @@ _SIGNALS = {Drift: "drift", Below: "below", Worthwhile: "worthwhile"}
 
 
 def next_time(triggers: Sequence[Trigger], facts: Facts) -> float | None:
-    """First instant at which time alone makes a run due: see `NextRun.time`."""
+    """First instant at which time alone makes a run due, unix seconds; None if there is none: see `NextRun.time`."""
     timed = (trigger.time(facts) for trigger in triggers if isinstance(trigger, Schedule | Age))
     return min((time for time in timed if time is not None and math.isfinite(time)), default=None)
 
 
 def first_due(triggers: Sequence[Trigger], facts: Facts) -> Due | None:
-    """Ask the triggers in declared order and return the first answer that starts a run.
+    """Return the reason of the first trigger in declared order that is due; None if none is.
 
-    Raises DeclarationError if a trigger answers with anything but Due, a string or None.
+    Raises DeclarationError if `Trigger.due` returns anything but Due, a string or None.
     """
     for trigger in triggers:
         answer = trigger.due(facts)

@@ -55,8 +55,9 @@ def main(
     keep: bool = False,
     page: Console | None = None,
 ) -> int:
-    """Run the demo in about `length` seconds and print its summary; return the exit code.
+    """Run the demo in about `length` seconds and print its summary.
 
+    Returns exit code 1 if predictions are missing or duplicated or nothing was released, else 0.
     `broker`: kafka://host:port instead of an embedded log. `as_json`: also print the summary as JSON on standard
     output. `keep`: keep the directory with log, keys and process logs. `page`: a console server that already runs.
     """

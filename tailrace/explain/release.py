@@ -189,7 +189,7 @@ def fact(facts: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
 
 
 def _signals(drift: DriftSignals | None, live: list[Live] | None) -> Iterator[str]:
-    """Yield the drift signals, and the losses of the served scores."""
+    """Yield phrases for people on the drift signals and on the losses of the served scores."""
     if drift and drift.loss:
         rise = f"from {_number(drift.loss.before)} to {_number(drift.loss.after)}"
         yield f"the loss rose {rise} within {drift.loss.labels:,} labels"
@@ -201,7 +201,7 @@ def _signals(drift: DriftSignals | None, live: list[Live] | None) -> Iterator[st
 
 
 def _metrics(manifest: Manifest) -> Iterator[str]:
-    """Yield the candidate's metrics beside the champion's, and the result of the comparison."""
+    """Yield phrases for people on the metrics of candidate and champion and on their comparison at the gate."""
     champion, difference = (manifest.metrics.get(name, {}) for name in ("champion", "difference"))
     for metric, value in manifest.metrics.get("candidate", {}).items():
         reference = champion.get(metric)

@@ -41,12 +41,12 @@ TAKEN = 64  # rows whose gradients for the mixer are taken at the same weights
 
 
 class TabularNetwork(ManualGradientModule):
-    """Logits are the weighted mean of the base rate, a linear model and two MLPs.
+    """Module whose logits are the weighted mean of those of the base rate, a linear model and two MLPs.
 
-    Inputs are standardised numbers, missing flags and categories. `optional[i]` gives number column i a missing flag;
-    `buckets[i]` bounds category column i. A number column is silent (always 0) until its values first vary. `prepare`
-    then sets its mean, scale and bins once, because trained weights rely on them; `absorb` moves them slowly enough for
-    the weights to follow.
+    It takes raw numbers (NaN: missing) and bucket indices, and standardises and bins the numbers itself. `optional[i]`
+    gives number column i a missing flag; `buckets[i]` bounds category column i. A number column is silent (always 0)
+    until its values first vary. `prepare` then sets its mean, scale and bins once, because trained weights rely on
+    them. Later `absorb` moves mean and scale, and `track` the bins, slowly enough for the weights to follow.
 
     The names of parameters, buffers and submodules are keys of published weights.
     """

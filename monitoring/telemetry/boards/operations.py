@@ -1,4 +1,4 @@
-"""The dashboard of operations (pure): training beside inference, processes, alerts."""
+"""The dashboard of operations (pure): training compared with inference, processes, alerts."""
 
 from __future__ import annotations
 

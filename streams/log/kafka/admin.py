@@ -49,7 +49,7 @@ class KafkaAdmin:
         self._client: Any = None
 
     def create(self, topics: Sequence[Topic]) -> None:
-        """Create missing topics and wait until all of them have leaders."""
+        """Create missing topics and wait until all of them have leaders. Raises LogError if the cluster refuses one."""
         wanted = {topic.name: _creation(topic) for topic in topics}
         answer = self._ask(lambda client: client.create_topics(wanted, raise_errors=False))
         for each in answer["topics"]:
@@ -117,7 +117,7 @@ class KafkaAdmin:
             self._drop_client()
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """Ask, again where the cluster can answer soon, as when a broker died and leaders are elected.
+        """Return the result of a request, repeated if it can succeed soon, as while leaders are elected.
 
         Raises Unreachable, and LogError for a refusal.
         """

@@ -85,7 +85,7 @@ class Connection:
         )
 
     def check(self, client: Consumer | Producer) -> None:
-        """Raise Unreachable when no broker has been there for DOWN_S seconds. Cheap while all is well."""
+        """Raise Unreachable if no broker has been connected for DOWN_S seconds and none answers now."""
         if self.down_since is None or time.monotonic() - self.down_since < DOWN_S:
             return
         try:

@@ -60,7 +60,7 @@ ERROR_KINDS: Mapping[int, ErrorKind] = {
 
 
 def classify(error: KafkaError) -> ErrorKind:
-    """Return the meaning of an error: from the table, else from the flags that librdkafka sets on it."""
+    """Return the kind of an error: from the table, else from the flags that librdkafka sets on it."""
     kind = ERROR_KINDS.get(error.code())
     if kind is not None:
         return kind
@@ -84,7 +84,10 @@ def topic_error(topic: str, error: KafkaError | None = None) -> LogError:
 
 
 def write_error(kind: ErrorKind, error: KafkaError, writer: str) -> LogError | None:
-    """Return the exception for a write that can never succeed; None where the transaction may be tried again."""
+    """Return the exception for a write that fails again with the same records: TooLarge, TopicMissing or LogError.
+
+    None for every other kind, fenced and fatal errors included: the caller decides on those.
+    """
     if kind is ErrorKind.TOO_LARGE:
         return TooLarge("A record is larger than its topic takes: raise its max.message.bytes, or send less")
     if kind is ErrorKind.TOPIC_MISSING:

@@ -86,19 +86,22 @@ class Rebalance:
         self.starts: dict[TopicPartition, int] = {}
 
     def take(self, committed: Mapping[TopicPartition, Committed | None], start: Mapping[TopicPartition, int]) -> None:
-        """Hold these partitions without a group; `announce` then calls the listener."""
+        """Record that these partitions are held without a group; `announce` then calls the listener.
+
+        They start at `start`, else at the committed positions, else at the beginning.
+        """
         self.held = set(committed)
         self.starts = self.starts_of(committed) | {at: offset for at, offset in start.items() if at in self.held}
         self._unannounced = committed
 
     def announce(self) -> None:
-        """Tell the listener of partitions taken without a group, once."""
+        """Call the listener for the partitions taken without a group; later calls do nothing."""
         committed, self._unannounced = self._unannounced, None
         if committed is not None and self._listener is not None:
             self._listener.assigned(committed)
 
     def assign(self, committed: Mapping[TopicPartition, Committed | None]) -> dict[TopicPartition, int]:
-        """Hold further partitions. Return their start positions, after the listener may have moved them."""
+        """Add partitions that the group has assigned. Return their start positions, which the listener may move."""
         self.held |= committed.keys()
         self._moved |= committed.keys()
         self.starts |= self.starts_of(committed)
@@ -108,14 +111,14 @@ class Rebalance:
         return {at: self.starts[at] for at in committed}
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
-        """Let the listener commit, then give up the partitions."""
+        """Call the listener, which commits, then record that these partitions are not held any more."""
         with self._during(RebalanceEvent.REVOKE) as audible:
             if audible and partitions and self._listener is not None:
                 self._call(lambda listener: listener.revoking(partitions), self._listener)
         self._give_up(partitions)
 
     def lose(self, partitions: frozenset[TopicPartition]) -> None:
-        """Give up partitions that another reader may have already, then tell the listener."""
+        """Record the loss of partitions that another reader may have already, then call the listener."""
         self._give_up(partitions)
         with self._during(RebalanceEvent.LOSE) as audible:
             if audible and self._listener is not None:

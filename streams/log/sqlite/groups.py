@@ -21,7 +21,10 @@ from tailrace.streams.log.sqlite.file import File
 
 
 class Standing(NamedTuple):
-    """Leases of a member, those above its share, and whether it had lost all leases it held before."""
+    """Partition numbers that a member has leased (`held`), and those of them above its fair share (`surplus`).
+
+    `expelled`: the member had lost all leases that it held before.
+    """
 
     held: frozenset[int]
     surplus: frozenset[int]
@@ -105,7 +108,7 @@ class Membership:
         return confirm
 
     def leave(self) -> None:
-        """Leave the group and release all leases."""
+        """Leave the group and release all leases; no effect on a reader that is not a member."""
         if self._member is not None:
             self._file.write(lambda db: self._remove(db, "id = ?", self._member))
             self._member = None

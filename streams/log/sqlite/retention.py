@@ -81,12 +81,11 @@ def expire(file: File, partition: int, horizon_ms: int) -> None:
 
 
 def compact(file: File, partition: int, now_ms: int, *, heavy: bool = False) -> int | None:
-    """Remove superseded records of a partition, once as many were appended as the last pass kept.
+    """Remove superseded records of a partition if more were appended since the last pass than that pass kept.
 
-    The cost per record is therefore constant.
-
-    `heavy`: enough bytes were appended. Bytes count in addition to records, because many small tombstones would leave
-    many large values in place. Returns the bytes of values kept; None when it was not time for a pass.
+    The cost per record is therefore constant. `heavy`: do so in any case, because many bytes were appended; many small
+    tombstones would else leave many large values in place. Returns the bytes of the values kept; None if nothing was
+    done, because too few were appended.
     """
     span = partition << OFFSET_BITS, (partition + 1) << OFFSET_BITS
     query = "SELECT next, cleaned, kept FROM partition WHERE id = ?"

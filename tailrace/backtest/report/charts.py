@@ -58,7 +58,7 @@ class _Scale(NamedTuple):
 def chart(
     metric: Metric, policies: Sequence[BacktestEntry], baselines: Sequence[BacktestEntry] = (), *, timed: bool, id: str
 ) -> Markup:
-    """Draw the curves of a metric; empty if no entry has a value.
+    """Return an SVG element with the curves of a metric; empty text if no entry has a value.
 
     The value axis is scaled to the policies, and values outside it are clipped: see `clipped`. The parts of entry N
     (policies first) have the class `sN`, so that a style or a script can address them.
@@ -91,7 +91,7 @@ def chart(
 def clipped(
     metric: Metric, policies: Sequence[BacktestEntry], baselines: Sequence[BacktestEntry] = ()
 ) -> list[tuple[BacktestEntry, float, float]]:
-    """List the entries with values outside the value axis, each with its smallest and largest value."""
+    """Return the entries with values outside the value axis, each with its smallest and largest value."""
     low, high = value_range(metric, policies, baselines)
     ranges = [(entry, values) for entry in (*policies, *baselines) if (values := metric.values(entry))]
     return [(entry, min(values), max(values)) for entry, values in ranges if min(values) < low or max(values) > high]

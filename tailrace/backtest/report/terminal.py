@@ -24,7 +24,7 @@ def show(result: BacktestResult, stream: TextIO) -> None:
 
 
 def headline(result: BacktestResult) -> str:
-    """Summarise the replayed data in one line."""
+    """Return one line on the replayed data: its name and the numbers of events and labels."""
     scored = max((entry.scored for entry in (*result.policies, *result.baselines)), default=0)
     return (
         f"{result.data}: {result.events:,} events, {result.labels:,} labels (delay {result.label_delay}), "
@@ -33,7 +33,7 @@ def headline(result: BacktestResult) -> str:
 
 
 def notes(result: BacktestResult) -> list[str]:
-    """List the retraining runs of each policy by trigger, the training rate and the source of the joules."""
+    """Return lines on the retraining runs of each policy by trigger, the training rate and the source of the joules."""
     lines = [f"{entry.name}: {_runs(entry)}" for entry in result.policies if entry.retrainings]
     entries = (*result.policies, *result.baselines)
     sources = sorted({entry.joules_from for entry in entries if entry.joules_from})

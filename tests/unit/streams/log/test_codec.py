@@ -10,7 +10,8 @@ import pytest
 
 from tailrace.declaration.event import Event, EventTime, Key, schema_of
 from tailrace.errors import DeclarationError
-from tailrace.streams.log.codec import FUTURE_TOLERANCE_S, Codec, EventCodec, encode
+from tailrace.streams.log.codec import Codec, EventCodec, encode
+from tailrace.streams.log.future_times import FUTURE_TOLERANCE_S
 from tailrace.streams.log.records import Prediction, Record
 
 NOW = 1_700_000_000.0
