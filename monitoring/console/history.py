@@ -110,7 +110,10 @@ class ReleaseHistory:
         return list(reversed(self._entries))
 
     def marks(self) -> list[dict[str, Any]]:
-        """Marks of the quality chart, by event time: runs, runs that drift triggered, and actions of operators."""
+        """Marks on the console's quality chart, by event time: runs and operators' actions.
+
+        The kind of a run that drift triggered is "drift".
+        """
         return [
             {
                 "at": entry["event_at"],

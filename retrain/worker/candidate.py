@@ -94,7 +94,10 @@ def take_part_in(spec: ModelSpec, job: Job, group: Group) -> None:
 def learn(
     spec: ModelSpec, job: Job, inputs: Inputs, start: StartingModule, report: Report, group: Group
 ) -> TrainResult:
-    """Train the module of `start` in place."""
+    """Train the module of `start`, in place, on the training rows of `inputs` by the plan of `job`.
+
+    Returns its losses and the number of steps.
+    """
     from tailrace.retrain.training.loop import train
 
     return train(

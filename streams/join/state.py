@@ -110,7 +110,7 @@ class PartitionJoin:
         return len(self._open) + len(self._early)
 
     def predictions(self, heads: Sequence[Head], records: Sequence[Record]) -> list[Emitted]:
-        """Process predictions in log order."""
+        """Process predictions in log order; return the examples that they complete."""
         out: list[Emitted] = []
         wait, known, early = self._policy.wait, self._open, self._early
         changed = len(self._waits) > 1
@@ -133,7 +133,7 @@ class PartitionJoin:
         return out
 
     def labels(self, givens: Iterable[tuple[str, Given]]) -> list[Emitted]:
-        """Process labels in log order."""
+        """Process labels in log order; return the examples that they complete."""
         out: list[Emitted] = []
         for id, given in givens:
             if given.time > self._newest_label:

@@ -103,7 +103,7 @@ class RetrainerSettings(Section):
 
 
 class KeysSettings(Section):
-    """Ed25519 keys of releases: the key directory, or separate files of the signing key and the trusted public keys.
+    """Location of the Ed25519 keys of releases: a directory, or files of the signing key and the trusted public keys.
 
     `revoked` contains key ids.
     """

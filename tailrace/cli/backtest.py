@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `backtest` to `app`."""
     app.command()(backtest)
 
 

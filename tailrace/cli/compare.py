@@ -10,7 +10,7 @@ from tailrace.cli.common import JsonOption, load_settings, print_json
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `compare` to `app`."""
     app.command()(compare)
 
 

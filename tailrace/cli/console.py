@@ -19,7 +19,7 @@ from tailrace.cli.common import (
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `console` to `app`."""
     app.command()(console)
 
 

@@ -19,7 +19,7 @@ config = typer.Typer(help="Settings.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command `doctor` to `app`."""
     app.command()(doctor)
 
 

@@ -29,7 +29,7 @@ UntilEofOption: TypeAlias = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `run`, `worker`, `joiner` and `retrainer` to `app`."""
     for command in (run, worker, joiner, retrainer):
         app.command()(command)
 

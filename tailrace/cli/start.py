@@ -34,7 +34,7 @@ SAMPLES = 3
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `demo` and `init` to `app`."""
     for command in (demo, init):
         app.command()(command)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands `send` and `tail` to `app`."""
     for command in (send, tail):
         app.command()(command)
 

@@ -121,7 +121,10 @@ class TabularNetwork(ManualGradientModule):
         return encoded, rows, *masks(numbers.shape[:2], HIDDEN, DROPPED)
 
     def descend(self, encoded: Sequence[Tensor], loss_gradient: LossGradient) -> None:
-        """Set the gradients of the MLPs, with dropout; the linear model gets none."""
+        """Set the MLPs' gradients for one online step, with dropout and without autograd; the linear model gets none.
+
+        `encoded`: rows from `encode`; `loss_gradient`: gradient of the loss at the outputs.
+        """
         numbers, rows, *dropout = encoded
         layers = (*self.hidden, self.head)
         inner = partial(self._unscaled_gradient, loss_gradient)

@@ -129,7 +129,10 @@ class Rebalance:
         self.phase = TRANSITIONS[self.phase, RebalanceEvent.CLOSE]
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Record these positions as starts where the phase allows it. Return those that the consumer must move to."""
+        """Seek held partitions as the phase of the rebalance allows: record the positions as their starts.
+
+        Return the positions that the consumer must move to now. Partitions that are not held are ignored.
+        """
         rule = SEEKS[self.phase]
         if rule is Seek.IGNORED:
             return {}
