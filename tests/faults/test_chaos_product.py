@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.chaos import RATE, Chaos, Complete, Read, Sender, audit, records
 from support.product import LABELS, MODELS, NAMES, WAIT, environment, gaps, manifests, releases_named, role, unlearned
+from support.waiting import PATIENCE_S
 
 from tailrace.app.supervisor import ROLES
 from tailrace.streams.log.base import Log
@@ -28,6 +29,7 @@ SEED = 20_240_502
 KILLS = 5  # of each role on the embedded log
 KILLS_KAFKA = 3  # of each role on Kafka, where a killed member's partitions move after 6 s, besides brokers
 SECONDS = 20.0  # events flow at least this long
+PATIENCE_MS = int(PATIENCE_S * 1_000)  # the sender outlasts a broker's outage
 LIMIT = 900.0  # seconds; each kill waits until the role killed before has started and made progress
 
 
@@ -52,7 +54,7 @@ def test_kill_9_of_every_role_and_of_brokers_on_kafka(
 ) -> None:
     """Exactly once holds on three brokers, of which two are killed in turn, and each role three times."""
     caplog.set_level(logging.CRITICAL, "kafka")  # a log record would keep its traceback and so each of these sockets
-    log = KafkaLog(kafka_cluster_3.bootstrap)
+    log = KafkaLog(kafka_cluster_3.bootstrap, {"message.timeout.ms": PATIENCE_MS})
     NAMES.create(log, partitions=4)
     first, second = random.Random(SEED).sample((1, 2, 3), 2)
     deeds = [
@@ -70,7 +72,7 @@ def rampage(
     """Run all roles, kill them, let them finish; then audit the log."""
     sender = Sender(log, NAMES, SEED, wait=WAIT)
     roles = [role(log, name) for name in ROLES]
-    with Chaos(roles, directory, environment(directory, url)) as chaos, sender:
+    with Chaos(roles, directory, environment(directory, url), check=sender.check) as chaos, sender:
         chaos.strike(kills, SEED, besides or [])
         sender.finish(SECONDS)
         chaos.await_(Complete(log, "chaos", sender.sent))

@@ -33,7 +33,7 @@ def test_kill_9_of_worker_and_joiner_loses_and_doubles_nothing(tmp_path: Path) -
         for name, topic in read.items()
     ]
     sender = Sender(log, names, SEED)
-    with Chaos(roles, tmp_path) as chaos, sender:
+    with Chaos(roles, tmp_path, check=sender.check) as chaos, sender:
         chaos.strike(times=5, seed=SEED)
         sender.finish(SECONDS)
         chaos.await_(Complete(log, "chaos", sender.sent))

@@ -73,11 +73,18 @@ class Role(NamedTuple):
 class Chaos:
     """The processes of all roles; a context manager that starts them, and drains them (SIGTERM) at the end.
 
-    Their output goes to `<directory>/<role>.log`.
+    Their output goes to `<directory>/<role>.log`. `check` is called while a condition is awaited; it raises if the
+    condition can never hold.
     """
 
-    def __init__(self, roles: Sequence[Role], directory: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._roles, self._directory = roles, directory
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._roles, self._directory, self._check = roles, directory, check
         self._environment = (
             unmeasured() | {"PYTHONPATH": PYTHONPATH, "PYTHONFAULTHANDLER": "1"} | dict(environment or {})
         )
@@ -128,6 +135,7 @@ class Chaos:
         while not condition():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
             assert not ended, f"{ended} ended by themselves{self.logs()}"
+            self._check()
             assert time.monotonic() < deadline, f"the condition did not hold within {PATIENCE_S:.0f} s{self.logs()}"
             time.sleep(0.05)
 
@@ -203,6 +211,10 @@ class Sender:
         self._finished.wait(max(0.0, self._began + seconds - time.time()))
         self._finished.set()
         self._thread.join()
+        self.check()
+
+    def check(self) -> None:
+        """Raise the exception that ended the thread early, if there is one."""
         if self._error is not None:
             raise self._error
 
