@@ -29,7 +29,7 @@ SEED = 20_240_502
 KILLS = 5  # of each role on the embedded log
 KILLS_KAFKA = 3  # of each role on Kafka, where a killed member's partitions move after 6 s, besides brokers
 SECONDS = 20.0  # events flow at least this long
-PATIENCE_MS = int(PATIENCE_S * 1_000)  # the sender outlasts a broker's outage
+PATIENCE_MS = f"{PATIENCE_S * 1_000:.0f}"  # the sender outlasts a broker's outage
 LIMIT = 900.0  # seconds; each kill waits until the role killed before has started and made progress
 
 
