@@ -61,9 +61,11 @@ def test_kill_9_of_every_role_and_of_brokers_on_kafka(
         partial(deed, node) for node in (first, second) for deed in (kafka_cluster_3.kill, kafka_cluster_3.restart)
     ]
     url, read = f"kafka://{kafka_cluster_3.bootstrap}", partial(independent, kafka_cluster_3.bootstrap)
-    rampage(log, url, tmp_path, read, KILLS_KAFKA, deeds)
-    log.close()
-    gc.collect()  # while its warnings are ignored
+    try:
+        rampage(log, url, tmp_path, read, KILLS_KAFKA, deeds)
+    finally:
+        log.close()
+        gc.collect()  # while its warnings are ignored
 
 
 def rampage(
