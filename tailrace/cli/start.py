@@ -45,6 +45,7 @@ def demo(
         typer.Option("--broker", metavar="URL", help="Run on Kafka, kafka://host:port. Default: an embedded log."),
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Duration of the replay in seconds.")] = 50.0,
+    weeks: Annotated[int, typer.Option("--weeks", min=1, max=12, help="Weeks of departures to replay.")] = 12,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the directory with the log, the keys and the output.")
     ] = False,
@@ -68,7 +69,7 @@ def demo(
     with maybe_served(settings, elsewhere=True) as page:  # first, so that the page is available while the rest loads
         from tailrace.demo.run import main
 
-        raise typer.Exit(main(broker, seconds, as_json, keep, page))
+        raise typer.Exit(main(broker, seconds, as_json, keep, page, weeks))
 
 
 def _write_sample(path: Path, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from tailrace.datafiles.read import rows
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.demo.flights import DATA, declare
 from tailrace.demo.screen import Screen
-from tailrace.demo.sender import Sender
+from tailrace.demo.sender import WEEKS, Sender
 from tailrace.demo.watch import FROZEN_AFTER_S, Watcher
 from tailrace.errors import Exit
 from tailrace.monitoring.telemetry.compare import comparison
@@ -54,18 +54,20 @@ def main(
     as_json: bool = False,
     keep: bool = False,
     page: Console | None = None,
+    weeks: int = WEEKS,
 ) -> int:
     """Run the demo in about `length` seconds and print its summary.
 
     Returns exit code 1 if predictions are missing or duplicated or nothing was released, else 0.
     `broker`: kafka://host:port instead of an embedded log. `as_json`: also print the summary as JSON on standard
     output. `keep`: keep the directory with log, keys and process logs. `page`: a console server that already runs.
+    `weeks`: weeks of departures to replay, 1 to 12.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # an exception, so that processes are stopped and the directory is removed
     directory = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
     try:
-        summary = _perform(_stage(directory, broker), length, Screen(sys.stderr), page)
+        summary = _perform(_stage(directory, broker), length, Screen(sys.stderr), page, weeks)
         if as_json:
             print(msgspec.json.encode(summary).decode(), flush=True)
         return Exit.FAILED if summary["missing"] or summary["duplicates"] or not summary["releases"] else Exit.OK
@@ -93,7 +95,7 @@ def _stage(directory: Path, broker: str | None) -> Stage:
     return Stage(directory, declare(name), settings, settings.pipeline)
 
 
-def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) -> dict[str, Any]:
+def _perform(stage: Stage, length: float, screen: Screen, page: Console | None, weeks: int) -> dict[str, Any]:
     started = time.monotonic()
     with ExitStack() as stack:
         log = open_configured_log(stage.settings)
@@ -111,13 +113,14 @@ def _perform(stage: Stage, length: float, screen: Screen, page: Console | None) 
         sender = Sender(
             log,
             stage.pipeline,
-            _events() / length,
+            _events() * weeks / WEEKS / length,
             predicted=lambda: watcher.predictions,
             learned=lambda: watcher.learned,
+            weeks=weeks,
         )
         sender.start()
         stack.callback(sender.close)
-        screen.show(stage.settings.log.url)
+        screen.show(stage.settings.log.url, weeks)
         run = DemoRun(roles, sender, watcher, screen)
         run.wait(lambda: sender.done, limit=60 * length)
         run.wait(lambda: _settled(sender, watcher), limit=_SETTLE_S)

@@ -28,9 +28,9 @@ class Screen:
         self._last = (0.0, 0)
         self._rate = 0.0
 
-    def show(self, url: str) -> None:
-        """Print the introduction and start the live table. `url`: address of the log."""
-        self._console.print(f"Twelve weeks of departures from New York, on {url}")
+    def show(self, url: str, weeks: int) -> None:
+        """Print the introduction and start the live table. `url`: address of the log; `weeks`: length of the replay."""
+        self._console.print(f"{weeks} weeks of departures from New York, on {url}")
         self._console.print("Starting worker, joiner and retrainer as separate processes ...")
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)

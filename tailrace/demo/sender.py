@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 
-from tailrace.datafiles.read import replay, rows
+from tailrace.datafiles.read import Moment, replay, rows
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.demo.flights import COLUMNS, DATA
 from tailrace.streams.log.base import Log
@@ -17,18 +18,38 @@ _MOST_UNPREDICTED = 4_000  # the sender waits while more events than this have n
 _MOST_UNLEARNED = 1_000  # about a day of labels; a longer lead would have events scored by an outdated model
 
 
+WEEKS = 12
+"""Weeks of departures in the data."""
+
+
+def departures(pipeline: Pipeline, weeks: int = WEEKS) -> Iterator[Moment]:
+    """Yield the events and labels of the first `weeks` weeks, in the order of their time."""
+    moments = replay(rows(DATA), pipeline, COLUMNS)
+    first = next(moments)
+    yield first
+    end = first.time + weeks * 7 * 86_400.0
+    yield from moments if weeks >= WEEKS else takewhile(lambda moment: moment.time < end, moments)
+
+
 class Sender:
     """Thread that writes events at an even rate, and labels when the replay clock reaches their time.
 
-    `rate`: events a second; `predicted()`: number of predictions made; `learned()`: number of labels learned. The
-    attributes `events` and `labels` count the records sent, `clock` is the time of the newest one (unix seconds), and
-    `failure` is the exception that ended the thread.
+    `rate`: events a second; `weeks`: weeks of departures to send; `predicted()`: number of predictions made;
+    `learned()`: number of labels learned. The attributes `events` and `labels` count the records sent, `clock` is the
+    time of the newest one (unix seconds), and `failure` is the exception that ended the thread.
     """
 
     def __init__(
-        self, log: Log, pipeline: Pipeline, rate: float, *, predicted: Callable[[], int], learned: Callable[[], int]
+        self,
+        log: Log,
+        pipeline: Pipeline,
+        rate: float,
+        *,
+        predicted: Callable[[], int],
+        learned: Callable[[], int],
+        weeks: int = WEEKS,
     ) -> None:
-        self._log, self._pipeline, self._rate = log, pipeline, rate
+        self._log, self._pipeline, self._rate, self._weeks = log, pipeline, rate, weeks
         self._predicted, self._learned = predicted, learned
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="send", daemon=True)
@@ -58,7 +79,7 @@ class Sender:
             try:
                 burst: list[Out] = []
                 size = max(1, int(self._rate * _BURST_S))
-                for moment in replay(rows(DATA), self._pipeline, COLUMNS):
+                for moment in departures(self._pipeline, self._weeks):
                     burst.append(moment.out)
                     self.events += moment.kind == "event"
                     self.labels += moment.kind == "label"

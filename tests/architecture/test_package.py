@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
+from support.environment import unmeasured
 from support.waiting import PATIENCE_S, until
 
 from tailrace.streams.log.browse import scan
@@ -48,7 +49,11 @@ def build(sources: Path, out: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A copy of the files that a distribution is built from, symbolic links included."""
-    copy = tmp_path / "checkout"
+    return copied_sources(tmp_path / "checkout")
+
+
+def copied_sources(copy: Path) -> Path:
+    """Copy the files that a distribution is built from, symbolic links included."""
     copy.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -58,18 +63,20 @@ def sources(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.fixture
-def wheel(sources: Path, tmp_path: Path) -> Path:
-    """The wheel that is built from the copy."""
-    done = build(sources, tmp_path / "dist")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built from such a copy."""
+    directory = tmp_path_factory.mktemp("wheel")
+    done = build(copied_sources(directory / "checkout"), directory / "dist")
     assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "dist").glob("*.whl")
+    (path,) = (directory / "dist").glob("*.whl")
     return path
 
 
-@pytest.fixture
-def scripts(wheel: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of a new virtual environment that holds the wheel, and sees the dependencies of this one."""
+    tmp_path = tmp_path_factory.mktemp("environment")
     directory = tmp_path / "venv"
     venv.create(directory, symlinks=True)
     python = directory / "bin" / "python"
@@ -176,7 +183,7 @@ def test_an_installed_wheel_works_outside_the_checkout(scripts: Path, project: P
     """From an environment that does not see the checkout: `--version`, `init --from`, the generated test, `run` and
     `send` work beside the user's own `streams.py`, `inference.py`, `retrain.py` and `monitoring/`."""
     python, tailrace = scripts / "python", scripts / "tailrace"
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = {key: value for key, value in unmeasured().items() if key != "PYTHONPATH"}
     environment["TAILRACE_MONITORING__PORT"] = "0"
 
     def done(*arguments: str | Path) -> str:

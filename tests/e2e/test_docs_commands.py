@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.environment import unmeasured
 from support.ports import free_ports
 from support.waiting import PATIENCE_S, until
 
@@ -94,7 +95,7 @@ class Terminal:
         wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tailrace "$@"\n')
         wrapper.chmod(0o755)
         first = free_ports(3)[0]  # the three roles of `tailrace run` take consecutive ports
-        self._environment = os.environ | {
+        self._environment = unmeasured() | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "TAILRACE_MONITORING__PORT": str(first),
             "TAILRACE_CONSOLE__PORT": "0",

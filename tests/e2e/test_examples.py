@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from support.environment import unmeasured
 from support.ports import free_port
 from support.waiting import until
 
@@ -51,7 +51,7 @@ class Place:
         keys = self.directory / ".tailrace" / "keys"
         shutil.copytree(self.kit.settings.keys.directory / "trusted", keys / "trusted")
         self.kit.publish_untrained()
-        self.environment = {**os.environ, "LOG": self.kit.settings.log.url}
+        self.environment = {**unmeasured(), "LOG": self.kit.settings.log.url}
         self.kit.send(*PAYMENTS)
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.environment import unmeasured
 from support.ports import free_port
 from support.waiting import until
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 from tailrace.testing import Harness
 
-PARTITIONS, PATIENCE_S = 2, 120.0
+PARTITIONS, PATIENCE_S = 2, 240.0
 APP = """
 import faust
 
@@ -82,7 +82,7 @@ class Worker:
         (directory / "declared_for_faust.py").write_text(DECLARED.format(**texts))
         self._directory, self.log = directory, directory / "faust.log"
         self._environment = {
-            **os.environ,
+            **unmeasured(),
             "TAILRACE_KEYS__DIRECTORY": str(kit.settings.keys.directory),
             "TAILRACE_LOG__PARTITIONS": "7",  # ignored: the topics exist, with PARTITIONS
             "PYTHONPATH": str(directory),
