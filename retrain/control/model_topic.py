@@ -26,7 +26,10 @@ class UnknownRelease(TailraceError):
 
 
 class Models:
-    """The models topic at the last `refresh`, unverified. Payloads are read on demand and not kept."""
+    """Releases, aliases and last run report of the models topic at the last `refresh`, before any check of signatures.
+
+    `verified` checks a release, and reads its payload, which is not kept.
+    """
 
     def __init__(self, log: Log, topic: str) -> None:
         self.topic = topic

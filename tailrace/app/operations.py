@@ -1,4 +1,7 @@
-"""Operations that an operator starts from the command line or the console: promote, roll back, replay dead letters."""
+"""Operations that an operator starts from the command line or the console: promote and roll back.
+
+The console also replays dead letters through this module; `tailrace dlq replay` does so by itself.
+"""
 
 from __future__ import annotations
 

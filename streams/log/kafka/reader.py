@@ -102,7 +102,7 @@ class KafkaReader:
 
     @property
     def revoking(self) -> bool:
-        """True while the listener commits for partitions that leave when it returns."""
+        """True while the listener hears that partitions are revoked, and may still commit for them."""
         return self._rebalance.phase is Phase.REVOKING
 
     def offsets(self, positions: Positions) -> list[Place]:

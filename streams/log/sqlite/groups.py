@@ -32,7 +32,11 @@ class Standing(NamedTuple):
 
 
 def fair_share(count: int, leases: Mapping[int, int], members: Collection[int]) -> dict[int, list[int]]:
-    """Return the partition numbers of each member: even to within one, and moving as few of `count` as possible."""
+    """Return the partition numbers that each member should hold now: those kept up to its quota, then free ones.
+
+    The quotas of the `count` partitions are even to within one. A member below its quota gets the rest when the others
+    have released their surplus, so as few partitions as possible move. `leases`: partition number -> member.
+    """
     held = {member: sorted(n for n, holder in leases.items() if holder == member) for member in members}
     free = [number for number in range(count) if number not in leases]
     share, extra = divmod(count, len(held))

@@ -53,24 +53,24 @@ class SqliteLog(Log):
         self._topics = TopicTable(self._file)
 
     def create(self, topics: Sequence[Topic]) -> None:
-        """See `log.base.Log`."""
+        """See `log.base.Log.create`."""
         self._topics.create(topics)
 
     def partitions(self, topic: str) -> int:
-        """See `log.base.Log`."""
+        """See `log.base.Log.partitions`."""
         row = self._topics.find(topic)
         return len(row.partitions) if row else 0
 
     def topics(self) -> dict[str, int]:
-        """See `log.base.Log`."""
+        """See `log.base.Log.topics`."""
         return self._topics.names()
 
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
-        """See `log.base.Log`."""
+        """See `log.base.Log.partition_of`."""
         return TopicPartition(topic, self._topics.get(topic).of_key(key))
 
     def begin_positions(self, topic: str) -> dict[TopicPartition, int]:
-        """See `log.base.Log`."""
+        """See `log.base.Log.begin_positions`."""
         row = self._topics.get(topic)
         query = "SELECT min(id) FROM record WHERE id >= ? AND id < ?"
 
@@ -86,17 +86,17 @@ class SqliteLog(Log):
         return self._file.read(oldest)
 
     def end_positions(self, topic: str) -> dict[TopicPartition, int]:
-        """See `log.base.Log`."""
+        """See `log.base.Log.end_positions`."""
         row = self._topics.get(topic)
         return self._file.read(lambda db: end_positions(db, row))
 
     def committed(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, Committed]:
-        """See `log.base.Log`. Raises TopicMissing."""
+        """See `log.base.Log.committed`. Raises TopicMissing."""
         rows = [self._topics.get(topic) for topic in topics]
         return self._file.read(lambda db: committed_positions(db, group, rows))
 
     def scan(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[Record]]:
-        """See `log.base.Log`. Raises TopicMissing."""
+        """See `log.base.Log.scan`. Raises TopicMissing."""
         row = self._topics.partition(*partition)
         while start < end:
             at = start
@@ -131,7 +131,7 @@ class SqliteLog(Log):
         )
 
     def writer(self, name: str = "", delivery: Delivery = Delivery.AT_LEAST_ONCE) -> SqliteWriter:
-        """See `log.base.Log`."""
+        """See `log.base.Log.writer`."""
         if delivery is Delivery.EXACTLY_ONCE and not name:
             raise ValueError("an exactly-once writer needs a name, so that a newer one can take its place")
         file = self._open()
@@ -146,7 +146,7 @@ class SqliteLog(Log):
         return type(self)(self._file.path, session_timeout=self._session_timeout, synchronous=self._synchronous)
 
     def close(self) -> None:
-        """See `log.base.Log`."""
+        """See `log.base.Log.close`."""
         self._file.close()
 
     def _open(self) -> File:

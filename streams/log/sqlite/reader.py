@@ -47,7 +47,7 @@ class SqliteReader:
             self._positions = _offsets(self._committed(everything)) | dict(subscription.start)
 
     def read(self, max_records: int, timeout: float) -> Batch:
-        """See `log.base.Reader`. Raises Fenced when a newer reader of the same instance has joined the group."""
+        """See `log.base.Reader.read`. Raises Fenced when a newer reader of the same instance has joined the group."""
         deadline = time.monotonic() + timeout
         while True:
             version = self._file.version()  # before reading, so that no commit is missed
@@ -61,21 +61,21 @@ class SqliteReader:
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        """See `log.base.Reader`."""
+        """See `log.base.Reader.assignment`."""
         return frozenset(self._positions)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """See `log.base.Reader`."""
+        """See `log.base.Reader.seek`."""
         self._positions.update({at: offset for at, offset in positions.items() if at in self._positions})
 
     def rewind(self) -> dict[TopicPartition, Committed | None]:
-        """See `log.base.Reader`."""
+        """See `log.base.Reader.rewind`."""
         committed = self._committed(self._positions)
         self._positions = _offsets(committed)
         return committed
 
     def close(self) -> None:
-        """See `log.base.Reader`."""
+        """See `log.base.Reader.close`."""
         self._positions = {}
         try:
             if self._membership:

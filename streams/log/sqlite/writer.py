@@ -64,7 +64,7 @@ class SqliteWriter:
         self._background = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{name}")
 
     def write(self, records: Sequence[Out]) -> None:
-        """See `log.base.Writer`. Raises TopicMissing too."""
+        """See `log.base.Writer.write`. Raises TopicMissing too."""
         try:
             rows = self._prepare(records)
             if self._epoch is None:
@@ -76,7 +76,7 @@ class SqliteWriter:
             self._hold(rows)
 
     def commit(self, positions: Positions | None = None, reader: Reader | None = None) -> None:
-        """See `log.base.Writer`."""
+        """See `log.base.Writer.commit`."""
         self._settle()
         rows, broken = self._rows, self._broken
         self._rows, self._broken = {}, False
@@ -88,15 +88,15 @@ class SqliteWriter:
 
     @property
     def committing(self) -> bool:
-        """See `log.base.Writer`."""
+        """See `log.base.Writer.committing`."""
         return self._pending is not None and not self._pending.done()
 
     def flush(self) -> None:
-        """See `log.base.Writer`."""
+        """See `log.base.Writer.flush`."""
         self._settle()
 
     def abort(self) -> None:
-        """See `log.base.Writer`."""
+        """See `log.base.Writer.abort`."""
         try:
             self._settle()
         except Aborted:
@@ -105,7 +105,7 @@ class SqliteWriter:
             self._rows, self._broken = {}, False
 
     def close(self) -> None:
-        """See `log.base.Writer`. A commit under way is completed."""
+        """See `log.base.Writer.close`. A commit under way is completed."""
         self._background.shutdown()
         self._file.close()
 

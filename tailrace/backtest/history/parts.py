@@ -77,7 +77,7 @@ class _PartBuilder:
         self._moments = 0  # number of moments taken; with it, label numbers are unique, as the join requires
 
     def take(self, moments: Sequence[Moment]) -> Part:
-        """Return the part of the next moments."""
+        """Convert the next moments to a part: encoded events, and the labels that the join has emitted meanwhile."""
         pipeline = self._pipeline
         decoded = list(self._decoded(moments))
         events = [event for _, event in decoded if event is not None]

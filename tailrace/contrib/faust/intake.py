@@ -127,7 +127,10 @@ class Intake:
     # ---- several agents of the topic: messages
 
     async def _messages(self, first: Any) -> AsyncIterator[Batch]:
-        """Skip events of an older generation: their partitions moved, and the new owner receives them again."""
+        """Yield the queued events in batches, each acknowledged once it has been processed.
+
+        Events of an older generation are skipped: their partitions moved, and the new owner receives them again.
+        """
         while True:
             events = [first]
             while len(events) < self._largest and not self._queue.empty():
