@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.environment import unmeasured
 from support.ports import free_port
 from support.waiting import until
 
@@ -82,7 +81,7 @@ class Worker:
         (directory / "declared_for_faust.py").write_text(DECLARED.format(**texts))
         self._directory, self.log = directory, directory / "faust.log"
         self._environment = {
-            **unmeasured(),
+            **os.environ,
             "TAILRACE_KEYS__DIRECTORY": str(kit.settings.keys.directory),
             "TAILRACE_LOG__PARTITIONS": "7",  # ignored: the topics exist, with PARTITIONS
             "PYTHONPATH": str(directory),
