@@ -179,6 +179,7 @@ def running(scripts: Path, project: Path, environment: dict[str, str]) -> Iterat
         roles.communicate()
 
 
+@pytest.mark.long
 def test_an_installed_wheel_works_outside_the_checkout(scripts: Path, project: Path) -> None:
     """From an environment that does not see the checkout: `--version`, `init --from`, the generated test, `run` and
     `send` work beside the user's own `streams.py`, `inference.py`, `retrain.py` and `monitoring/`."""

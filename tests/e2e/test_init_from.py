@@ -119,6 +119,7 @@ def test_a_data_file_becomes_a_pipeline_that_learns(project: Project, roles: sub
     assert "error" not in {json.loads(line)["level"] for line in errors.splitlines()}
 
 
+@pytest.mark.long
 def test_the_sample_file_works_as_the_readme_types_it(tmp_path: Path) -> None:
     """`demo --sample`, `init --from`, the generated test, `send` and `backtest` run on the sample as documented."""
     shell = Project(tmp_path)

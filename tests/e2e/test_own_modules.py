@@ -115,6 +115,7 @@ def published_runs(log: Log) -> int:
     return sum(report is not None and report.version is not None for report in reports)
 
 
+@pytest.mark.long
 def test_roles_ranks_and_training_processes_run(project: Project, roles: subprocess.Popen[str]) -> None:
     """All roles start, an update and a run of two ranks are published, and SIGTERM drains with exit code 0."""
 

@@ -77,6 +77,7 @@ def test_a_pipeline_is_inferred_and_shown(shell: Shell, csv: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_baselines_are_measured_beside_the_default(shell: Shell) -> None:
     """Each baseline learns from recorded flights with their label delays, and is measured."""
     columns = ("--label", "label", "--time", "event_time", "--label-time", "label_time")

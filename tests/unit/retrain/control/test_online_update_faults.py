@@ -79,6 +79,7 @@ def test_a_second_retrainer_goes_on_where_it_fences_the_first(log: SqliteLog, st
     assert rebuilt(log, tiny.online)
 
 
+@pytest.mark.long
 def test_a_crash_behind_a_runs_release_leaves_nothing_unlearned(log: SqliteLog, start: Start) -> None:
     """The labels that came during a run were learned by updates, not by the run's release that took their place: a
     successor learns them from it."""
