@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 import torch
@@ -17,14 +15,6 @@ from tailrace.errors import DeclarationError
 from tailrace.inference.releases.manifest import load_state
 from tailrace.retrain.training.fine_tuning import freeze, transfer_weights
 from tailrace.retrain.worker.client import Trainer, TrainingFailed
-
-
-@pytest.fixture(scope="module")
-def trainer() -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
-    one.start()
-    yield one
-    one.close()
 
 
 def test_frozen_parameters_stay() -> None:

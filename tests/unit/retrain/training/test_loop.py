@@ -38,14 +38,6 @@ from tailrace.retrain.worker.client import Trainer, TrainingFailed
 from tailrace.retrain.worker.protocol import Candidate, Progress
 
 
-@pytest.fixture(scope="module")
-def trainer() -> Iterator[Trainer]:
-    one = Trainer(tiny.LOADER, "support.retrain_pipeline:pipeline")
-    one.start()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def stubborn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Trainer]:
     monkeypatch.setenv("MOOD", request.param)
