@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,9 +24,10 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from tailrace.errors import TailraceError
+from tailrace.testing.ports import free_ports
 
 CLUSTER_ID = "VGFpbHJhY2VUZXN0c18wMQ"  # any 16 bytes in base64
-START_LIMIT = 60.0  # seconds within which every broker must answer
+START_LIMIT = 180.0  # seconds within which every broker must answer
 LOG4J = """Configuration:
   Appenders: {Console: {name: out, target: SYSTEM_OUT, PatternLayout: {pattern: "%d{ISO8601} %p %m (%c)%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: [{ref: out}]}}
@@ -54,7 +54,7 @@ class KafkaCluster:
             if bench
             else ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         )
-        ports = _free_ports(2 * brokers)
+        ports = free_ports(2 * brokers)
         self._ports = dict(
             enumerate(zip(ports[::2], ports[1::2], strict=True), start=1)
         )  # node -> (port for clients, port for the quorum)
@@ -116,7 +116,9 @@ class KafkaCluster:
         deadline = time.monotonic() + START_LIMIT
         while True:
             if self._processes[node].poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Kafka broker {node} did not start; its log: {self._directory}/{node}/broker.log")
+                log = self._directory / str(node) / "broker.log"
+                end = log.read_text(errors="replace")[-2_000:]
+                raise RuntimeError(f"Kafka broker {node} did not start; the end of its log, {log}:\n{end}")
             try:
                 if len(client.list_topics(timeout=1).brokers) >= len(self._processes):
                     return
@@ -221,12 +223,3 @@ def _container() -> Any:
 def _answers(docker: str) -> bool:
     """Return True if the Docker daemon answers."""
     return subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free TCP ports. All sockets are open at the same time, so the ports differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import pytest
 from support.environment import unmeasured
-from support.ports import free_ports
 from support.waiting import PATIENCE_S, until
 
 from tailrace.app.pipeline_file import load_pipeline
 from tailrace.streams.log.browse import newest
 from tailrace.streams.log.url import open_log
+from tailrace.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -17,7 +17,6 @@ from typing import Any
 import nbformat
 import pytest
 from support.environment import unmeasured
-from support.ports import free_port
 from support.waiting import until
 
 from benchmarks.peers.environment import NotInstallable, python_with
@@ -25,6 +24,7 @@ from tailrace.app.pipeline_file import load_pipeline
 from tailrace.streams.log.base import Topic
 from tailrace.streams.log.browse import scan
 from tailrace.testing import Harness
+from tailrace.testing.ports import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAYMENTS: list[dict[str, Any]] = [

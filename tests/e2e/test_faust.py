@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ports import free_port
 from support.waiting import until
 
 from tailrace import Event, EventTime, Key, Label, Number, Pipeline
 from tailrace.testing import Harness
+from tailrace.testing.ports import free_port
 
 PARTITIONS, PATIENCE_S = 2, 240.0
 APP = """
@@ -106,7 +106,7 @@ class Worker:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(how)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE_S)
 
     def get(self, path: str) -> Any:
         """Return the answer of the web view; None if it is 404."""

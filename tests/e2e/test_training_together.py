@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.ports import free_port
 from support.waiting import PATIENCE_S
 
 from tailrace.inference.releases.signing import create_keys
 from tailrace.retrain.control.reports import RunReport, read_report
 from tailrace.streams.log.records import Example, Out, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
+from tailrace.testing.ports import free_port
 
 pytestmark = pytest.mark.long
 
@@ -52,7 +52,7 @@ def running(directory: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]
             process.terminate()
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 @pytest.fixture

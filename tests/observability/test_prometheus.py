@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from support.ports import free_port
 from support.prometheus_server import PrometheusClient, promtool, running, tool
 from support.waiting import until
 
@@ -29,6 +28,7 @@ from tailrace.monitoring.telemetry.metrics import COLLECTED, Metrics
 from tailrace.streams.log.base import Log
 from tailrace.streams.log.records import Out
 from tailrace.streams.log.url import open_log
+from tailrace.testing.ports import free_port
 
 DECLARATION = """
 from tailrace import Event, EventTime, Key, Label, Number, Online, Pipeline, Training

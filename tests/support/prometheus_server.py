@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ports import free_port
 from support.waiting import until
+
+from tailrace.testing.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NO_PROMETHEUS = "no Prometheus"

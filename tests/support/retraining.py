@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from support import retrain_pipeline as tiny
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from tailrace import Pipeline
 from tailrace.inference.models.spec import ModelSpec
@@ -93,7 +93,7 @@ class Running:
 
     def ended(self) -> None:
         """Wait until the retrainer has stopped by itself."""
-        self._thread.join(30)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
     def close(self) -> None:

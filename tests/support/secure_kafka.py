@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from support.certificates import Certificates
-from support.ports import free_port
 
 from tailrace.testing.kafka import KafkaCluster
+from tailrace.testing.ports import free_port
 
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 _OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from support.ports import free_port
+from support.waiting import PATIENCE_S
 from torch import Tensor, nn
 
 from tailrace import Event, EventTime, Gate, Key, Label, Number, Pipeline, Training
@@ -17,6 +17,7 @@ from tailrace.app.factory import create_topics, open_configured_log, signing_key
 from tailrace.app.roles import run_joiner, run_retrainer, run_worker
 from tailrace.app.settings import ConsoleSettings, KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.streams.log.records import Out
+from tailrace.testing.ports import free_port
 from tailrace.triggers import Labels
 
 TOKEN = "a token for the tests, long enough"
@@ -127,4 +128,4 @@ class WatchedPipeline:
     def _stop(stop: threading.Event, threads: list[threading.Thread]) -> None:
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)

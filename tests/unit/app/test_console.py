@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from support.shell import Shell
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from tailrace.app.console import served
 from tailrace.app.settings import ConsoleSettings
@@ -32,7 +32,7 @@ def test_the_console_waits_for_a_pipeline(shell: Shell) -> None:
         assert "40 events wait, none was predicted yet" in state(url)["status"]["text"]
         assert state(url)["about"]["writable"] is False
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def state(url: str) -> dict[str, Any]:

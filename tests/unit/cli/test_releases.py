@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.shell import TOML, Shell
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from tailrace.app.pipeline_file import load_pipeline
 from tailrace.inference.releases.signing import create_keys
@@ -65,7 +65,7 @@ def retrainer(directory: Path) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            assert process.wait(30) == 0, (directory / "err.log").read_text()
+            assert process.wait(PATIENCE_S) == 0, (directory / "err.log").read_text()
 
 
 def write(log: Log, records: list[Out]) -> None:

@@ -25,12 +25,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["SEA", "RandomRBF"])
-def test_drift_recovers_before_the_schedule(kind: str) -> None:
+def test_drift_recovers_before_the_schedule() -> None:
     """After an abrupt change the model that drift retrains is within a point of what it was in fewer labels than the
     one that is retrained every 5,000 labels alone."""
-    alone = drift.recovery(kind, 1, drift.SCHEDULED, after=9_000)
-    watched = drift.recovery(kind, 1, drift.WATCHED, after=9_000)
+    alone = drift.recovery("SEA", 1, drift.SCHEDULED, after=9_000)
+    watched = drift.recovery("SEA", 1, drift.WATCHED, after=9_000)
     assert watched.broken < watched.before - 0.1, "the change hurts"
     assert watched.labels is not None
     assert watched.labels < (alone.labels or 9_000)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import retrain_pipeline as tiny
 from support.jobs import job
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from tailrace.declaration.training import Training
 from tailrace.retrain.training.distributed import Group
@@ -98,30 +98,30 @@ def test_parameters_that_take_no_part_are_left_alone() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "batch_size",
-    [
-        149,  # last batch of two rows: one for each rank
-        299,  # last batch of one row: none for one rank
-    ],
-)
-def test_a_share_of_one_row_is_no_failure(batch_size: int) -> None:
+def test_a_share_of_one_row_is_no_failure() -> None:
     """A network with BatchNorm takes all steps of two processes, although shares have one row."""
     with trainer(2, "normalised") as one:
-        candidate = one.train(job(plan(batch_size=batch_size)))
-    assert candidate.steps == 5 * -(-300 // batch_size)
-    assert np.isfinite(np.frombuffer(candidate.scores, np.float32)).all()
+        for batch_size in (
+            149,  # last batch of two rows: one for each rank
+            299,  # last batch of one row: none for one rank
+        ):
+            candidate = one.train(job(plan(batch_size=batch_size)))
+            assert candidate.steps == 5 * -(-300 // batch_size)
+            assert np.isfinite(np.frombuffer(candidate.scores, np.float32)).all()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("mood", "reason"), [("memory", "out_of_memory"), ("diverge", "diverged")])
-def test_what_goes_wrong_together_has_a_reason(mood: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure of any rank has a reason, and the next run succeeds in new processes."""
-    monkeypatch.setenv("MOOD", mood)
+def test_a_failure_of_any_rank_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure ends both processes; the next run starts in new ones, and succeeds if it can."""
+    monkeypatch.setenv("MOOD", "memory")
     with trainer(2, "stubborn") as one:
         with pytest.raises(TrainingFailed) as failed:
             one.train(job(plan()))
-        assert failed.value.reason == reason
+        assert failed.value.reason == "out_of_memory"
+        monkeypatch.setenv("MOOD", "diverge")
+        with pytest.raises(TrainingFailed) as failed:
+            one.train(job(plan()))
+        assert failed.value.reason == "diverged"
         monkeypatch.setenv("MOOD", "fine")
         assert one.train(job(plan())).steps == 50
 
@@ -144,7 +144,7 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainer, int, list
         until(lambda: bool(one.pid and _children(one.pid)))
         assert one.pid is not None
         yield one, _children(one.pid)[0], failures
-        run.join(30)
+        run.join(PATIENCE_S)
         assert len(failures) == 1
 
 
