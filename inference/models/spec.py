@@ -33,7 +33,7 @@ class ModelSpec(NamedTuple):
     @staticmethod
     @lru_cache(maxsize=64)
     def of(pipeline: Pipeline) -> ModelSpec:
-        """Return the spec that a pipeline declares; the same object each time."""
+        """Return the spec that a pipeline declares; repeated calls for a pipeline return the same object."""
         return ModelSpec(Features.of(pipeline.schema.event), pipeline.task, pipeline.model)
 
     def build(self, seed: int = 0) -> nn.Module:

@@ -122,7 +122,7 @@ def load_signing_key(path: Path) -> SigningKey:
 
 
 def load_trusted_keys(directory: Path, revoked: Iterable[str] = ()) -> TrustedKeys:
-    """Read `trusted/*.pub` and `revoked/*.pub` of a key directory; `revoked` adds key ids. Raises BadKey."""
+    """Read `trusted/*.pub` and `revoked/*.pub` of a key directory; `revoked`: further revoked ids. Raises BadKey."""
     revoked_ids = [_key_id(_read_public(path)) for path in sorted((directory / REVOKED).glob("*.pub"))]
     pems = [_pem(_read_public(path)) for path in sorted((directory / TRUSTED).glob("*.pub"))]
     return TrustedKeys(pems, [*revoked_ids, *revoked])
@@ -147,7 +147,7 @@ def some_keys(known: TrustedKeys, directory: Path) -> TrustedKeys:
 
 
 def read_trusted_keys(paths: Iterable[Path], revoked: Iterable[str] = ()) -> TrustedKeys:
-    """Read public keys from these files; `revoked` adds key ids. Raises BadKey."""
+    """Read trusted public keys from these files; a key whose id is in `revoked` is refused. Raises BadKey."""
     return TrustedKeys([_pem(_read_public(path)) for path in paths], revoked)
 
 

@@ -68,7 +68,7 @@ class ConsoleFollower:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and wait for it; the sections stay as they are."""
+        """Stop the thread and wait for it; `sections` keep their last content."""
         self._stop.set()
         self._thread.join()
         self._counts.close()

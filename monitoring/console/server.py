@@ -56,7 +56,7 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Make the champion's parent the champion."""
+    """Make the champion's parent, the release that it replaced when it was published, the champion again."""
 
     reason: str = "by hand"
 

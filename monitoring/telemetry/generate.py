@@ -66,7 +66,7 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write all generated files."""
+    """Write docs/metrics.md and Grafana's dashboards."""
     for path, text in generated().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

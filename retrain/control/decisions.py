@@ -1,4 +1,4 @@
-"""Values that the decision core returns (pure): runs and updates that are due, under way or ended."""
+"""Values that `retrain.control.core` returns (pure): runs due, under way or judged, results of updates."""
 
 from __future__ import annotations
 

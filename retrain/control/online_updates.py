@@ -83,7 +83,7 @@ class OnlineUpdates:
         self._resumes = -math.inf
 
     def tend(self, pool: ThreadPoolExecutor, reader: Reader) -> None:
-        """Start an update that is due; finish one whose training process has sent its result."""
+        """Start an online update that is due, or finish the one under way if the training process has answered it."""
         now = self._clock()
         if now < self._resumes:
             return

@@ -167,7 +167,7 @@ class Publisher:
             raise Overtaken(f"the champion changed from {parent} to {champion} during the run")
 
     def _packed(self, draft: Manifest, payload: bytes) -> Release:
-        """Return the next release, verified as every worker verifies it. Raises Refused, ValueError."""
+        """Return `draft` as the next release: signed, then checked by `verify`. Raises Refused, ValueError."""
         if self._key is None:
             raise ValueError("a publisher without a signing key can promote and roll back, not publish")
         draft, store = msgspec.structs.replace(draft, version=self._next()), self._store

@@ -1,9 +1,9 @@
-"""Steps of a single row, for modules that cannot train on one row alone. Importing this imports torch.
+"""Steps of a run on a single row, for modules that cannot train on one row alone. Importing this imports torch.
 
 Layers that normalise over the rows of a batch (BatchNorm) raise, or return NaN, for a batch of one row in train mode. A
 step gets one row wherever the number of rows leaves one over: in the last batch of a pass, in a rank's share of a
-batch, or in every batch if the declared batch size is 1. Only for such modules a second row accompanies it, so that the
-weights of all others stay the same to the bit.
+batch, or in every batch if the declared batch size is 1. For such modules the step learns a neighbouring row too. Other
+modules get no second row, so that their weights stay the same to the bit.
 """
 
 from __future__ import annotations

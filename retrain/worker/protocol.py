@@ -150,7 +150,7 @@ class Candidate(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, tag=True, frozen=True):
-    """The start, a run or an update failed. `reason` is one of a few words (a metric label), `detail` is for people."""
+    """The process's start, a run or an update failed. `reason`: one of a few metric labels; `detail`: for people."""
 
     reason: str
     detail: str

@@ -153,7 +153,7 @@ class PartitionJoin:
 
     @property
     def newest_prediction(self) -> float:
-        """Newest event time read, unix seconds; -inf before the first."""
+        """Newest event time of the predictions read, unix seconds; -inf before the first."""
         return self._newest_prediction
 
     def labels_end(self, newest: float | None = None) -> None:

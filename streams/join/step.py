@@ -103,11 +103,14 @@ class JoinStep:
         for tp, end in batch.at_end.items():  # behind control records, which would else appear as records that wait
             if end > self._positions[tp]:
                 self._positions[tp] = end
-        self._labels_ended([partition for topic, partition in batch.at_end if topic == labels])
+        self._labels_at_end([partition for topic, partition in batch.at_end if topic == labels])
         return out
 
-    def _labels_ended(self, partitions: Sequence[int]) -> None:
-        """Record that all labels of these partitions have been read."""
+    def _labels_at_end(self, partitions: Sequence[int]) -> None:
+        """Record that these partitions have no unread label at the moment; more labels may follow.
+
+        With `upstream` this holds only up to the newest event time of an earlier call in which `upstream` gave True.
+        """
         if self._upstream is None:
             for partition in partitions:
                 self._joins[partition].labels_end()
@@ -135,7 +138,7 @@ class JoinStep:
         return out, positions
 
     def restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
-        """Rebuild the state of newly assigned partitions from the log, emitting nothing."""
+        """Rebuild the state of these partitions at their committed positions from the log, emitting nothing."""
         for partition in sorted({tp.partition for tp in committed}):
             pair = self._pair(partition)
             ends = [found.offset if (found := committed.get(tp)) else 0 for tp in pair]
@@ -170,7 +173,7 @@ class JoinStep:
         return min((join.watermark for join in self._joins.values()), default=-math.inf)
 
     def newest(self) -> float:
-        """Return the newest event time read, unix seconds; -inf before the first."""
+        """Return the newest event time of the predictions read, unix seconds; -inf before the first."""
         return max((join.newest_prediction for join in self._joins.values()), default=-math.inf)
 
     def _pair(self, partition: int) -> tuple[TopicPartition, TopicPartition]:

@@ -74,7 +74,7 @@ class CommitPolicy:
         return min(IDLE_S, max(LEAST_WAIT_S, self._until_commit(now))) if self.uncommitted else IDLE_S
 
     def commit_due(self, now: float) -> bool:
-        """Return True if it is time to commit; the runner lets a commit under way end first."""
+        """Return True if uncommitted work waits and the commit interval is over, also while a commit is under way."""
         return self.uncommitted and self._until_commit(now) <= 0
 
     def _until_commit(self, now: float) -> float:

@@ -1,8 +1,9 @@
 """Settings of the environment in which a pipeline runs.
 
-Precedence: tailrace.toml (or [tool.tailrace] of pyproject.toml) < environment < flags. Environment variables are
-named TAILRACE_SECTION__KEY, such as TAILRACE_LOG__URL. An unknown key is an error that names the nearest known key.
-Secrets come from files or from the environment, never from flags, and are masked when settings are shown.
+Precedence: tailrace.toml (if there is none, [tool.tailrace] of pyproject.toml) < environment < flags. Environment
+variables are named TAILRACE_SECTION__KEY, such as TAILRACE_LOG__URL. An unknown key is an error that names the nearest
+known key. Secrets come from the settings file, from files that it names or from the environment, never from flags, and
+are masked when settings are shown.
 """
 
 from __future__ import annotations

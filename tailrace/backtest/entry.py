@@ -36,7 +36,8 @@ def entry(
 ) -> BacktestEntry:
     """Build the entry of a policy or baseline from its scores, shape [n, outputs], and its consumption.
 
-    `cpu_seconds` and `seconds` (wall-clock): time of scoring and learning. `fields`: further fields of BacktestEntry.
+    `cpu_seconds`: CPU time of scoring and learning; `seconds`: their wall-clock time. `fields`: further fields of
+    BacktestEntry.
     """
     figures = measure.figures(scores, history.targets)
     return BacktestEntry(

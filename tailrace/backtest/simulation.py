@@ -182,7 +182,7 @@ class Simulation:
         self._progress(end)
 
     def _finish_until(self, now: float) -> None:
-        """Finish the update and the run that end by `now`, in the order of their ends."""
+        """Finish the update and the run in progress if they end by `now`; the one that ends earlier first."""
         while True:
             update_end = self._update.end if self._update else np.inf
             run_end = self._run.end if self._run else np.inf

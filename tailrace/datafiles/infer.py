@@ -1,6 +1,6 @@
-"""Inference of a declaration from the rows of a data file (pure): feature kinds, label kind, wait for labels.
+"""Inference of a declaration from the rows of a data file (pure): kinds of features and label, time to wait for labels.
 
-The rules are few. The generated file shows each result, so that a user can correct a wrong guess there in one line.
+The rules are few. The generated pipeline.py shows each result, so that a user can correct a wrong guess in one line.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ EXAMPLE_ROWS = (
 
 
 def pipeline_file(name: str, source: str, inferred: Inferred) -> str:
-    """Return the text of pipeline.py for a declaration that was inferred from the file `source`."""
+    """Return the text of pipeline.py for a declaration that was inferred from the data file at the path `source`."""
     imports = ["Event", "Key", "Label", "Pipeline", *{_TYPES[field.kind] for field in inferred.fields}]
     file = _plain(source.rpartition("/")[2])
     lines = [f'"""Pipeline `{name}`: predicts {_plain(inferred.columns.label or "")} for each row of {file}.', ""]

@@ -1,8 +1,8 @@
 """Declared features (pure): the markers that make a field of an event class an input of the model.
 
 class Flight(Event):
-    id: Key
-    scheduled: Annotated[EventTime, Cyclic(86_400)]
+    id: Key  # no input
+    scheduled: Annotated[EventTime, Cyclic(86_400)]  # an input because of Cyclic
     carrier: Category
     tail_number: Annotated[Category, Buckets(16_384)]
     hour: Annotated[float, Cyclic(24)]

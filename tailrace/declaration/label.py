@@ -100,7 +100,7 @@ class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return Task(Kind(self.kind), tuple(self.classes))
 
     def policy(self) -> JoinPolicy:
-        """The rules of the join."""
+        """Return the rules by which the join matches labels to predictions."""
         return JoinPolicy(wait=seconds(self.wait), wins=Winner(self.wins), implicit=self.missing)
 
 

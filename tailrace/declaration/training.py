@@ -131,7 +131,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
         return self.data.half_life if isinstance(self.data, Recency) else self.half_life
 
     def held_out(self, unseen: int) -> int:
-        """Number of the newest of `unseen` examples that are held out for the gate; at most half of them."""
+        """Return how many of `unseen` examples, the newest, a run holds out for the promotion gate; at most half."""
         count = min(max(round(unseen * self.holdout), self.holdout_least), self.holdout_most)
         return min(count, unseen // 2)
 

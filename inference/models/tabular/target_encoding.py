@@ -67,7 +67,7 @@ class TargetEncoding(nn.Module):
         return rates
 
     def add(self, places: Indices, targets: Floats) -> None:
-        """Count rows: their table rows [n, columns] and the target of each output [n, outputs]."""
+        """Decay the counts and add n examples: their rows of the table [n, columns] and their targets [n, outputs]."""
         decay = 0.5 ** (len(targets) / HALF_LIFE)
         rows = torch.from_numpy(np.concatenate((np.ones((len(targets), 1), np.float32), targets), 1))
         flat = torch.from_numpy(places.ravel())

@@ -1,9 +1,10 @@
 """Connection options, translated so that they reach both Kafka clients.
 
 Options have librdkafka's names. librdkafka (records) takes them as they are. kafka-python (administration) gets a
-translation of every option that concerns the connection's security. An option of that kind that cannot be translated
-is refused by name when the log is opened, because a connection that works for records and fails for administration
-is hard to diagnose. Other options, such as `linger.ms`, tune reading and writing and are left out of administration.
+translation of every option that concerns the connection's security, and of client.dns.lookup. A security option that
+cannot be translated is refused by name when the log is opened, because a connection that works for records and fails
+for administration is hard to diagnose. Other options, such as `linger.ms`, tune reading and writing and are left out
+of administration.
 """
 
 from __future__ import annotations

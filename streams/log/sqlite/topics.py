@@ -12,7 +12,7 @@ from tailrace.streams.log.sqlite.file import File
 
 
 class TopicRow(NamedTuple):
-    """Row of a topic; `partitions` holds the row id of each partition, in order."""
+    """A topic as the database stores it; `partitions` holds the row id of each partition, by partition number."""
 
     name: str
     id: int

@@ -80,7 +80,7 @@ class PartialHistory:
                 yield arrival
 
     def time_at(self, position: int) -> float:
-        """Return the time of event number `position`, or that of the last event if there are fewer."""
+        """Return the time of event number `position`, counted from 0, or that of the last event if there are fewer."""
         while position >= self.events and self._read_part():
             pass
         return float(self._times[min(position, self.events - 1)])
