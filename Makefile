@@ -22,8 +22,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
-# One process of pytest for each core; Kafka and torch make more than eight useless.
-PYTEST := pytest -n auto --maxprocesses 8 --dist worksteal
+PYTEST := pytest -n auto --dist worksteal
 COVERAGE := $(BIN)/python -m coverage
 DATA ?= $(wildcard ../shared/data)
 

@@ -30,6 +30,7 @@ from tailrace.testing.kafka import KafkaCluster
 HOW = "set KAFKA_HOME to an unpacked Apache Kafka (needs Java 17), or KAFKA_BOOTSTRAP_SERVERS, or start Docker"
 NONE = "no Apache Kafka"
 LEFT_OUT = {"long": "make test-all", "nightly": "make nightly"}  # marker -> the command that runs these tests
+MOST_WORKERS = 8  # Kafka and torch make more of them useless
 RUNNING = pytest.StashKey[ExitStack]()
 DESELECTED = pytest.StashKey["Counter[str]"]()
 
@@ -83,6 +84,12 @@ def pytest_configure(config: pytest.Config) -> None:
         bootstrap = running.enter_context(_kafka())
         if bootstrap is not None:
             os.environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`: one more than cores, because tests wait for roles and brokers."""
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

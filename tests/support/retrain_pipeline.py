@@ -174,7 +174,7 @@ def onlines(**options: Any) -> Pipeline:
 raising = onlines(model=Raising)
 bare = onlines(event=Bare)
 narrow = onlines(online=Online(labels=50, seconds=0.0, window=100))
-lengthy = onlines(retrain=[Labels(400)], training=msgspec.structs.replace(PLAN, epochs=300))
+lengthy = onlines(retrain=[Labels(400)], training=msgspec.structs.replace(PLAN, epochs=100))
 
 
 def examples(count: int, start: int = 0, *, flip: bool = False, step: float = 1.0) -> Iterator[Example]:

@@ -112,7 +112,8 @@ def test_a_bad_pipeline_file_hides_nothing_else(shell: Shell) -> None:
 
 def test_a_log_that_cannot_be_reached(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable broker gives exit code 4, and the finding names its address."""
-    monkeypatch.setattr("tailrace.streams.log.kafka.client.CONNECT_S", 0.5)
+    for module in ("client", "admin"):
+        monkeypatch.setattr(f"tailrace.streams.log.kafka.{module}.CONNECT_S", 0.5)  # seconds
     code, checks = examine(shell, "--log", "kafka://127.0.0.1:1")
     assert (code, checks["log"]["state"]) == (4, "unreachable")
     assert "127.0.0.1:1" in checks["log"]["finding"]
