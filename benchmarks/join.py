@@ -24,7 +24,8 @@ from tailrace.streams.join.step import JoinStep
 from tailrace.streams.log.base import Log, Sharing, Topic
 from tailrace.streams.log.records import Out, Prediction, Source
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.observer import Observer
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
 
 BAR = 100_000  # records a second
 PARTITIONS = 4

@@ -27,7 +27,8 @@ from tailrace.streams.log.base import Batch, Delivery, Log, Reader
 from tailrace.streams.log.url import open_log
 from tailrace.streams.runtime.batch_size import BatchSize
 from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.observer import Observer
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
 from tailrace.streams.runtime.step import Stateless
 
 _LOADED_S = 30.0

@@ -30,6 +30,7 @@ from tailrace.inference.releases.signing import SigningKey, TrustedKeys
 from tailrace.inference.releases.weights import TensorSpec, read_tensors
 from tailrace.inference.releases.weights import load_state as load_state
 from tailrace.inference.releases.weights import serialise as serialise
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Out
 
 CHUNK_BYTES = 512 * 1024
@@ -225,7 +226,7 @@ def parse(signed: bytes) -> tuple[Signed, Manifest]:
     try:
         envelope = msgspec.json.decode(signed, type=Signed)
         return envelope, msgspec.json.decode(envelope.manifest, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Refused("bad_manifest", str(error)) from None
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from tailrace.inference.releases.manifest import Alias, Limits, Refused, parse
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Record
 
 _KEY = re.compile(  # one spelling per version and chunk: otherwise a removal would miss the others
@@ -105,7 +106,7 @@ class Registry:
     def _alias(self, alias: str, record: Record) -> None:
         try:
             value = None if record.value is None else msgspec.json.decode(record.value, type=Alias)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             self.ignored += 1
             return
         if value is None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tailrace.monitoring.console.redaction import HIDDEN, Redaction
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.dead_letters import DETAIL, REASON, SOURCE, header
 from tailrace.streams.log.records import Record
 
@@ -71,7 +72,7 @@ class DeadLetterTable:
             return value[: 4 * _CHARACTERS].decode(errors="replace")[:_CHARACTERS]  # at most 4 bytes a character
         try:
             decoded = msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return f"{HIDDEN} (not JSON: its fields cannot be redacted one by one)"
         if not isinstance(decoded, dict | list):
             return HIDDEN

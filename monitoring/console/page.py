@@ -26,7 +26,7 @@ from tailrace.monitoring.console.quality import QualityCurves
 from tailrace.monitoring.console.redaction import Redaction
 from tailrace.monitoring.console.status import StatusInputs, describe_next_run, status
 from tailrace.monitoring.console.tail import SAMPLE, LiveTail
-from tailrace.streams.log.codec import Codec
+from tailrace.streams.log.codec import UNDECODABLE, Codec
 from tailrace.streams.log.records import Example, Prediction, Record
 
 LIVE, BASE, FROZEN = "live", "base", "frozen"
@@ -136,7 +136,7 @@ class ConsolePage:
         )
         try:
             inputs, scores, targets = self._arrays(examples)
-        except (ValueError, msgspec.DecodeError):  # written under another declaration
+        except (ValueError, *UNDECODABLE):  # written under another declaration
             self._unmeasured += len(examples)
             return
         self._drift.take(inputs)

@@ -26,6 +26,7 @@ from tailrace.errors import TailraceError
 from tailrace.monitoring.console import guard
 from tailrace.monitoring.console.sections import PageSections
 from tailrace.monitoring.telemetry.http import PortTaken, ServerAddress
+from tailrace.streams.log.codec import UNDECODABLE
 
 STATIC = Path(__file__).with_name("static")
 _TICK_S, _PING_S = 0.25, 15.0  # between looks for changes; of silence, until a comment keeps the stream open
@@ -235,7 +236,7 @@ def _action(console: Console, name: str, kind: type[msgspec.Struct]) -> Handler:
         try:
             body = msgspec.json.decode(await request.read(), type=kind)
             done = await asyncio.to_thread(getattr(console.actions, name), body)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             return _json(400, {"error": str(error)})
         except ActionFailed as error:
             return _json(409, {"error": str(error)})

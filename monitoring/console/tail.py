@@ -10,6 +10,7 @@ import msgspec
 
 from tailrace.declaration.task import Kind, Task
 from tailrace.monitoring.console.redaction import Redaction
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Example, Prediction
 
 SAMPLE = 4
@@ -52,7 +53,7 @@ class LiveTail:
     def _row(self, scored: Prediction | Example) -> dict[str, Any]:
         try:
             event = msgspec.json.decode(scored.features)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             event = {}
         return {
             "id": self._redaction.field("id", scored.id),

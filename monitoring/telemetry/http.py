@@ -5,6 +5,7 @@ It runs in a daemon thread, on a port of its own, and does not depend on the loo
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,10 +59,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     """A thread for each request, so that a slow scraper does not block the others."""
 
     daemon_threads = True
-    allow_reuse_address = True
 
     def server_bind(self) -> None:
-        """Bind without the look-up of the host name, which may take seconds."""
+        """Bind without the look-up of the host name, which may take seconds.
+
+        A port that a killed role has left a moment ago can be bound again.
+        """
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         host, self.server_port = self.socket.getsockname()[:2]
         self.server_name = str(host)

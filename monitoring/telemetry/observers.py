@@ -16,7 +16,7 @@ from tailrace.monitoring.telemetry.metrics import SCORING_STAGES, Metrics
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch
 from tailrace.streams.log.codec import Malformed
-from tailrace.streams.runtime.runner import Observer
+from tailrace.streams.runtime.observer import Observer
 
 _SAMPLED = 8  # events of a batch whose times are read
 
@@ -36,11 +36,11 @@ class RunnerObserver(Observer):
         self._queued = 0  # records
 
     def took(self, batch: Batch) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self.reached.took(batch)
 
     def batch(self, read: int, written: int, seconds: float) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self._beat()
         if read:  # an empty batch only reports that the end of a partition was reached
             self._queued += read
@@ -49,18 +49,18 @@ class RunnerObserver(Observer):
             self._stream.batch_seconds.observe(seconds)
 
     def idle(self) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self._beat()
 
     def committed(self, seconds: float) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self._beat()
         self._queued = 0
         self._stream.queue_records.set(0)
         self._stream.commit_seconds.observe(seconds)
 
     def rebalanced(self, kind: str, partitions: int) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self._held += partitions if kind == "assigned" else -partitions
         self._beat()
         self._stream.rebalances.labels(kind).inc()
@@ -68,12 +68,16 @@ class RunnerObserver(Observer):
             self.reached.forget()
 
     def aborted(self) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         self._queued = 0
         self._stream.queue_records.set(0)
         self.reached.forget()
         self._metrics.health.rest()
         self._stream.aborts.inc()
+
+    def set_aside(self, letter: Malformed) -> None:
+        """See `tailrace.streams.runtime.observer.Observer`."""
+        self._stream.dead_letters.labels(letter.reason).inc()
 
     def _beat(self) -> None:
         health = self._metrics.health
@@ -109,7 +113,7 @@ class WorkerObserver(RunnerObserver):
         self._serves(0, 0.0)
 
     def took(self, batch: Batch) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         super().took(batch)
         if batch.records:
             self._read.append((self._clock(), len(batch.records)))
@@ -134,7 +138,7 @@ class WorkerObserver(RunnerObserver):
                 self._stream.last_event.set(newest)
 
     def committed(self, seconds: float) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         super().committed(seconds)
         self._commits.observe(seconds)
         waiting, self._waiting = self._waiting, []
@@ -146,9 +150,14 @@ class WorkerObserver(RunnerObserver):
             self._end_to_end.observe([max(0.0, now - time) for time in times], weight)
 
     def aborted(self) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         super().aborted()
         self._waiting, self._read = [], []
+
+    def set_aside(self, letter: Malformed) -> None:
+        """See `tailrace.streams.runtime.observer.Observer`."""
+        super().set_aside(letter)
+        self._dead.inc()
 
     def swapped(self, old: int, new: int, pause_s: float, load_s: float, trained_through: float = 0.0) -> None:
         """Report of a swap, for `LiveModel(on_swap=)`. `trained_through`: newest event that `new` was trained on."""
@@ -193,7 +202,7 @@ class JoinerObserver(RunnerObserver):
         self._counted, self._dead = Counts(), Counter[str]()
 
     def committed(self, seconds: float) -> None:
-        """See `tailrace.streams.runtime.runner.Observer`."""
+        """See `tailrace.streams.runtime.observer.Observer`."""
         super().committed(seconds)
         step, join = self._step, self._join
         before, self._counted = self._counted, msgspec.structs.replace(step.counts)

@@ -155,6 +155,11 @@ class Publisher:
         self.promote(version, actor, reason, now)
         return version
 
+    def rejoin(self) -> None:
+        """Drop what an outage of the log has interrupted, and read what was published. Raises Unreachable, Fenced."""
+        self._writer.abort()
+        self.models.refresh()
+
     def close(self) -> None:
         """Free the writer."""
         self._writer.close()

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from tailrace.retrain.control.promotion_gate import GateResult
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Out, Record
 
 KEY = b"run/latest"
@@ -67,5 +68,5 @@ def read_report(record: Record) -> RunReport | None:
         return None
     try:
         return msgspec.json.decode(record.value, type=RunReport)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None

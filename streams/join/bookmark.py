@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from tailrace.streams.log.codec import UNDECODABLE
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -28,5 +30,5 @@ class Bookmark(msgspec.Struct, omit_defaults=True):
         """Decode a metadata string; None when it holds no bookmark."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, ValueError):
+        except UNDECODABLE:
             return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tailrace.streams.join.step import label_codec
-from tailrace.streams.log.base import Batch, Committed, Log, TopicPartition
+from tailrace.streams.join.step import excess, label_codec
+from tailrace.streams.log.base import RECORD_BYTES, Batch, Committed, Log, TopicPartition
 from tailrace.streams.log.codec import Malformed
 from tailrace.streams.log.dead_letters import dead_letter
-from tailrace.streams.log.records import Out
+from tailrace.streams.log.records import Out, size_of
 
 _EVERY_S = 1.0  # seconds between two checks: each asks the log
 _FEW = 100  # offsets; with more of them uncommitted the topic counts as not drained, and is not read
@@ -18,7 +18,8 @@ _FEW = 100  # offsets; with more of them uncommitted the topic counts as not dra
 class Rekey:
     """Copies label records with the event's id as key, so that each lands in the partition of its prediction.
 
-    The labels of one event keep their order if they came in one partition.
+    The labels of one event keep their order if they came in one partition. A label whose copy would exceed `limit`, in
+    bytes of key, value and headers, becomes a dead letter.
     """
 
     def __init__(
@@ -26,20 +27,29 @@ class Rekey:
         fields: Mapping[str, str],
         topic: str,
         on_malformed: Callable[[Sequence[Malformed]], None] = lambda letters: None,
+        limit: int = RECORD_BYTES,
     ) -> None:
         self._codec = label_codec(fields)
-        self._topic, self._on_malformed = topic, on_malformed
+        self._topic, self._on_malformed, self._limit = topic, on_malformed, limit
 
     def __call__(self, batch: Batch) -> list[Out]:
         """Return the re-keyed labels, then dead letters."""
         labels, records, malformed = self._codec.decode(batch.records)
-        outs = [
-            Out(self._topic, label.id.encode(), record.value, record.headers, record.timestamp)
-            for label, record in zip(labels, records, strict=True)
-        ]
+        outs: list[Out] = []
+        for label, record in zip(labels, records, strict=True):
+            out = Out(self._topic, label.id.encode(), record.value, record.headers, record.timestamp)
+            reason = excess(label) or self._excess(out)
+            if reason:
+                malformed.append(Malformed(record, "too_large", reason))
+            else:
+                outs.append(out)
         if malformed:
             self._on_malformed(malformed)
         return outs + [dead_letter(letter) for letter in malformed]
+
+    def _excess(self, out: Out) -> str:
+        size = size_of(out)
+        return f"its copy has {size:,} bytes, {out.topic} takes {self._limit:,}" if size > self._limit else ""
 
 
 def drained(log: Log, group: str, topic: str, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:

@@ -17,10 +17,15 @@ from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.join.label_policy import Given
 from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
-from tailrace.streams.log.codec import Codec, Malformed
+from tailrace.streams.log.codec import MAX_ID, Codec, Malformed, encode
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.future_times import latest_allowed_time
 from tailrace.streams.log.records import Out, Record
+
+MAX_LABEL_BYTES = 16_384
+"""Longest label value, as JSON: examples repeat it."""
+LABEL_ROOM = MAX_LABEL_BYTES + 1_024
+"""Bytes that an example has more than its prediction, at most."""
 
 
 class LabelRecord(msgspec.Struct, gc=False):
@@ -43,6 +48,17 @@ def label_codec(fields: Mapping[str, str]) -> Codec[LabelRecord]:
     described = [("id", str), ("label", LabelValue), ("time", Instant | None, None)]
     kind = msgspec.defstruct("LabelRecord", described, rename=lambda name: fields.get(name, name), gc=False)
     return Codec(cast("type[LabelRecord]", kind))
+
+
+def excess(label: LabelRecord) -> str:
+    """Return why a label is too large to be copied; empty if it is not."""
+    if len(label.id) > MAX_ID:
+        return f"the id has {len(label.id):,} characters, the limit is {MAX_ID:,}"
+    try:
+        size = len(encode(label.label)) if isinstance(label.label, str | list | dict) else 0
+    except OverflowError as error:  # an integer may have a thousand digits
+        return str(error)
+    return f"the label has {size:,} bytes, the limit is {MAX_LABEL_BYTES:,}" if size > MAX_LABEL_BYTES else ""
 
 
 class JoinStep:
@@ -105,6 +121,10 @@ class JoinStep:
                 self._positions[tp] = end
         self._labels_at_end([partition for topic, partition in batch.at_end if topic == labels])
         return out
+
+    def skip(self, record: Record) -> None:
+        """See `runtime.step.Step.skip`. A restart restores the state as if the record had been processed."""
+        self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     def _labels_at_end(self, partitions: Sequence[int]) -> None:
         """Record that these partitions have no unread label at the moment; more labels may follow.
@@ -196,6 +216,9 @@ class JoinStep:
         items, kept, malformed = self._label_codec.decode(records)
         givens: list[tuple[str, Given]] = []
         for item, record in zip(items, kept, strict=True):
+            if reason := excess(item):
+                malformed.append(Malformed(record, "too_large", reason))
+                continue
             try:
                 number = self._target(item.label)
             except (ValueError, OverflowError) as error:  # an integer may have a thousand digits

@@ -65,6 +65,8 @@ class Fenced(LogError):
     hint = " (several workers or joiners need names of their own: --instance)"
 
 
+RECORD_BYTES = 1_048_576
+"""Default of the largest record that a topic takes."""
 WAITING_RECORDS = 50_000
 """Number of records that a writer accepts while a commit is under way; beyond it `write` may wait for the commit."""
 
@@ -129,7 +131,7 @@ class Topic(msgspec.Struct, frozen=True):
     compacted: bool = False
     retention_s: float | None = None
     replication: int | None = None  # None: the cluster's default; ignored by the embedded log
-    max_record_bytes: int = 1_048_576
+    max_record_bytes: int = RECORD_BYTES
 
 
 class Assignment(Protocol):
@@ -242,6 +244,12 @@ class Log(Protocol):
 
     def topics(self) -> dict[str, int]:
         """Return every topic with its number of partitions, without internal topics."""
+
+    def record_limit(self, topic: str) -> int:
+        """Return the size in bytes that one record of a topic may have: key, value and headers. Raises TopicMissing.
+
+        On Kafka it is the limit for a batch of one record that is not compressed.
+        """
 
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
         """Return the partition that a writer chooses for this key. Raises TopicMissing."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from tailrace.streams.log.base import Log, TopicPartition
+from tailrace.streams.log.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from tailrace.streams.log.records import Record
@@ -80,7 +81,7 @@ def _value(value: bytes | None) -> Any:
         return None
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return _text(value)
 
 

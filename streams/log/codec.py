@@ -18,10 +18,15 @@ from tailrace.streams.log.records import Record
 
 T = TypeVar("T")
 
+MAX_ID = 2_000
+"""Longest id of an event, in characters: predictions, labels and examples repeat it."""
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Exceptions of decoding bytes that may hold anything: another type, invalid JSON or UTF-8, too deep nesting."""
 MAX_BYTES = 1_000_000
 DEAD_LETTER_REASONS = (
     "null", "too_large", "not_utf8", "too_deep", "invalid_json", "wrong_shape", "future_time",  # any record
-    "features", "non_finite_score", "unknown_label", "unfit",  # an event; a label; an example
+    "features", "model", "non_finite_score", "unknown_label", "unfit",  # an event; a label; an example
+    "not_processed", "fatal",  # a record that makes a role fail, or die, when it is processed alone
 )  # fmt: skip
 """Values of `Malformed.reason`."""
 
@@ -68,7 +73,7 @@ class Codec(Generic[T]):
             return None
         try:
             items = self._decoder.decode_lines(joined)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return None
         return items if len(items) == len(values) else None
 
@@ -125,6 +130,15 @@ class EventCodec:
     def decode(self, records: Sequence[Record], now: float) -> EventBatch:
         """Decode a batch; `now` in unix seconds."""
         events, kept, malformed = self._codec.decode(records)
+        ids = self.schema.ids(events)
+        if max(map(len, ids), default=0) > MAX_ID:
+            malformed += [
+                Malformed(record, "wrong_shape", f"the id has {len(id):,} characters, the limit is {MAX_ID:,}")
+                for record, id in zip(kept, ids, strict=True)
+                if len(id) > MAX_ID
+            ]
+            fine = [i for i, id in enumerate(ids) if len(id) <= MAX_ID]
+            events, kept, ids = [events[i] for i in fine], [kept[i] for i in fine], [ids[i] for i in fine]
         times = self.schema.times(events, [record.timestamp for record in kept])
         limit = latest_allowed_time(now)
         if times and max(times) > limit:
@@ -134,8 +148,9 @@ class EventCodec:
                 if time > limit
             ]
             fine = [i for i, time in enumerate(times) if time <= limit]
-            events, kept, times = [events[i] for i in fine], [kept[i] for i in fine], [times[i] for i in fine]
-        return EventBatch(events, self.schema.ids(events), times, kept, malformed)
+            events, kept = [events[i] for i in fine], [kept[i] for i in fine]
+            ids, times = [ids[i] for i in fine], [times[i] for i in fine]
+        return EventBatch(events, ids, times, kept, malformed)
 
 
 class _Bad(Exception):

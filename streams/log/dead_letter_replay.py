@@ -15,8 +15,18 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import Exit, UserError
 from tailrace.streams.log.base import Committed, Delivery, Log, TopicPartition
 from tailrace.streams.log.browse import Readable, readable, scan
-from tailrace.streams.log.dead_letters import DETAIL, REASON, SOURCE, dead_letter_topic, header, revived
-from tailrace.streams.log.records import Record
+from tailrace.streams.log.dead_letters import (
+    ADDED,
+    DETAIL,
+    LENGTH,
+    REASON,
+    SOURCE,
+    dead_letter_topic,
+    header,
+    is_cut,
+    revived,
+)
+from tailrace.streams.log.records import Out, Record
 
 _BATCH = 500
 
@@ -46,11 +56,15 @@ class DeadLetter(NamedTuple):
         """Place of the original: topic/partition/offset."""
         return header(self.record, SOURCE)
 
+    @property
+    def length(self) -> int | None:
+        """Bytes of the original value, where the dead letter holds only the beginning of it; else None."""
+        return int(text) if (text := header(self.record, LENGTH)).isdigit() else None
+
     def readable(self) -> Readable:
         """Decode the original record for display; the headers that the dead letter added are left out."""
         decoded = readable(self.record)
-        added = (REASON, DETAIL, SOURCE)
-        return decoded._replace(headers={name: value for name, value in decoded.headers.items() if name not in added})
+        return decoded._replace(headers={name: value for name, value in decoded.headers.items() if name not in ADDED})
 
 
 def topics_of(pipeline: Pipeline, topic: str | None) -> list[str]:
@@ -92,16 +106,38 @@ def find(log: Log, name: str) -> DeadLetter:
     raise UserError(f"there is no dead letter {name!r}: `tailrace dlq ls` lists the existing ones")
 
 
-def replay(log: Log, pipeline: str, topic: str, reason: str | None = None) -> int:
-    """Write the original records of a topic's dead letters to the topic again, each once; return their number.
+class Replayed(NamedTuple):
+    """Numbers of originals written again, and of originals that are gone: cut dead letters without their source."""
 
-    With `reason`, only dead letters with this reason are replayed.
+    written: int
+    gone: int
+
+
+def replay(log: Log, pipeline: str, topic: str, reason: str | None = None) -> Replayed:
+    """Write the original records of a topic's dead letters to the topic again, each once.
+
+    With `reason`, only dead letters with this reason are replayed. The original of a cut dead letter is read at its
+    source, if the topic still holds it.
     """
     reasons = sorted({dead_letter.reason for dead_letter in dead_letters(log, [topic], reason)})
-    return sum(_replay_reason(log, pipeline, topic, reason) for reason in reasons)
+    outcomes = [_replay_reason(log, pipeline, topic, reason) for reason in reasons]
+    return Replayed(sum(outcome.written for outcome in outcomes), sum(outcome.gone for outcome in outcomes))
 
 
-def _replay_reason(log: Log, pipeline: str, topic: str, reason: str) -> int:
+def _original(log: Log, letter: DeadLetter, topic: str) -> Out | None:
+    """Return the record to write again; None if the dead letter is cut and its source is gone."""
+    if not is_cut(letter.record):
+        return revived(letter.record, topic)
+    source, partition, offset = letter.source.rsplit("/", 2)
+    if source != topic or int(offset) < log.begin_positions(topic).get(TopicPartition(topic, int(partition)), 0):
+        return None
+    for batch in log.scan(TopicPartition(topic, int(partition)), int(offset), int(offset) + 1):
+        for record in batch:
+            return Out(topic, record.key, record.value, record.headers, record.timestamp)
+    return None
+
+
+def _replay_reason(log: Log, pipeline: str, topic: str, reason: str) -> Replayed:
     dlq = dead_letter_topic(topic)
     group = f"{pipeline}.dlq-replay.{reason}"
     ends = log.end_positions(dlq)
@@ -109,18 +145,21 @@ def _replay_reason(log: Log, pipeline: str, topic: str, reason: str) -> int:
     try:
         reader = log.reader([dlq], group=group, alone=True)
         try:
-            count = 0
+            written = gone = 0
             positions = {tp: at.offset for tp, at in log.committed(group, [dlq]).items()}
             while any(positions.get(tp, log.begin_positions(dlq)[tp]) < end for tp, end in ends.items()):
                 batch = reader.read(_BATCH, timeout=1.0)
-                originals = [revived(record, topic) for record in batch.records if DeadLetter(record).reason == reason]
+                letters = [letter for letter in map(DeadLetter, batch.records) if letter.reason == reason]
+                found = [_original(log, letter, topic) for letter in letters]
+                originals = [original for original in found if original is not None]
                 positions |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in batch.records}
                 positions |= batch.at_end
                 writer.write(originals)
                 writer.commit({tp: Committed(offset) for tp, offset in positions.items()}, reader)
-                count += len(originals)
+                written += len(originals)
+                gone += len(found) - len(originals)
             writer.flush()
-            return count
+            return Replayed(written, gone)
         finally:
             reader.close()
     finally:

@@ -16,6 +16,8 @@ Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
 TRACE_HEADERS = frozenset(("traceparent", "tracestate"))
 """Headers of W3C Trace Context. Records derived from a record carry them, so that a trace spans both."""
+TRACE_BYTES = 512
+"""Longest trace header that derived records carry: as much as W3C Trace Context asks of everybody."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -45,9 +47,16 @@ class Out(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
 
 
+def size_of(record: Record | Out) -> int:
+    """Return the bytes of key, value and headers together."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
 def trace_of(record: Record) -> Headers:
-    """Return the headers of a record that name its trace."""
-    return tuple(header for header in record.headers if header[0] in TRACE_HEADERS)
+    """Return the headers of a record that name its trace: the last of each name, none above TRACE_BYTES."""
+    found = {name: value for name, value in record.headers if name in TRACE_HEADERS}
+    return tuple((name, value) for name, value in found.items() if len(value or b"") <= TRACE_BYTES)
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, array_like=True):

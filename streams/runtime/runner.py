@@ -10,13 +10,16 @@ Order of the steps, and the state that a crash between any two of them leaves:
 So a crash anywhere means: back to the committed positions, as if nothing had been read since. `Aborted` has the same
 effect without a crash. A commit in the background reports its failure at the next commit, or at the next turn that
 finds nothing to do. `commit_policy` decides when to read and when to commit.
+
+No record ends the loop. A batch that fails is read again in halves, down to the record that fails alone, which becomes
+a dead letter; `isolation` decides how many records are read together. While the log cannot be reached the loop waits.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -28,43 +31,28 @@ from tailrace.streams.log.base import (
     Committed,
     Delivery,
     Log,
+    LogError,
+    Positions,
     Reader,
     Sharing,
+    TooLarge,
     TopicPartition,
+    Unreachable,
     Writer,
 )
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.dead_letters import dead_letter
+from tailrace.streams.log.records import Out, Record
 from tailrace.streams.runtime.batch_size import BatchSize
 from tailrace.streams.runtime.commit_policy import CommitPolicy
+from tailrace.streams.runtime.isolation import Isolation
+from tailrace.streams.runtime.observer import Observer
+from tailrace.streams.runtime.start_marks import DEATHS, StartMarks, with_starts
 from tailrace.streams.runtime.step import Step
 
 _PAUSES_S = (0.1, 1.0)  # first and longest pause when transactions fail one after the other
+_OUTAGE_S = (0.5, 5.0)  # the same while the log cannot be reached
 _log = structlog.get_logger(__name__)
-
-
-class Observer:
-    """Observer of a runner; the base class does nothing. Durations in seconds."""
-
-    def took(self, batch: Batch) -> None:
-        """Receive the batch that a read returned, before the step processes it. The batch may be empty.
-
-        When this is called, the step has processed all earlier batches, and their results were handed to the writer.
-        They may not be committed yet.
-        """
-
-    def batch(self, read: int, written: int, seconds: float) -> None:
-        """Receive the numbers of records read and written, and the duration, of a batch handed to the writer."""
-
-    def idle(self) -> None:
-        """Receive that a read returned nothing to process."""
-
-    def committed(self, seconds: float) -> None:
-        """Receive that a commit was started, and the seconds for which the loop waited for it."""
-
-    def rebalanced(self, kind: str, partitions: int) -> None:
-        """Receive the kind of a rebalance (assigned, revoked or lost), and the number of partitions that it moved."""
-
-    def aborted(self) -> None:
-        """Receive that a transaction was aborted. The loop then continues at the committed positions."""
 
 
 class RunnerConfig(msgspec.Struct, frozen=True):
@@ -82,7 +70,10 @@ class RunnerConfig(msgspec.Struct, frozen=True):
 class Runner:
     """Feeds a step from a log until it is stopped; then finishes the batch, commits, leaves the group and returns.
 
-    Raises Fenced when a newer instance of the same name has taken over, Unreachable, TopicMissing.
+    `deadly(record)` returns True if processing the record alone ends a process; it is asked about the record at a
+    position at which this role has died twice. Without it no record is set aside for deaths.
+
+    Raises Fenced when a newer instance of the same name has taken over, TopicMissing, and at the start Unreachable.
     """
 
     def __init__(
@@ -93,12 +84,16 @@ class Runner:
         *,
         batch: BatchSize | None = None,
         observer: Observer | None = None,
+        deadly: Callable[[Record], bool] | None = None,
     ) -> None:
         self._log, self._step, self._config = log, step, config
         self._batch = batch or BatchSize()
         self._observer = observer or Observer()
+        self._deadly = deadly
         self._policy = CommitPolicy(config.delivery, config.commit_interval)
+        self._isolation = Isolation()
         self._backoff = Backoff(*_PAUSES_S, immediate=1)
+        self._marks = StartMarks()
         self._reader: Reader
         self._writer: Writer
         self._ends: Mapping[TopicPartition, int] = {}  # of the last read: only a new end is work
@@ -117,7 +112,10 @@ class Runner:
             )
             try:
                 while not stop.is_set():
-                    self._turn()
+                    try:
+                        self._turn()
+                    except Unreachable as outage:
+                        self._outlast(outage, stop)
                 self._finish()
             finally:
                 self._reader.close()
@@ -129,6 +127,9 @@ class Runner:
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         """Restore the step's state of new partitions."""
         self._restore(committed)
+        if died := self._marks.assigned(committed):
+            self._isolation.died()
+            _log.warning("this role has died repeatedly: it reads one record at a time", positions=died)
         self.assignment |= committed.keys()
         self._observer.rebalanced("assigned", len(committed))
 
@@ -137,7 +138,7 @@ class Runner:
         try:
             if not self._policy.void:
                 self._commit_durably()
-        except Aborted:
+        except (Aborted, TooLarge, Unreachable):
             self._policy.void = True
         self._leave("revoked", partitions)
 
@@ -148,32 +149,44 @@ class Runner:
 
     def _leave(self, kind: str, partitions: frozenset[TopicPartition]) -> None:
         self.assignment -= partitions
+        self._marks.forget(partitions)
         self._step.forget(partitions)
         self._observer.rebalanced(kind, len(partitions))
 
     # ---- the loop
 
     def _turn(self) -> None:
-        policy = self._policy
+        policy, batch = self._policy, Batch([])
         try:
             time.sleep(policy.pause(time.monotonic()))
-            batch = self._reader.read(self._batch.size, policy.wait(time.monotonic()))
+            batch = self._reader.read(self._isolation.room(self._batch.size), policy.wait(time.monotonic()))
             if policy.void:
                 raise Aborted("a rebalance took partitions away")
+            if self._isolation.active:
+                batch = self._cut(batch)
             self._observer.took(batch)
             if batch.records or batch.at_end.items() - self._ends.items():
+                self._mark_start(batch.records)
                 self._process(batch)
             else:
                 self._rest()
             self._ends = batch.at_end
-            if policy.commit_due(time.monotonic()) and not self._writer.committing:
+            if self._isolation.active:
+                self._commit_durably()
+                if batch.records:
+                    self._isolation.passed(len(batch.records))
+            elif policy.commit_due(time.monotonic()) and not self._writer.committing:
                 self._commit()
         except Aborted as aborted:
             self._go_back(aborted)
+        except (TooLarge, _StepFailed) as failure:
+            self._isolate(batch.records, failure)
 
     def _process(self, batch: Batch) -> None:
+        if self._isolation.alone and batch.records and self._kills(batch.records[0]):
+            raise _StepFailed("fatal", "the process died whenever it processed this record alone")
         started = time.perf_counter()
-        out = self._step(batch)
+        out = self._run_step(batch)
         stepped = time.perf_counter() - started  # writing may wait for a commit, which smaller batches do not speed up
         if out:
             self._writer.write(out)
@@ -183,6 +196,24 @@ class Runner:
         self.idle = False
         self._batch.took(read, stepped)
         self._observer.batch(read, len(out), seconds)
+
+    def _cut(self, batch: Batch) -> Batch:
+        """Give back the records beyond the room: this very read may have brought the partitions that are isolated."""
+        room = self._isolation.room(len(batch.records))
+        if room == len(batch.records):
+            return batch
+        self._reader.seek(
+            {TopicPartition(r.topic, r.partition): r.offset for r in reversed(batch.records[room:])}  # the first ones
+        )
+        return Batch(batch.records[:room])
+
+    def _run_step(self, batch: Batch) -> Sequence[Out]:
+        try:
+            return self._step(batch)
+        except LogError:
+            raise
+        except (Exception, SystemExit) as error:  # a step may run code of the user, which may raise anything
+            raise _StepFailed("not_processed", f"{type(error).__name__}: {error}") from error
 
     def _rest(self) -> None:
         if self._policy.unsettled and not self._writer.committing:
@@ -198,7 +229,7 @@ class Runner:
         if out:
             self._writer.write(out)
         if positions:
-            self._writer.commit(positions, self._reader)
+            self._writer.commit(self._marked(positions), self._reader)
         now = time.monotonic()
         if self._policy.committed(now, started=bool(positions)):
             self._backoff.reset()
@@ -212,21 +243,106 @@ class Runner:
         self._policy.settled()
 
     def _finish(self) -> None:
+        self._isolation.end()  # this is no death
         try:
             self._commit_durably()
         except Aborted as aborted:  # another reader will do this work
             _log.warning("the last batch was not committed", why=str(aborted))
             self._writer.abort()
+        except (TooLarge, Unreachable) as error:  # a restart processes the batch again
+            _log.warning("the last batch was not committed", why=str(error))
 
-    def _go_back(self, aborted: Aborted) -> None:
+    def _go_back(self, aborted: LogError) -> None:
         _log.warning("going back to the committed positions", why=str(aborted))
         self._observer.aborted()
+        self._rewind(self._backoff.pause())
+
+    def _rewind(self, pause: float = 0.0) -> None:
+        """Drop all work since the last commit and, after a pause in seconds, continue at the committed positions."""
         self._writer.abort()
-        time.sleep(self._backoff.pause())
+        time.sleep(pause)
         self._step.forget(self._reader.assignment)
         self._restore(self._reader.rewind())
         self._policy.went_back()
 
+    # ---- failures
+
+    def _isolate(self, records: Sequence[Record], failure: TooLarge | _StepFailed) -> None:
+        """Go back, to read fewer records at once; set the record aside if it failed alone."""
+        alone = self._isolation.active and len(records) == 1
+        self._rewind()
+        if alone:
+            self._set_aside(records[0], failure)
+            return
+        self._isolation.failed(len(records))
+        _log.warning("a batch failed: reading it again in smaller parts", records=len(records), why=str(failure))
+
+    def _set_aside(self, record: Record, failure: TooLarge | _StepFailed) -> None:
+        """Commit a dead letter in place of the results of a record."""
+        if isinstance(failure, _StepFailed):
+            letter = Malformed(record, failure.reason, failure.detail)
+        else:
+            letter = Malformed(record, "too_large", str(failure))
+        try:
+            self._put_aside(letter, compact=False)
+        except TooLarge:
+            self._rewind()
+            self._put_aside(letter, compact=True)
+        self._isolation.passed(1)
+        self._observer.set_aside(letter)
+        _log.error(
+            "a record was set aside as a dead letter",
+            record=f"{record.topic}/{record.partition}/{record.offset}",
+            reason=letter.reason,
+            why=letter.detail,
+        )
+
+    def _put_aside(self, letter: Malformed, *, compact: bool) -> None:
+        record = letter.record
+        tp = TopicPartition(record.topic, record.partition)
+        self._writer.write([dead_letter(letter, compact=compact)])
+        self._step.skip(record)
+        self._policy.took(1, 1, time.monotonic())
+        self._commit_durably()
+        self._reader.seek({tp: record.offset + 1})
+
+    def _kills(self, record: Record) -> bool:
+        """Return True if the record, the first one at the position of a suspect, ends a process by itself."""
+        return self._marks.is_suspect(record) and self._deadly is not None and self._deadly(record)
+
+    def _mark_start(self, records: Sequence[Record]) -> None:
+        """Count a start at the position of each partition whose first records are about to be processed."""
+        if marks := self._marks.due(records):
+            self._commit_durably()  # nothing written goes into a transaction without its positions
+            self._writer.commit(marks, self._reader)
+            self._writer.flush()
+
+    def _marked(self, positions: Positions) -> Positions:
+        """Return positions at which a restart reads one record at a time, while this runner does."""
+        if not self._isolation.alone:
+            return positions
+        return {tp: with_starts(at, DEATHS) for tp, at in positions.items()}
+
+    def _outlast(self, outage: Unreachable, stop: threading.Event) -> None:
+        """Wait until the log can be reached again, then continue at the committed positions."""
+        _log.error("waiting for the log", why=str(outage))
+        pauses = Backoff(*_OUTAGE_S)
+        while not stop.wait(pauses.pause()):
+            try:
+                self._go_back(outage)
+            except Unreachable:
+                continue
+            _log.info("the log can be reached again")
+            return
+
     def _restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         self._step.restore(committed)
         self._ends = {}
+
+
+class _StepFailed(Exception):
+    """The step failed, with an error of its own or of the user's code, on the records of one batch."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail

@@ -15,6 +15,9 @@ class Step(Protocol):
     def __call__(self, batch: Batch) -> Sequence[Out]:
         """Process a batch and return the records to write."""
 
+    def skip(self, record: Record) -> None:
+        """Count a record as processed without processing it: it was set aside."""
+
     def before_commit(self) -> tuple[Sequence[Out], Positions]:
         """Return the last records to write before a commit, and the positions to commit.
 
@@ -44,6 +47,9 @@ class Stateless:
         if batch.at_end:  # behind control records, which would else appear as records that wait
             self._advance({tp: end for tp, end in batch.at_end.items() if end > self._reached.get(tp, 0)})
         return out
+
+    def skip(self, record: Record) -> None:
+        self._advance(_positions_behind([record]))
 
     def before_commit(self) -> tuple[Sequence[Out], Positions]:
         positions, self._positions = self._positions, {}

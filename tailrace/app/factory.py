@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from tailrace.monitoring.telemetry.lag import Reached
     from tailrace.monitoring.telemetry.metrics import Metrics
     from tailrace.monitoring.telemetry.observers import WorkerObserver
+    from tailrace.streams.join.step import JoinStep
+    from tailrace.streams.log.records import Record
     from tailrace.streams.runtime.runner import Runner
+    from tailrace.streams.runtime.step import Stateless
 
 COMMIT_EMBEDDED_S, COMMIT_KAFKA_S = 0.005, 0.03
 COMMIT_AT_LEAST_ONCE_S = 0.5
@@ -157,25 +160,18 @@ def build_worker(
     stack: ExitStack,
     metrics: Metrics | None = None,
     clock: Callable[[], float] = time.time,
+    deadly: Callable[[Record], bool] | None = None,
 ) -> Runner:
-    """Build the runner of a worker. Its LiveModel follows the releases until `stack` closes. `clock`: see ScoreStep."""
-    from tailrace.inference.models.spec import ModelSpec
-    from tailrace.inference.serving.scoring import ScoreStep
+    """Build the runner of a worker. Its LiveModel follows the releases until `stack` closes.
+
+    `clock`: see ScoreStep; `deadly`: see Runner.
+    """
     from tailrace.monitoring.telemetry.observers import WorkerObserver
     from tailrace.streams.runtime.batch_size import BatchSize
     from tailrace.streams.runtime.runner import Runner, RunnerConfig
-    from tailrace.streams.runtime.step import Stateless
 
     observer = WorkerObserver(metrics)
-    live = stack.enter_context(live_model(log, pipeline, settings, observer))
-    step = ScoreStep(
-        pipeline.schema,
-        ModelSpec.of(pipeline).features,
-        live,
-        pipeline.topics.predictions,
-        clock=clock,
-        on_batch=observer.scored,
-    )
+    step = score_step(log, pipeline, settings, stack, observer, clock)
     worker = settings.worker
     config = RunnerConfig(
         topics=(pipeline.topics.events,),
@@ -188,21 +184,47 @@ def build_worker(
         else _commit_interval(worker.commit_ms, settings),
     )
     batch = BatchSize(worker.latency_ms / 1000, smallest=min(64, worker.batch_max), largest=worker.batch_max)
-    runner = Runner(log, Stateless(step), config, batch=batch, observer=observer)
+    runner = Runner(log, step, config, batch=batch, observer=observer, deadly=deadly)
     watch_lag(metrics, log, config.group, config.topics, observer.reached, lambda: runner.assignment)
     return runner
 
 
-def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
-    """Build the runner of a joiner. Raise TopicMissing if predictions and labels differ in partition count."""
-    from tailrace.monitoring.telemetry.observers import JoinerObserver
+def score_step(
+    log: Log,
+    pipeline: Pipeline,
+    settings: Settings,
+    stack: ExitStack,
+    observer: WorkerObserver,
+    clock: Callable[[], float] = time.time,
+) -> Stateless:
+    """Build the step of a worker. Its predictions leave room for the label in their examples."""
+    from tailrace.inference.models.spec import ModelSpec
+    from tailrace.inference.serving.scoring import ScoreStep
+    from tailrace.streams.join.step import LABEL_ROOM
+    from tailrace.streams.runtime.step import Stateless
+
+    topics = pipeline.topics
+    live = stack.enter_context(live_model(log, pipeline, settings, observer))
+    step = ScoreStep(
+        pipeline.schema,
+        ModelSpec.of(pipeline).features,
+        live,
+        topics.predictions,
+        clock=clock,
+        limit=min(log.record_limit(topics.predictions), log.record_limit(topics.examples) - LABEL_ROOM),
+        on_batch=observer.scored,
+    )
+    return Stateless(step)
+
+
+def join_step(log: Log, pipeline: Pipeline) -> JoinStep:
+    """Build the step of a joiner. Raise TopicMissing if predictions and labels differ in partition count."""
     from tailrace.streams.join.rekey import drained
     from tailrace.streams.join.step import JoinStep
-    from tailrace.streams.runtime.runner import Runner, RunnerConfig
 
     topics, labels = pipeline.topics, join_labels(pipeline)
     _check_copartitioned(log, topics.predictions, labels)
-    step = JoinStep(
+    return JoinStep(
         log,
         pipeline.policy,
         predictions=topics.predictions,
@@ -210,8 +232,22 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         examples=topics.examples,
         target=pipeline.task.number,
         fields=pipeline.label.fields,
-        upstream=drained(log, _rekeyer(pipeline), topics.labels) if pipeline.label.rekey else None,
+        upstream=drained(log, rekeyer_group(pipeline), topics.labels) if pipeline.label.rekey else None,
     )
+
+
+def build_joiner(
+    log: Log,
+    pipeline: Pipeline,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    deadly: Callable[[Record], bool] | None = None,
+) -> Runner:
+    """Build the runner of a joiner; `deadly`: see Runner. Raise TopicMissing if partition counts differ."""
+    from tailrace.monitoring.telemetry.observers import JoinerObserver
+    from tailrace.streams.runtime.runner import Runner, RunnerConfig
+
+    topics, labels, step = pipeline.topics, join_labels(pipeline), join_step(log, pipeline)
     joiner = settings.joiner
     config = RunnerConfig(
         topics=(topics.predictions, labels),
@@ -222,28 +258,41 @@ def build_joiner(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metr
         commit_interval=_commit_interval(joiner.commit_ms, settings),
     )
     observer = JoinerObserver(metrics, step)
-    runner = Runner(log, step, config, observer=observer)
+    runner = Runner(log, step, config, observer=observer, deadly=deadly)
     watch_lag(metrics, log, config.group, config.topics, observer.reached, lambda: runner.assignment)
     return runner
 
 
-def build_rekeyer(log: Log, pipeline: Pipeline, settings: Settings, metrics: Metrics | None = None) -> Runner:
-    """Build the runner that copies labels to a topic keyed by the event id. `metrics` count its dead letters only."""
+def rekey_step(log: Log, pipeline: Pipeline, metrics: Metrics | None = None) -> Stateless:
+    """Build the step that copies labels to a topic keyed by the event id; `metrics` count its dead letters."""
     from tailrace.monitoring.telemetry.observers import count_malformed
     from tailrace.streams.join.rekey import Rekey
-    from tailrace.streams.runtime.runner import Runner, RunnerConfig
     from tailrace.streams.runtime.step import Stateless
+
+    topic = pipeline.topics.labels_by_id
+    limit = log.record_limit(topic)
+    return Stateless(Rekey(pipeline.label.fields, topic, on_malformed=count_malformed(metrics), limit=limit))
+
+
+def build_rekeyer(
+    log: Log,
+    pipeline: Pipeline,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    deadly: Callable[[Record], bool] | None = None,
+) -> Runner:
+    """Build the runner that copies labels to a topic keyed by the event id; `deadly`: see Runner."""
+    from tailrace.streams.runtime.runner import Runner, RunnerConfig
 
     topics = pipeline.topics
     config = RunnerConfig(
         topics=(topics.labels,),
-        group=_rekeyer(pipeline),
+        group=rekeyer_group(pipeline),
         writer=f"{pipeline.name}-rekeyer-{settings.joiner.instance}",
         instance=settings.joiner.instance,
         commit_interval=_commit_interval(settings.joiner.commit_ms, settings),
     )
-    rekey = Rekey(pipeline.label.fields, topics.labels_by_id, on_malformed=count_malformed(metrics))
-    return Runner(log, Stateless(rekey), config)
+    return Runner(log, rekey_step(log, pipeline, metrics), config, deadly=deadly)
 
 
 def watch_lag(
@@ -261,7 +310,8 @@ def watch_lag(
         metrics.registry.register(LagCollector(log, group, topics, reached, held))
 
 
-def _rekeyer(pipeline: Pipeline) -> str:
+def rekeyer_group(pipeline: Pipeline) -> str:
+    """Return the consumer group of the runner that copies labels."""
     return f"{pipeline.name}.rekeyer"
 
 

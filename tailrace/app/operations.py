@@ -67,7 +67,10 @@ def console_actions(log: Log, pipeline: Pipeline, settings: Settings) -> Operato
 
     def replay_dead_letters(request: ReplayRequest) -> str:
         topics = topics_of(pipeline, request.topic)
-        return f"{sum(replay(log, pipeline.name, topic, request.reason) for topic in topics):,} replayed"
+        done = [replay(log, pipeline.name, topic, request.reason) for topic in topics]
+        gone = sum(topic.gone for topic in done)
+        lost = f"; of {gone:,} large records only the beginning is left" if gone else ""
+        return f"{sum(topic.written for topic in done):,} replayed{lost}"
 
     return OperatorActions(
         _failing_in_one_line(promote_release),

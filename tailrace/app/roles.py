@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
@@ -24,33 +24,41 @@ from tailrace.app.factory import (
 from tailrace.app.settings import Settings, as_environment
 from tailrace.app.supervisor import ROLES, Roles
 from tailrace.declaration.pipeline import Pipeline
+from tailrace.streams.log.backoff import Backoff
+from tailrace.streams.log.base import Unreachable
 from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
 
 if TYPE_CHECKING:
     from tailrace.monitoring.console.server import Console
     from tailrace.monitoring.telemetry.metrics import Metrics
+    from tailrace.streams.log.records import Record
     from tailrace.streams.runtime.runner import Runner
 
+_OUTAGE_S = (0.5, 5.0)  # first and longest pause while the log cannot be reached
 _log = structlog.get_logger(__name__)
 
 
-def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+Deadly: TypeAlias = Callable[["Record"], bool] | None
+"""See `tailrace.streams.runtime.runner.Runner`."""
+
+
+def run_worker(pipeline: Pipeline, settings: Settings, stop: threading.Event, deadly: Deadly = None) -> None:
     """Score events until `stop` is set."""
     import torch
 
     torch.set_num_threads(1)  # one core scores a batch of a small network fastest; the other roles need the rest
     with _Role("worker", pipeline, settings) as role:
-        runner = build_worker(role.log, pipeline, settings, role.stack, role.metrics)
+        runner = build_worker(role.log, pipeline, settings, role.stack, role.metrics, deadly=deadly)
         role.ready()
         runner.run(stop)
 
 
-def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> None:
+def run_joiner(pipeline: Pipeline, settings: Settings, stop: threading.Event, deadly: Deadly = None) -> None:
     """Join predictions and labels until `stop` is set. With Label(rekey=True), also re-key the labels."""
     with _Role("joiner", pipeline, settings) as role:
-        runners = [build_joiner(role.log, pipeline, settings, role.metrics)]
+        runners = [build_joiner(role.log, pipeline, settings, role.metrics, deadly)]
         if pipeline.label.rekey:
-            runners.append(build_rekeyer(role.log, pipeline, settings, role.metrics))
+            runners.append(build_rekeyer(role.log, pipeline, settings, role.metrics, deadly))
         role.ready()
         run_together(runners, stop)
 
@@ -67,25 +75,49 @@ def run_retrainer(pipeline: Pipeline, settings: Settings, stop: threading.Event)
         key, plan = signing_key(settings), pipeline.training
         loader = "tailrace.app.pipeline_file:load_pipeline"
         ranks = given_ranks() or settings.retrainer.nproc
-        trainer = Trainer(loader, settings.pipeline, threads=plan.threads, nice=plan.nice, ranks=ranks)
-        updates = Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None
         store = configured_store(settings)
         models, name = pipeline.topics.models, f"{pipeline.name}-retrainer"
         publisher = Publisher(role.log, models, name, trusted_keys(settings), key, store=store)
         role.stack.callback(publisher.close)
         observer = RetrainingObserver(role.metrics, ranks)
-        retrainer = Retrainer(
-            role.log,
-            pipeline,
-            publisher,
-            trainer,
-            updates=updates,
-            code_digest=code_digest(pipeline),
-            observer=observer,
-        )
+
+        def retrain() -> None:
+            retrainer = Retrainer(
+                role.log,
+                pipeline,
+                publisher,
+                Trainer(loader, settings.pipeline, threads=plan.threads, nice=plan.nice, ranks=ranks),
+                updates=Trainer(loader, settings.pipeline, nice=plan.nice) if pipeline.online else None,
+                code_digest=code_digest(pipeline),
+                observer=observer,
+            )
+            retrainer.run(stop)
+
         watch_lag(role.metrics, role.log, f"{pipeline.name}.retrainer", [pipeline.topics.examples])
         role.ready(lambda: observer.gpu_seconds)
-        retrainer.run(stop)
+        outlast_outages(retrain, publisher.rejoin, stop)
+
+
+def outlast_outages(work: Callable[[], None], rejoin: Callable[[], None], stop: threading.Event) -> None:
+    """Call `work` until it returns. Whenever the log cannot be reached, repeat `rejoin` until it succeeds, then `work`.
+
+    Both raise Unreachable for an outage; other errors are raised.
+    """
+    while True:
+        try:
+            return work()
+        except Unreachable as outage:
+            _log.error("waiting for the log", why=str(outage))
+        pauses = Backoff(*_OUTAGE_S)
+        while not stop.wait(pauses.pause()):
+            try:
+                rejoin()
+            except Unreachable:
+                continue
+            _log.info("the log can be reached again")
+            break
+        else:
+            return None
 
 
 def run_together(runners: list[Runner], stop: threading.Event) -> None:
@@ -122,10 +154,12 @@ def run_all(pipeline: Pipeline, settings: Settings, stop: threading.Event) -> No
         create_topics(log, pipeline, settings)
         signing_key(settings)
         page = stack.enter_context(maybe_served(settings.console, elsewhere=True, on_address=_log_address))
-        roles = Roles(settings.pipeline, as_environment(settings), ports=role_ports(settings))
+        host, ports = settings.monitoring.host, role_ports(settings) if settings.monitoring.enabled else {}
+        roles = Roles(settings.pipeline, as_environment(settings), ports=ports, host=host)
         stack.enter_context(roles)
         if page is not None:
-            stack.enter_context(following(page, log, pipeline, settings, lambda: metrics_urls(settings)))
+            urls = lambda: metrics_urls(settings, roles.ports)  # noqa: E731
+            stack.enter_context(following(page, log, pipeline, settings, urls))
         roles.supervise(stop)
 
 
@@ -139,13 +173,16 @@ def role_ports(settings: Settings) -> dict[str, int]:
     return {role: first + n if first else 0 for n, role in enumerate(ROLES)}
 
 
-def metrics_urls(settings: Settings) -> dict[str, str]:
-    """Return the metrics URL of each role of `tailrace run`; empty if metrics are disabled or use any free port."""
+def metrics_urls(settings: Settings, ports: Mapping[str, int] | None = None) -> dict[str, str]:
+    """Return the metrics URL of each role of `tailrace run`; empty if metrics are disabled or use any free port.
+
+    `ports`: those in use, where some of the configured ones were taken.
+    """
     monitoring = settings.monitoring
     if not monitoring.enabled:
         return {}
     host = monitoring.host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  a server on all interfaces is reached by this one
-    return {role: f"http://{host}:{port}/metrics" for role, port in role_ports(settings).items() if port}
+    return {role: f"http://{host}:{port}/metrics" for role, port in (ports or role_ports(settings)).items() if port}
 
 
 class _Role:

@@ -75,7 +75,8 @@ def show(
         return
     print(f"reason  {reason}: {detail}\nsource  {source}\ntime    {utc_text(record.time)}")
     value = record.value if isinstance(record.value, str) else json_text(record.value)
-    print(f"key     {record.key}\nvalue   {value}")
+    cut = "" if dead_letter.length is None else f" (the beginning of {dead_letter.length:,} bytes)"
+    print(f"key     {record.key}\nvalue   {value}{cut}")
     for name, header in record.headers.items():
         print(f"header  {name}: {header}")
 
@@ -94,7 +95,14 @@ def replay(
     with open_pipeline(pipeline, log) as opened:
         topics = topics_of(opened.pipeline, topic)
         counts = {name: replay(opened.log, opened.pipeline.name, name, reason) for name in topics}
+    gone = sum(done.gone for done in counts.values())
     if as_json:
-        print_json({"replayed": sum(counts.values()), "topics": counts})
+        by_topic = {name: done.written for name, done in counts.items()}
+        print_json({"replayed": sum(by_topic.values()), "gone": gone, "topics": by_topic})
     else:
-        print("\n".join(f"{name}: {count:,} replayed" for name, count in counts.items()))
+        print("\n".join(f"{name}: {done.written:,} replayed" for name, done in counts.items()))
+    if gone:
+        print_message(
+            f"{gone:,} large records were not replayed: their dead letters hold only the beginning, and the records "
+            "are no longer in their topic"
+        )

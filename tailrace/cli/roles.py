@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -25,6 +26,10 @@ InstanceOption: TypeAlias = Annotated[
 ]
 UntilEofOption: TypeAlias = Annotated[
     bool, typer.Option("--until-eof", help="Stop at the end of standard input, which comes when the parent dies.")
+]
+ProbeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--probe", hidden=True, help="Process the record at topic/partition/offset, write nothing, and end."),
 ]
 
 
@@ -56,12 +61,17 @@ def worker(
         str | None, typer.Option("--delivery", help="exactly_once (the default) or at_least_once.")
     ] = None,
     until_eof: UntilEofOption = False,
+    probe: ProbeOption = None,
 ) -> None:
     """Score events: read events, write predictions."""
+    from tailrace.app.probe import RecordProbe, probe_worker
     from tailrace.app.roles import run_worker
 
     declaration, settings = _load(reference or pipeline, log, worker__instance=instance, worker__delivery=delivery)
-    run_worker(declaration, settings, stop_on_signal(until_eof))
+    if probe is not None:
+        probe_worker(declaration, settings, probe)
+    else:
+        run_worker(declaration, settings, stop_on_signal(until_eof), RecordProbe(sys.argv[1:]))
 
 
 def joiner(
@@ -70,12 +80,17 @@ def joiner(
     log: LogOption = None,
     instance: InstanceOption = None,
     until_eof: UntilEofOption = False,
+    probe: ProbeOption = None,
 ) -> None:
     """Join predictions with labels: read both, write examples."""
+    from tailrace.app.probe import RecordProbe, probe_joiner
     from tailrace.app.roles import run_joiner
 
     declaration, settings = _load(reference or pipeline, log, joiner__instance=instance)
-    run_joiner(declaration, settings, stop_on_signal(until_eof))
+    if probe is not None:
+        probe_joiner(declaration, settings, probe)
+    else:
+        run_joiner(declaration, settings, stop_on_signal(until_eof), RecordProbe(sys.argv[1:]))
 
 
 def retrainer(

@@ -21,7 +21,7 @@ from tailrace.declaration.event import to_seconds
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.task import Kind, LabelValue
 from tailrace.errors import BadData
-from tailrace.streams.log.codec import encode
+from tailrace.streams.log.codec import UNDECODABLE, encode
 from tailrace.streams.log.records import Out
 
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL"))
@@ -93,7 +93,7 @@ def _json_rows(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             yield {name: value for name, value in decoder.decode(line).items() if value is not None}
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BadData(f"{path}, line {number}: not a JSON object ({error})") from None
 
 

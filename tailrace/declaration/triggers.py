@@ -107,8 +107,8 @@ class Age(msgspec.Struct, frozen=True):
         return Due("age", f"champion is {age} old (at most {limit}), {facts.labels:,} new labels")
 
     def time(self, facts: Facts) -> float | None:
-        """Publication of the champion or start of the last run, the later one, plus `duration`; unix seconds. None while
-        no run has made a champion. `due` requires new labels too."""
+        """Publication of the champion or start of the last run, the later one, plus `duration`; unix seconds. None
+        while no run has made a champion. `due` requires new labels too."""
         return None if facts.created is None else max(facts.created, facts.since) + seconds(self.duration)
 
 

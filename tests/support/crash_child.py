@@ -27,7 +27,7 @@ from tailrace.streams.log.base import (
     TopicPartition,
     Writer,
 )
-from tailrace.streams.log.records import Out
+from tailrace.streams.log.records import Out, Record
 from tailrace.streams.log.sqlite.log import SqliteLog
 from tailrace.streams.runtime.batch_size import BatchSize
 from tailrace.streams.runtime.runner import Runner, RunnerConfig
@@ -71,6 +71,9 @@ class MortalStep:
         if batch.records:
             self._fate.meet("stepped, not written")
         return out
+
+    def skip(self, record: Record) -> None:
+        self._step.skip(record)
 
     def before_commit(self) -> tuple[Sequence[Out], Positions]:
         self._fate.meet("written, not closed")

@@ -16,6 +16,8 @@ from tailrace.streams.log.kafka.options import admin_options
 
 T = TypeVar("T")
 RECORD_OVERHEAD = 1_024  # bytes that a record's batch, key and headers may add to `max_record_bytes`
+LIMIT = "max.message.bytes"  # configuration of a topic: the largest batch, as it was compressed
+DEFAULT_LIMIT = 1_048_588  # of `max.message.bytes`
 TOPIC_EXISTS = 36  # error code of the protocol
 _SEGMENT_BYTES = 64 << 20  # of a compacted topic: superseded records that a reader may have to read
 _TOMBSTONES_MS = 3_600_000  # longer than any live reader is behind
@@ -67,6 +69,24 @@ class KafkaAdmin:
     def partitions(self, topic: str) -> int:
         """Return the number of partitions of a topic; 0 when it does not exist."""
         return len(self._ask(lambda client: client.describe_topics([topic]))[0]["partitions"])
+
+    def record_limit(self, topic: str) -> int:
+        """Return the bytes of key, value and headers that a record may have. Raises TopicMissing.
+
+        Where the cluster does not tell, it is Kafka's default.
+        """
+        from kafka.admin import ConfigResource
+
+        if not self.partitions(topic):
+            raise topic_error(topic)
+        resource = ConfigResource("TOPIC", topic, [LIMIT])
+        try:
+            found = self._ask(lambda client: client.describe_configs([resource], config_filter="all"))
+        except LogError as error:
+            if type(error) is not LogError:  # unreachable: no answer is not a refusal
+                raise
+            return DEFAULT_LIMIT - RECORD_OVERHEAD
+        return int(found["topic"][topic][LIMIT]["value"]) - RECORD_OVERHEAD
 
     def begin_positions(self, topic: str) -> dict[TopicPartition, int]:
         """Return the offset of the oldest record kept, by partition. Raises TopicMissing."""
@@ -173,7 +193,7 @@ class KafkaAdmin:
 def _creation(topic: Topic) -> dict[str, object]:
     configs = {
         "cleanup.policy": "compact" if topic.compacted else "delete",
-        "max.message.bytes": str(max(topic.max_record_bytes, BATCH_BYTES) + RECORD_OVERHEAD),
+        LIMIT: str(max(topic.max_record_bytes, BATCH_BYTES) + RECORD_OVERHEAD),
     }
     if topic.compacted:  # brokers clean no segment that is written to, and by default fill one up to a gigabyte
         configs |= {"segment.bytes": str(_SEGMENT_BYTES), "delete.retention.ms": str(_TOMBSTONES_MS)}

@@ -57,6 +57,10 @@ class KafkaLog(Log):
         """Return every topic with its number of partitions, without Kafka's internal topics."""
         return self._admin.topics()
 
+    def record_limit(self, topic: str) -> int:
+        """Return the topic's `max.message.bytes`, less what a batch and its record add. Raises TopicMissing."""
+        return self._admin.record_limit(topic)
+
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
         """Return the partition that writers with Kafka's usual partitioner choose for a key. Raises TopicMissing."""
         from kafka.partitioner.default import murmur2

@@ -208,10 +208,10 @@ class KafkaReader:
             if failed is None:
                 return {_of_place(place): _commit(place) for place in places}
             kind, late = classify(failed), time.monotonic() > deadline
-            if kind is ErrorKind.NO_ANSWER and late:
-                raise self._connection.unreachable(STABLE_S)
-            if kind is ErrorKind.DENIED or late:
+            if kind is ErrorKind.DENIED:
                 raise LogError(f"The committed positions of group {self._group!r} cannot be read: {failed.str()}")
+            if late:
+                raise self._connection.unreachable(STABLE_S, failed.str())
             time.sleep(0.02)  # an unstable offset is answered at once; do not flood the coordinator
 
     def _seek(self, at: TopicPartition, offset: int) -> None:
@@ -250,12 +250,29 @@ def _settings(subscription: Subscription, cooperative: bool) -> dict[str, object
 
 def _records(messages: list[Any]) -> list[Record]:
     """Convert messages, at 0.15 us a record; most topics have no headers."""
-    if any(map(Message.headers, messages)):
+    found = _headers(messages)
+    if any(found):
         return [
-            Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(m.headers() or ()))
-            for m in messages
+            Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(headers or ()))
+            for m, headers in zip(messages, found, strict=True)
         ]
     return [Record(m.topic(), m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value()) for m in messages]
+
+
+def _headers(messages: list[Any]) -> list[list[tuple[str, bytes | None]] | None]:
+    """Return the headers of each message; None without any, and where a name is not UTF-8.
+
+    For such a name confluent-kafka raises at the first call, and returns a broken list at a second one.
+    """
+    found: list[list[tuple[str, bytes | None]] | None] = []
+    rest: Any = map(Message.headers, messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(rest)
+        except (SystemError, UnicodeDecodeError) as error:
+            log.warning("a record is read without its headers", at=str(_at(messages[len(found)])), error=str(error))
+            found.append(None)
+    return found
 
 
 def _at(message: Any) -> TopicPartition:

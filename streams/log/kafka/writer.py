@@ -55,7 +55,7 @@ class KafkaWriter:
         self._failure: KafkaError | None = None  # of the first record that was not delivered
         self._begun = False  # a transaction is open
         self._fenced = False  # final
-        self._stamp_ms = 0  # the producer's transaction time-out; 0 without transactions
+        self._stamps_ms: set[int] = set()  # transaction time-outs of its producers; empty without transactions
         self._pending: Future[None] | None = None
         self._waiting: list[Out] = []  # written while the last transaction was being ended
         self._producer = self._open()
@@ -144,14 +144,18 @@ class KafkaWriter:
     # ---- the producer
 
     def _open(self) -> Producer:
-        self._stamp_ms = self._new_stamp_ms() if self._exactly_once else 0
-        producer = self._connection.producer(settings(self._name, self._stamp_ms, self._on_delivery))
+        stamp_ms = self._new_stamp_ms() if self._exactly_once else 0
+        producer = self._connection.producer(settings(self._name, stamp_ms, self._on_delivery))
         self._connection.await_cluster(producer)
         if self._exactly_once:
+            self._stamps_ms.add(stamp_ms)
             try:
                 _retried(lambda: producer.init_transactions(5))
             except KafkaException as raised:
-                raise LogError(f"Writer {self._name!r} cannot use transactions: {error_of(raised).str()}") from None
+                error = error_of(raised)
+                if error.retriable() or classify(error) is ErrorKind.NO_ANSWER:
+                    raise self._connection.unreachable(COMMIT_S, error.str()) from None
+                raise LogError(f"Writer {self._name!r} cannot use transactions: {error.str()}") from None
         return producer
 
     def _new_stamp_ms(self) -> int:
@@ -163,7 +167,7 @@ class KafkaWriter:
 
     def _replace_producer(self) -> None:
         """Replace the producer and drop its records. The new producer ends the open transaction. Raises Fenced."""
-        if self._exactly_once and self._admin.transaction_timeout_ms(self._name) != self._stamp_ms:
+        if self._exactly_once and self._admin.transaction_timeout_ms(self._name) not in self._stamps_ms:
             self._fenced = True
             raise self._fenced_error()
         self._producer = self._open()

@@ -65,6 +65,10 @@ class SqliteLog(Log):
         """See `log.base.Log.topics`."""
         return self._topics.names()
 
+    def record_limit(self, topic: str) -> int:
+        """See `log.base.Log.record_limit`."""
+        return self._topics.get(topic).max_record_bytes
+
     def partition_of(self, topic: str, key: bytes) -> TopicPartition:
         """See `log.base.Log.partition_of`."""
         return TopicPartition(topic, self._topics.get(topic).of_key(key))

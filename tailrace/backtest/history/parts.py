@@ -23,6 +23,7 @@ from tailrace.inference.models.spec import ModelSpec
 from tailrace.streams.join.label_policy import Given
 from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.join.step import label_codec
+from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Out, Record
 
 FeatureDict: TypeAlias = "dict[str, float | str]"
@@ -121,7 +122,7 @@ class _PartBuilder:
                 continue
             try:
                 yield _DecodedMoment(moment, decode(moment.out.value or b""))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 continue
 
     def _joined(

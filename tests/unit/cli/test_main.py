@@ -272,6 +272,7 @@ def test_dead_letters_are_replayed_once(shell: Shell) -> None:
     write_dead_letters(shell, "not_utf8")
     assert shell("dlq", "replay", "--json").data == {
         "replayed": 1,
+        "gone": 0,
         "topics": {"small.events": 1, "small.labels": 0, "small.predictions": 0},
     }
     log = shell.log()

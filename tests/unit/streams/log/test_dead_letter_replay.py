@@ -13,7 +13,7 @@ from tailrace.app.pipeline_file import load_pipeline
 from tailrace.streams.log.base import Delivery
 from tailrace.streams.log.browse import newest
 from tailrace.streams.log.codec import Malformed
-from tailrace.streams.log.dead_letter_replay import dead_letters, replay, topics_of
+from tailrace.streams.log.dead_letter_replay import Replayed, dead_letters, replay, topics_of
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.records import Out, Record
 from tailrace.streams.log.topology import topology
@@ -39,11 +39,8 @@ def test_replay_and_newest_on_kafka(kafka_bootstrap: str, tmp_path: Path) -> Non
         writer.flush()
         writer.close()
         assert len(list(dead_letters(log, topics_of(pipeline, None)))) == 3
-        assert [replay(log, name, events, "not_utf8"), replay(log, name, events), replay(log, name, events)] == [
-            2,
-            1,
-            0,
-        ]
+        done = [replay(log, name, events, reason) for reason in ("not_utf8", None, None)]
+        assert done == [Replayed(2, 0), Replayed(1, 0), Replayed(0, 0)]
         records, _ = newest(log, events, 4)
         assert records[0].key == b"x2"
         assert {record.key for record in records[1:]} == {b"k0", b"k1", b"k2"}

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from support.waiting import PATIENCE_S, until
 
-from tailrace.streams.log.base import Batch, Committed, Delivery, Fenced, LogError, Reader, Topic, TopicPartition
-from tailrace.streams.log.records import Out
+from tailrace.streams.log.base import Batch, Committed, Delivery, Fenced, Reader, Topic, TopicPartition
+from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.records import Out, Record
 from tailrace.streams.log.sqlite.log import SqliteLog
-from tailrace.streams.runtime.runner import Observer, Runner, RunnerConfig
+from tailrace.streams.runtime.observer import Observer
+from tailrace.streams.runtime.runner import Runner, RunnerConfig
 from tailrace.streams.runtime.step import Stateless
 
 SESSION = 0.3  # seconds
@@ -27,7 +29,7 @@ PARTITIONS = 4
 def log(tmp_path: Path) -> Iterator[SqliteLog]:
     """An embedded log with topics `source` and `sink`."""
     log = SqliteLog(tmp_path / "log.db", session_timeout=SESSION)
-    log.create([Topic("source", PARTITIONS), Topic("sink", PARTITIONS)])
+    log.create([Topic("source", PARTITIONS), Topic("sink", PARTITIONS), Topic("source.dlq")])
     yield log
     log.close()
 
@@ -112,6 +114,7 @@ class Watcher(Observer):
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.read = self.written = 0
+        self.letters: list[Malformed] = []
 
     def batch(self, read: int, written: int, seconds: float) -> None:
         self.counts["batch"] += 1
@@ -129,6 +132,9 @@ class Watcher(Observer):
 
     def aborted(self) -> None:
         self.counts["aborted"] += 1
+
+    def set_aside(self, letter: Malformed) -> None:
+        self.letters.append(letter)
 
 
 @pytest.mark.parametrize("delivery", list(Delivery))
@@ -338,28 +344,59 @@ def test_an_idle_runner_is_idle(log: SqliteLog) -> None:
     assert (watcher.read, watcher.written) == (20, 20)
 
 
-def test_what_a_step_raises_ends_the_run_and_commits_nothing(log: SqliteLog) -> None:
-    """A step that fails is not skipped: the next run starts at the same record."""
-    put(log, 100)
+@pytest.mark.parametrize("delivery", list(Delivery))
+@pytest.mark.parametrize("failure", ["raises", "exits", "writes too much"])
+def test_a_record_that_fails_alone_is_set_aside(log: SqliteLog, delivery: Delivery, failure: str) -> None:
+    """A step that raises for some records of a batch, or whose result is refused, costs those records: each becomes a
+    dead letter, and every other one is processed (exactly once: once)."""
+    put(log, 500)
+    bad = {b"7", b"8", b"123", b"499"}
 
-    def broken(batch: Batch) -> Sequence[Out]:
-        raise RuntimeError("no such luck")
+    def choosy(batch: Batch) -> list[Out]:
+        if failure == "writes too much":
+            return [Out("sink", r.key, b"x" * 2_000_000 if r.value in bad else r.value) for r in batch.records]
+        if any(record.value in bad for record in batch.records):
+            raise RuntimeError("no such luck") if failure == "raises" else SystemExit(3)
+        return copy(batch)
 
-    with pytest.raises(RuntimeError, match="no such luck"):
-        Runner(log, Stateless(broken), config()).run(threading.Event())
-    assert lag(log) == 100
-    with running(Runner(log, Stateless(copy), config())):
+    watcher = Watcher()
+    with running(Runner(log, Stateless(choosy), config(delivery=delivery), observer=watcher)):
         until(lambda: lag(log) == 0)
-    assert once(100) == found(log)
+    values, letters = found(log), found(log, "source.dlq")
+    assert letters == Counter(bad)
+    assert (values if delivery is Delivery.EXACTLY_ONCE else Counter(set(values))) == once(500) - Counter(bad)
+    assert {letter.reason for letter in watcher.letters} == {
+        "too_large" if failure == "writes too much" else "not_processed"
+    }
+    assert Counter(letter.record.value for letter in watcher.letters) == Counter(bad)
 
 
-def test_what_cannot_be_written_is_not_committed(log: SqliteLog) -> None:
-    """A record that the log refuses ends the run; the positions stay in front of it."""
-    put(log, 10)
+def test_after_two_deaths_each_record_is_committed_alone(log: SqliteLog) -> None:
+    """A position at which a role died twice is read one record at a time, and only a record that kills alone is set
+    aside; a position that this role has reached alone says so, until the records of a batch have passed."""
+    put(log, 40)
+    asked: list[bytes | None] = []
+    sizes: list[int] = []
 
-    def swollen(batch: Batch) -> list[Out]:
-        return [Out("sink", None, b"x" * 2_000_000)]
+    def deadly(record: Record) -> bool:
+        asked.append(record.value)
+        return True
 
-    with pytest.raises(LogError, match="a record has"):
-        Runner(log, Stateless(swollen), config()).run(threading.Event())
-    assert (lag(log), sum(found(log).values())) == (10, 0)
+    def watched(batch: Batch) -> list[Out]:
+        sizes.append(len(batch.records))
+        return copy(batch)
+
+    writer = log.writer("copier-a", Delivery.EXACTLY_ONCE)
+    reader = log.reader(["source"], group="copiers", instance="a")
+    reader.read(1, 1.0)
+    writer.commit({tp: Committed(0, '{"starts":2}') for tp in reader.assignment}, reader)
+    writer.close()
+    reader.close()
+    with running(Runner(log, Stateless(watched), config(), deadly=deadly)):
+        until(lambda: lag(log) == 0)
+        marks = {at.metadata for at in log.committed("copiers", ["source"]).values()}
+    assert marks == {'{"starts":2}'}
+    assert max(sizes) == 1
+    assert found(log, "source.dlq") == Counter(asked)
+    assert len(asked) == PARTITIONS
+    assert found(log) == once(40) - Counter(asked)
