@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from tailrace.app.factory import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
+from tailrace.app.runners import COMMIT_AT_LEAST_ONCE_S, COMMIT_EMBEDDED_S, COMMIT_KAFKA_S
 from tailrace.testing.kafka import KafkaCluster
 
 ROOT = Path(__file__).resolve().parent.parent

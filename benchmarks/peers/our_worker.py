@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from benchmarks.harness import when_stopped
 from benchmarks.peers.job import given
-from tailrace.app.factory import build_worker
+from tailrace.app.runners import build_worker
 from tailrace.app.settings import Settings
 from tailrace.monitoring.telemetry.metrics import Metrics
 from tailrace.streams.log.url import open_log

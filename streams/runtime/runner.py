@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import structlog
 
+from tailrace.errors import TailraceError
 from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import (
     Aborted,
@@ -340,7 +341,7 @@ class Runner:
         self._ends = {}
 
 
-class _StepFailed(Exception):
+class _StepFailed(TailraceError):
     """The step failed, with an error of its own or of the user's code, on the records of one batch."""
 
     def __init__(self, reason: str, detail: str) -> None:

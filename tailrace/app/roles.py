@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import structlog
 
 from tailrace.app.factory import (
-    build_joiner,
-    build_rekeyer,
-    build_worker,
     code_digest,
     configured_store,
     create_topics,
     open_configured_log,
     signing_key,
     trusted_keys,
-    watch_lag,
 )
+from tailrace.app.runners import build_joiner, build_rekeyer, build_worker, watch_lag
 from tailrace.app.settings import Settings, as_environment
 from tailrace.app.supervisor import ROLES, Roles
 from tailrace.declaration.pipeline import Pipeline

@@ -24,17 +24,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from tailrace.app.factory import (
-    build_joiner,
-    build_rekeyer,
-    build_worker,
-    code_digest,
-    create_topics,
-    join_labels,
-    open_configured_log,
-    signing_key,
-    trusted_keys,
-)
+from tailrace.app.factory import code_digest, create_topics, join_labels, open_configured_log, signing_key, trusted_keys
+from tailrace.app.runners import build_joiner, build_rekeyer, build_worker
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.declaration.durations import seconds
 from tailrace.declaration.event import Event

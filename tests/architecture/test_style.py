@@ -31,6 +31,7 @@ LONGEST = 300  # lines
 LONG_FILES: dict[str, str] = {
     "streams/join/state.py": "the join's state machine",
     "streams/log/base.py": "the log port",
+    "streams/runtime/runner.py": "one loop, with what follows from each failure in it",
     "tailrace/backtest/simulation.py": "one policy on one clock",
 }
 

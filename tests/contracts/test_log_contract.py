@@ -128,6 +128,20 @@ def test_large_records(place: Place) -> None:
 # ---- positions
 
 
+def test_the_limit_of_a_record_is_known(place: Place) -> None:
+    """`record_limit` gives a size that a record may have, and far more is refused; it raises TopicMissing."""
+    topic = place.topic(max_record_bytes=300_000)
+    limit = place.log.record_limit(topic)
+    assert limit == 300_000
+    place.put(topic, [b"x" * (limit // 2)])  # its key is the same
+    writer = place.kept(place.log.writer())
+    with pytest.raises(TooLarge):
+        writer.write([Out(topic, None, b"x" * (limit + 10_000))])
+        writer.flush()
+    with pytest.raises(TopicMissing):
+        place.log.record_limit("nowhere")
+
+
 def test_begin_and_end(place: Place) -> None:
     """The positions of the oldest record kept and behind the newest one."""
     topic, now = place.topic(), time.time()

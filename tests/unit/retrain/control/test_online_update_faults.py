@@ -207,7 +207,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
     (tmp_path / "store").write_text("a file where a directory is due")
     running = start(tiny.online, "online", Store(f"file://{tmp_path}/store", 0))
     append(log, tiny.examples(100))
-    running.until(lambda: running.retrainer._updates._backoff.failures > 0)  # type: ignore[union-attr]
+    running.until(lambda: (updates := running.retrainer._updates) is not None and updates._backoff.failures > 0)
     (tmp_path / "store").unlink()
     running.until(lambda: learned(running) == 100)
     running.close()
