@@ -98,9 +98,9 @@ def run(job: Job, stop: threading.Event) -> Report:
         with torch.inference_mode():
             scores = module(torch.from_numpy(x), none[: len(events)]).sigmoid().tolist()
         for message, event, score in zip(messages, events, scores, strict=True):
-            source = message.partition(), message.offset()
-            value = encode(Scored(event.id, event.ts, 1, score, event, source))
-            producer.produce(job.topics.predictions, value, event.id, timestamp=int(to_seconds(event.ts) * 1000))
+            source, id = (message.partition(), message.offset()), str(event.id)
+            value = encode(Scored(id, event.ts, 1, score, event, source))
+            producer.produce(job.topics.predictions, value, id, timestamp=int(to_seconds(event.ts) * 1000))
         producer.poll(0)
         done += len(messages)
         if time.perf_counter() - committed > job.commit_interval or 0 < job.events <= done:

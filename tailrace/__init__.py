@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tailrace.declaration.data import Recency as Recency
     from tailrace.declaration.data import Reservoir as Reservoir
     from tailrace.declaration.data import Window as Window
-    from tailrace.declaration.event import Event, EventTime, Key
+    from tailrace.declaration.event import Event, EventTime, Key, UuidKey
     from tailrace.declaration.features import Buckets, Category, Cyclic, Flag, Number, Vector, feature
     from tailrace.declaration.gate import Gate
     from tailrace.declaration.label import Label
@@ -64,6 +64,7 @@ __all__ = [
     "TopicMissing",
     "Training",
     "Unreachable",
+    "UuidKey",
     "Vector",
     "data",
     "feature",
@@ -72,7 +73,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "tailrace.declaration.event": ("Event", "EventTime", "Key"),
+    "tailrace.declaration.event": ("Event", "EventTime", "Key", "UuidKey"),
     "tailrace.declaration.features": ("Buckets", "Category", "Cyclic", "Flag", "Number", "Vector", "feature"),
     "tailrace.declaration.gate": ("Gate",),
     "tailrace.declaration.label": ("Label",),

@@ -191,7 +191,7 @@ def _check(log: Log, topic: str) -> None:
             prediction = msgspec.json.decode(record.value or b"", type=Prediction)
             event = plain.decode(bytes(prediction.features))
             (expected,) = plain.scores([event.x])
-            same_id = record.key == prediction.id.encode() == event.id.encode()
+            same_id = record.key == prediction.id.encode() == str(event.id).encode()
             correct = same_id and abs(prediction.scores[0] - expected) < 1e-4
             if not correct or log.partition_of(topic, record.key or b"").partition != at.partition:
                 raise RuntimeError(f"{topic} holds a wrong prediction: {record}")

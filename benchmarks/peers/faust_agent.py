@@ -26,7 +26,7 @@ async def score(stream: Any) -> None:
         scores = plain.scores([event.x for event in decoded])
         for event, score, source in zip(decoded, scores, taken, strict=True):
             value = plain.encode(event, score, (source.message.partition, source.message.offset))
-            await predictions.send(key=event.id.encode(), value=value)
+            await predictions.send(key=str(event.id).encode(), value=value)
 
 
 freeze_garbage_collector()

@@ -12,6 +12,7 @@ import msgspec
 
 from tailrace.inference.serving.scoring import Scored
 from tailrace.monitoring.telemetry.lag import Reached
+from tailrace.monitoring.telemetry.loss_notice import EVERY_S, LossNotice, cause_of
 from tailrace.monitoring.telemetry.metrics import SCORING_STAGES, Metrics
 from tailrace.streams.join.state import Counts
 from tailrace.streams.log.base import Batch
@@ -34,6 +35,7 @@ class RunnerObserver(Observer):
         self.reached = Reached()
         self._held = 0  # partitions
         self._queued = 0  # records
+        self._notices: list[LossNotice] = []
 
     def took(self, batch: Batch) -> None:
         """See `tailrace.streams.runtime.observer.Observer`."""
@@ -82,6 +84,8 @@ class RunnerObserver(Observer):
     def _beat(self) -> None:
         health = self._metrics.health
         health.beat() if self._held else health.rest()
+        for notice in self._notices:
+            notice.flush()
 
 
 def count_malformed(metrics: Metrics | None) -> Callable[[Iterable[Malformed]], None]:
@@ -110,6 +114,7 @@ class WorkerObserver(RunnerObserver):
         self._malformed = count_malformed(self._metrics)
         self._end_to_end, self._prediction = inference.end_to_end_seconds, inference.prediction_seconds
         self._read: list[tuple[float, int]] = []  # time of each read, and its number of records
+        self._notices = [LossNotice("events became dead letters", "tailrace dlq ls --topic events")]
         self._serves(0, 0.0)
 
     def took(self, batch: Batch) -> None:
@@ -127,6 +132,7 @@ class WorkerObserver(RunnerObserver):
         if batch.malformed:
             self._dead.inc(len(batch.malformed))
             self._malformed(batch.malformed)
+            self._notices[0].add(len(batch.malformed), cause_of(batch.malformed[0]))
         times = batch.times
         if times:
             step = -(-len(times) // _SAMPLED)
@@ -185,6 +191,8 @@ class JoinStatistics(Protocol):
     @property
     def dead_letters(self) -> Counter[str]: ...
     @property
+    def last_malformed(self) -> Malformed | None: ...
+    @property
     def delays(self) -> list[float]: ...
     def held(self) -> int: ...
     def held_bytes(self) -> int: ...
@@ -200,6 +208,11 @@ class JoinerObserver(RunnerObserver):
         self._step, self._join = step, self._metrics.join
         self._outcomes = {outcome: self._join.outcomes.labels(outcome) for outcome in Counts.__struct_fields__}
         self._counted, self._dead = Counts(), Counter[str]()
+        explain = "tailrace explain ID"
+        self._dead_letters = LossNotice("labels became dead letters", "tailrace dlq ls --topic labels")
+        self._unused = LossNotice("labels came too late, or for no open event", explain)
+        self._expired = LossNotice("events got no label in time", explain, every=10 * EVERY_S)
+        self._notices = [self._dead_letters, self._unused, self._expired]
 
     def committed(self, seconds: float) -> None:
         """See `tailrace.streams.runtime.observer.Observer`."""
@@ -212,7 +225,13 @@ class JoinerObserver(RunnerObserver):
         if step.dead_letters != self._dead:
             for reason, count in (step.dead_letters - self._dead).items():
                 self._stream.dead_letters.labels(reason).inc(count)
+                self._dead_letters.add(count, cause_of(step.last_malformed) if step.last_malformed else reason)
             self._dead = Counter(step.dead_letters)
+        late, unmatched, expired = (
+            getattr(self._counted, name) - getattr(before, name) for name in ("late", "unmatched", "expired")
+        )
+        self._unused.add(late + unmatched, f"late: {late}, without an event: {unmatched}")
+        self._expired.add(expired, "see Label(wait=...)")
         join.label_delay_seconds.observe(step.delays)
         join.held_records.set(step.held())
         join.held_bytes.set(step.held_bytes())

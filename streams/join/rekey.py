@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from tailrace.streams.join.step import excess, label_codec
+from tailrace.streams.join.label_codec import LabelRecord, excess
 from tailrace.streams.log.base import RECORD_BYTES, Batch, Committed, Log, TopicPartition
-from tailrace.streams.log.codec import Malformed
+from tailrace.streams.log.codec import Codec, Malformed
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.records import Out, size_of
 
@@ -24,12 +24,12 @@ class Rekey:
 
     def __init__(
         self,
-        fields: Mapping[str, str],
+        codec: Codec[LabelRecord],
         topic: str,
         on_malformed: Callable[[Sequence[Malformed]], None] = lambda letters: None,
         limit: int = RECORD_BYTES,
     ) -> None:
-        self._codec = label_codec(fields)
+        self._codec = codec
         self._topic, self._on_malformed, self._limit = topic, on_malformed, limit
 
     def __call__(self, batch: Batch) -> list[Out]:
@@ -37,7 +37,7 @@ class Rekey:
         labels, records, malformed = self._codec.decode(batch.records)
         outs: list[Out] = []
         for label, record in zip(labels, records, strict=True):
-            out = Out(self._topic, label.id.encode(), record.value, record.headers, record.timestamp)
+            out = Out(self._topic, label.key().encode(), record.value, record.headers, record.timestamp)
             reason = excess(label) or self._excess(out)
             if reason:
                 malformed.append(Malformed(record, "too_large", reason))

@@ -5,60 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-import msgspec
-
-from tailrace.declaration.event import Instant, to_seconds
+from tailrace.declaration.event import to_seconds
 from tailrace.declaration.label import JoinPolicy
-from tailrace.declaration.task import LabelValue
-from tailrace.errors import DeclarationError
 from tailrace.streams.join.bookmark import Bookmark
+from tailrace.streams.join.label_codec import LabelRecord, excess, label_codec
 from tailrace.streams.join.label_policy import Given
 from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
 from tailrace.streams.log.base import Batch, Committed, Log, Positions, TopicPartition
-from tailrace.streams.log.codec import MAX_ID, Codec, Malformed, encode
+from tailrace.streams.log.codec import Codec, Malformed
 from tailrace.streams.log.dead_letters import dead_letter
 from tailrace.streams.log.future_times import latest_allowed_time
 from tailrace.streams.log.records import Out, Record
-
-MAX_LABEL_BYTES = 16_384
-"""Longest label value, as JSON: examples repeat it."""
-LABEL_ROOM = MAX_LABEL_BYTES + 1_024
-"""Bytes that an example has more than its prediction, at most."""
-
-
-class LabelRecord(msgspec.Struct, gc=False):
-    """A label on the wire; `time` in any form that an event time may have."""
-
-    id: str
-    label: LabelValue
-    time: Instant | None = None
-
-
-def label_codec(fields: Mapping[str, str]) -> Codec[LabelRecord]:
-    """Return a codec for label records with other field names: {"id": "flight_id", "label": "late"}.
-
-    Raises DeclarationError for a field that label records do not have.
-    """
-    unknown = set(fields) - set(LabelRecord.__struct_fields__)
-    if unknown:
-        raise DeclarationError(f"fields={dict(fields)}: a label record has id, label and time, not {sorted(unknown)}")
-    described: list[tuple[str, Any] | tuple[str, Any, Any]]
-    described = [("id", str), ("label", LabelValue), ("time", Instant | None, None)]
-    kind = msgspec.defstruct("LabelRecord", described, rename=lambda name: fields.get(name, name), gc=False)
-    return Codec(cast("type[LabelRecord]", kind))
-
-
-def excess(label: LabelRecord) -> str:
-    """Return why a label is too large to be copied; empty if it is not."""
-    if len(label.id) > MAX_ID:
-        return f"the id has {len(label.id):,} characters, the limit is {MAX_ID:,}"
-    try:
-        size = len(encode(label.label)) if isinstance(label.label, str | list | dict) else 0
-    except OverflowError as error:  # an integer may have a thousand digits
-        return str(error)
-    return f"the label has {size:,} bytes, the limit is {MAX_LABEL_BYTES:,}" if size > MAX_LABEL_BYTES else ""
 
 
 class JoinStep:
@@ -81,7 +40,7 @@ class JoinStep:
         labels: str,
         examples: str,
         target: Callable[[Any], float] = float,
-        fields: Mapping[str, str] | None = None,
+        codec: Codec[LabelRecord] | None = None,
         upstream: Callable[[], bool] | None = None,
     ) -> None:
         self._log, self._policy, self._upstream = log, policy, upstream
@@ -89,13 +48,14 @@ class JoinStep:
         self._examples = examples
         self._target = target
         self._heads = Codec(Head)
-        self._label_codec = label_codec(fields or {})
+        self._label_codec = codec or label_codec({})
         self._joins: dict[int, PartitionJoin] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._arrived: dict[int, float] = {}  # the newest event time at a moment when upstream had nothing left
         self.counts = Counts()
         self.dead_letters: Counter[str] = Counter()
         """Number of dead letters by reason, since the step was made."""
+        self.last_malformed: Malformed | None = None
         self.delays: list[float] = []
         """Seconds from event to label of the examples of the last commit."""
 
@@ -115,6 +75,7 @@ class JoinStep:
             out += self._outs(partition, emitted)
             if malformed:
                 self.dead_letters.update(letter.reason for letter in malformed)
+                self.last_malformed = malformed[0]
                 out += map(dead_letter, malformed)
         for tp, end in batch.at_end.items():  # behind control records, which would else appear as records that wait
             if end > self._positions[tp]:
@@ -230,7 +191,7 @@ class JoinStep:
                 detail = f"label time {time:.3f} is more than a day after the record's ({written:.3f})"
                 malformed.append(Malformed(record, "future_time", detail))
                 continue
-            givens.append((item.id, Given(item.label, time, record.offset, number)))
+            givens.append((item.key(), Given(item.label, time, record.offset, number)))
         return givens, malformed
 
     def _outs(self, partition: int, emitted: Iterable[Emitted]) -> list[Out]:

@@ -18,8 +18,6 @@ from tailrace.streams.log.records import Record
 
 T = TypeVar("T")
 
-MAX_ID = 2_000
-"""Longest id of an event, in characters: predictions, labels and examples repeat it."""
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Exceptions of decoding bytes that may hold anything: another type, invalid JSON or UTF-8, too deep nesting."""
 MAX_BYTES = 1_000_000
@@ -51,6 +49,7 @@ class Codec(Generic[T]):
     """JSON decoder for one msgspec type."""
 
     def __init__(self, kind: type[T], max_bytes: int = MAX_BYTES) -> None:
+        self.kind = kind
         self._decoder = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
@@ -130,15 +129,6 @@ class EventCodec:
     def decode(self, records: Sequence[Record], now: float) -> EventBatch:
         """Decode a batch; `now` in unix seconds."""
         events, kept, malformed = self._codec.decode(records)
-        ids = self.schema.ids(events)
-        if max(map(len, ids), default=0) > MAX_ID:
-            malformed += [
-                Malformed(record, "wrong_shape", f"the id has {len(id):,} characters, the limit is {MAX_ID:,}")
-                for record, id in zip(kept, ids, strict=True)
-                if len(id) > MAX_ID
-            ]
-            fine = [i for i, id in enumerate(ids) if len(id) <= MAX_ID]
-            events, kept, ids = [events[i] for i in fine], [kept[i] for i in fine], [ids[i] for i in fine]
         times = self.schema.times(events, [record.timestamp for record in kept])
         limit = latest_allowed_time(now)
         if times and max(times) > limit:
@@ -148,9 +138,8 @@ class EventCodec:
                 if time > limit
             ]
             fine = [i for i, time in enumerate(times) if time <= limit]
-            events, kept = [events[i] for i in fine], [kept[i] for i in fine]
-            ids, times = [ids[i] for i in fine], [times[i] for i in fine]
-        return EventBatch(events, ids, times, kept, malformed)
+            events, kept, times = [events[i] for i in fine], [kept[i] for i in fine], [times[i] for i in fine]
+        return EventBatch(events, self.schema.ids(events, kept), times, kept, malformed)
 
 
 class _Bad(Exception):

@@ -128,9 +128,13 @@ class Runner:
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         """Restore the step's state of new partitions."""
         self._restore(committed)
-        if died := self._marks.assigned(committed):
-            self._isolation.died()
-            _log.warning("this role has died repeatedly: it reads one record at a time", positions=died)
+        deaths = self._marks.assigned(committed)
+        twice = sorted(position for position, count in deaths.items() if count >= DEATHS)
+        if twice:
+            self._isolation.died_twice(len(twice))
+            _log.warning("this role has died repeatedly: it reads one record at a time", positions=twice)
+        elif deaths:
+            self._isolation.died_once()
         self.assignment |= committed.keys()
         self._observer.rebalanced("assigned", len(committed))
 
@@ -319,8 +323,8 @@ class Runner:
             self._writer.flush()
 
     def _marked(self, positions: Positions) -> Positions:
-        """Return positions at which a restart reads one record at a time, while this runner does."""
-        if not self._isolation.alone:
+        """Return positions at which a restart reads one record at a time, while a death would be the second one."""
+        if not self._isolation.suspicious:
             return positions
         return {tp: with_starts(at, DEATHS) for tp, at in positions.items()}
 

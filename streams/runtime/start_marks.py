@@ -27,12 +27,14 @@ class StartMarks:
         self._unmarked: dict[TopicPartition, Committed | None] = {}  # assigned, no record processed since
         self._suspects: set[TopicPartition] = set()
 
-    def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> list[str]:
-        """Take over partitions; return the positions at which a role has died twice, as topic/partition/offset."""
+    def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> dict[str, int]:
+        """Take over partitions; return how often a role has died, by position: topic/partition/offset."""
         self._unmarked.update(committed)
-        died = {tp: at for tp, at in committed.items() if at and starts_of(at.metadata) >= DEATHS}
-        self._suspects |= died.keys()
-        return sorted(f"{tp.topic}/{tp.partition}/{at.offset}" for tp, at in died.items())
+        starts = {tp: starts_of(at.metadata) for tp, at in committed.items() if at}
+        self._suspects |= {tp for tp, count in starts.items() if count >= DEATHS}
+        return {
+            f"{tp.topic}/{tp.partition}/{at.offset}": starts[tp] for tp, at in committed.items() if at and starts[tp]
+        }
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Drop partitions that belong to another reader now."""

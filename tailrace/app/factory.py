@@ -158,7 +158,7 @@ def score_step(
     """Build the step of a worker. Its predictions leave room for the label in their examples."""
     from tailrace.inference.models.spec import ModelSpec
     from tailrace.inference.serving.scoring import ScoreStep
-    from tailrace.streams.join.step import LABEL_ROOM
+    from tailrace.streams.join.label_codec import LABEL_ROOM
     from tailrace.streams.runtime.step import Stateless
 
     topics = pipeline.topics
@@ -177,6 +177,7 @@ def score_step(
 
 def join_step(log: Log, pipeline: Pipeline) -> JoinStep:
     """Build the step of a joiner. Raise TopicMissing if predictions and labels differ in partition count."""
+    from tailrace.streams.join.label_codec import label_codec
     from tailrace.streams.join.rekey import drained
     from tailrace.streams.join.step import JoinStep
 
@@ -189,7 +190,7 @@ def join_step(log: Log, pipeline: Pipeline) -> JoinStep:
         labels=labels,
         examples=topics.examples,
         target=pipeline.task.number,
-        fields=pipeline.label.fields,
+        codec=label_codec(pipeline.label.fields, pipeline.schema.label_ids),
         upstream=drained(log, rekeyer_group(pipeline), topics.labels) if pipeline.label.rekey else None,
     )
 
@@ -197,12 +198,14 @@ def join_step(log: Log, pipeline: Pipeline) -> JoinStep:
 def rekey_step(log: Log, pipeline: Pipeline, metrics: Metrics | None = None) -> Stateless:
     """Build the step that copies labels to a topic keyed by the event id; `metrics` count its dead letters."""
     from tailrace.monitoring.telemetry.observers import count_malformed
+    from tailrace.streams.join.label_codec import label_codec
     from tailrace.streams.join.rekey import Rekey
     from tailrace.streams.runtime.step import Stateless
 
     topic = pipeline.topics.labels_by_id
     limit = log.record_limit(topic)
-    return Stateless(Rekey(pipeline.label.fields, topic, on_malformed=count_malformed(metrics), limit=limit))
+    codec = label_codec(pipeline.label.fields, pipeline.schema.label_ids)
+    return Stateless(Rekey(codec, topic, on_malformed=count_malformed(metrics), limit=limit))
 
 
 def rekeyer_group(pipeline: Pipeline) -> str:

@@ -26,7 +26,7 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 NoConsoleOption: TypeAlias = Annotated[bool, typer.Option("--no-console", help="Do not serve the console page.")]
 
 IdOption: TypeAlias = Annotated[
-    str | None, typer.Option("--id", help="Column that identifies a row. Default: the row number.")
+    str | None, typer.Option("--id", help="Column that identifies a row. Default: name of the file and row number.")
 ]
 TimeOption: TypeAlias = Annotated[str | None, typer.Option("--time", help="Column of the event time.")]
 LabelOption: TypeAlias = Annotated[str | None, typer.Option("--label", help="Column of the label, to be predicted.")]

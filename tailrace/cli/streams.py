@@ -72,9 +72,17 @@ def send(
     from tailrace.app.factory import create_topics
     from tailrace.datafiles.send import Pace
     from tailrace.datafiles.send import send as deliver
+    from tailrace.datafiles.sent_files import digest_of, mark_sent, sent_before
+    from tailrace.errors import Exit, UserError
 
     flags = {"send__id": id, "send__time": time, "send__label": label, "send__label_time": label_time}
     declaration, settings = load_pipeline_and_settings(pipeline, log, **flags)
+    if not declaration.schema.keys and (topic or only) != "events" and settings.send.label:
+        raise UserError(
+            "this event class has no Key: its ids are the places of its records, which a file's labels cannot name; "
+            "send the events alone (--only events)",
+            Exit.USAGE,
+        )
     parsed_pace = Pace.parse(pace, rate)
     if topic == "labels":  # the columns in [send] describe files with events and labels
         moments = _labels(file, declaration, id, label, label_time)
@@ -82,14 +90,23 @@ def send(
         moments = _moments(file, declaration, settings.send, topic, only, label_delay)
     with open_log(settings) as opened_log:
         create_topics(opened_log, declaration, settings)
+        one = topic or only
+        digest, parts = digest_of(file), ["events", "labels"] if one is None else [one]
+        before = sent_before(opened_log, declaration, digest, parts)
+        if before is not None:
+            print_message(
+                f"{file.name} was sent before, at {utc_text(before)}: its events are predicted again under the same "
+                "ids, and their labels count once"
+            )
         writer = opened_log.writer()
         try:
             sent = deliver(writer, moments, parsed_pace, _print_progress)
         finally:
             writer.close()
+        mark_sent(opened_log, declaration, digest, parts)
     _print_progress(sent)
     if as_json:
-        print_json(sent._asdict())
+        print_json({**sent._asdict(), "sent_before": before})
 
 
 def _moments(
@@ -105,7 +122,7 @@ def _moments(
     columns = Columns(send.id, send.time, send.label, send.label_time)
     if topic == "events":
         columns = columns._replace(label=None)
-    moments = replay(rows(file), declaration, columns, label_delay=delay)
+    moments = replay(rows(file), declaration, columns, label_delay=delay, file=file.name)
     kind = only.removesuffix("s") if only else None
     return (moment for moment in moments if kind in (None, moment.kind))
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 import msgspec
 
-from tailrace.declaration.event import to_seconds
+from tailrace.declaration.event import joined_id, to_seconds
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.task import Kind, LabelValue
 from tailrace.errors import BadData
@@ -29,9 +29,10 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "NULL"))
 
 
 class Columns(NamedTuple):
-    """Names of the columns with a special role. Without `id` the row number is the id; without `label`, no labels.
+    """Names of the columns with a special role. Without `label`, there are no labels.
 
-    `time`: event time; `label_time`: time at which the label became known.
+    Without `id` a row's id is the name of its file and its number, such as "flights.csv:17". `time`: event time;
+    `label_time`: time at which the label became known.
     """
 
     id: str | None = None
@@ -154,17 +155,18 @@ def instant(value: Any) -> float:
 
 
 def replay(
-    rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns, *, label_delay: int = 0
+    rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns: Columns, *, label_delay: int = 0, file: str = ""
 ) -> Iterator[Moment]:
     """Yield the records that producers of these rows would have written; `Moment.time` never decreases.
 
     Events keep the order of the rows. The replay clock is the largest event time so far. With a label-time column, a
     label comes as soon as the clock reaches its time; without one it comes `label_delay` events after its own event. A
     row without a label, or without its label time, gets no label. Record timestamps are event and label times; for
-    rows without times the log sets them. Raises BadData for a row that does not fit the declaration.
+    rows without times the log sets them. `file`: name of the file, for the ids of rows that have none.
+    Raises BadData for a row that does not fit the declaration.
     """
     clock = float("-inf")
-    for moment in _merged(rows, _Encoder(pipeline, columns), columns.label_time is not None, label_delay):
+    for moment in _merged(rows, _Encoder(pipeline, columns, file), columns.label_time is not None, label_delay):
         clock = max(clock, moment.time)
         yield moment if moment.time == clock else moment._replace(time=clock)
 
@@ -176,7 +178,7 @@ def replay_labels(rows: Iterable[Mapping[str, Any]], pipeline: Pipeline, columns
     row without a label, or with a label that does not fit the declaration.
     """
     named = Columns(columns.id or "id", None, columns.label or "label", columns.label_time or "time")
-    timed, untimed = _Encoder(pipeline, named), _Encoder(pipeline, named._replace(label_time=None))
+    timed, untimed = _Encoder(pipeline, named, ""), _Encoder(pipeline, named._replace(label_time=None), "")
     for number, row in enumerate(rows):
         encoder = timed if named.label_time in row else untimed
         try:
@@ -220,23 +222,24 @@ def _released(label: Moment, timestamp: int | None) -> Moment:
 class _Encoder:
     """Converter from rows to records of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, columns: Columns) -> None:
+    def __init__(self, pipeline: Pipeline, columns: Columns, file: str) -> None:
         schema = pipeline.schema
+        self._prefix = f"{file}:" if file else ""
         wire = dict(zip(schema.event.__struct_fields__, schema.event.__struct_encode_fields__, strict=True))
-        self._event = schema.event
+        self._schema, self._event = schema, schema.event
         self._topics = pipeline.topics
         self._columns = columns
-        self._id = wire[schema.id]
+        self._keys = [wire[key] for key in schema.keys]  # columns
         self._time = wire[schema.time] if schema.time else None
         fields = pipeline.label.fields
-        self._names = tuple(fields.get(name, name) for name in ("id", "label", "time"))
+        self._label_ids = [fields.get(name, name) for name in schema.label_ids]
+        self._names = tuple(fields.get(name, name) for name in ("label", "time"))
         self._kind, self._check_label = pipeline.task.kind, pipeline.task.target
         self._classes = {str(value): value for value in pipeline.task.classes}
 
     def event(self, row: Mapping[str, Any], number: int) -> Moment:
         """Return the event of a row. Raises ValueError or TypeError if the row does not fit."""
-        id = self._row_id(row, number)
-        named = {**row, self._id: id}
+        named = {**row, **dict(zip(self._keys, self._id_values(row, number), strict=False))}
         time = self._columns.time or self._time
         if time is not None:
             if time not in row:
@@ -246,7 +249,7 @@ class _Encoder:
         seconds = float(number) if time is None else instant(row[time])
         value = encode(msgspec.convert(named, self._event, strict=False))
         stamp = None if time is None else int(seconds * 1000)
-        return Moment(seconds, "event", Out(self._topics.events, id.encode(), value, timestamp=stamp))
+        return Moment(seconds, "event", Out(self._topics.events, self._key(row, number), value, timestamp=stamp))
 
     def label(self, row: Mapping[str, Any], number: int, event_time: float) -> Moment | None:
         """Return the label of a row, at the time of its event if labels have no times; None if the row has none.
@@ -256,23 +259,32 @@ class _Encoder:
         value_column, time_column = self._columns.label, self._columns.label_time
         if value_column is None or value_column not in row or (time_column is not None and time_column not in row):
             return None
-        id = self._row_id(row, number)
-        name_id, name_label, name_time = self._names
-        label: dict[str, Any] = {name_id: id, name_label: self._label_value(row[value_column])}
+        name_label, name_time = self._names
+        label: dict[str, Any] = dict(zip(self._label_ids, self._id_values(row, number), strict=True))
+        label[name_label] = self._label_value(row[value_column])
         self._check_label(label[name_label])
         seconds, stamp = event_time, None
         if time_column is not None:
             label[name_time] = seconds = instant(row[time_column])
             stamp = int(seconds * 1000)
-        return Moment(seconds, "label", Out(self._topics.labels, id.encode(), encode(label), timestamp=stamp))
+        out = Out(self._topics.labels, self._key(row, number), encode(label), timestamp=stamp)
+        return Moment(seconds, "label", out)
 
-    def _row_id(self, row: Mapping[str, Any], number: int) -> str:
-        column = self._columns.id or (self._id if self._id in row else None)
-        if column is None:
-            return str(number)
-        if column not in row:
-            raise ValueError(f"{column!r}, the id, is missing")
-        return str(row[column])
+    def _key(self, row: Mapping[str, Any], number: int) -> bytes:
+        """Return the record key of a row: the id as predictions have it, for an event without keys its number."""
+        values = self._id_values(row, number)
+        return (values[0] if len(values) == 1 else joined_id(values)).encode()
+
+    def _id_values(self, row: Mapping[str, Any], number: int) -> list[str]:
+        """Return the values of the id: of each key's column, or the file's name and the row's number."""
+        if len(self._keys) > 1:
+            columns = self._keys
+        else:
+            column = self._columns.id or next((key for key in self._keys if key in row), None)
+            columns = [] if column is None else [column]
+        if missing := [column for column in columns if column not in row]:
+            raise ValueError(f"{missing[0]!r}, the id, is missing")
+        return self._schema.id_texts([row[column] for column in columns]) if columns else [f"{self._prefix}{number}"]
 
     def _label_value(self, value: LabelValue) -> LabelValue:
         """Convert the text of a CSV cell to the label's type; other values, and texts without one, stay."""

@@ -97,7 +97,7 @@ def _all_fields(inferred: Inferred) -> list[Field]:
 
 def _field_lines(inferred: Inferred) -> list[str]:
     key, time = _names(inferred)
-    lines = [_field_line(key, "Key", "" if inferred.columns.id else "row number, added by `tailrace send`")]
+    lines = [_field_line(key, "Key", "" if inferred.columns.id else "file and row number, added by `tailrace send`")]
     if time:
         lines.append(_field_line(time, "Annotated[EventTime, Cyclic(86_400), Cyclic(604_800)]", "day, week"))
     return lines + [_field_line(field, _TYPES[field.kind], field.remark) for field in inferred.fields]

@@ -11,10 +11,12 @@ The JSON decoder is derived from the class, so the wire schema, the editor and m
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Any, TypeAlias, dataclass_transform, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Protocol, TypeAlias, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import msgspec
 
@@ -32,8 +34,17 @@ class TimeField:
     """Marker of the field that holds the time at which an event occurred."""
 
 
-Key: TypeAlias = Annotated[str, KeyField(), msgspec.Meta(min_length=1, max_length=1024)]
-"""The event's id: a non-empty string that is unique among all events."""
+MAX_ID = 1_024
+"""Longest id, in characters: predictions, labels and examples repeat it."""
+_Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+_Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+Key: TypeAlias = Annotated[_Text | _Whole, KeyField()]
+"""The event's id: a non-empty text or a whole number of 64 bits that is unique among all events. 7 and "7" are the same
+id; true, 7.0 and null are none."""
+
+UuidKey: TypeAlias = Annotated[UUID, KeyField()]
+"""The event's id as a UUID, in any spelling; it is written in lower case with hyphens."""
 
 Instant: TypeAlias = datetime | Annotated[float, _YEARS_1_TO_9999]
 """ISO 8601 text, unix seconds, or unix milliseconds (numbers above 1e11), in the years 1 to 9999. A time without an
@@ -71,11 +82,26 @@ class Event(msgspec.Struct, metaclass=EventMeta, gc=False):
     """
 
 
+class Placed(Protocol):
+    """A record, as far as its place in the log is concerned."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+
 class EventSchema(msgspec.Struct, frozen=True):
-    """An event class and the names of its id field and of its time field (None: it declares none)."""
+    """An event class, the fields of its id, and the name of its time field (None: it declares none).
+
+    `keys` maps the names of the id fields, in declared order, to their annotations. With several fields the id is
+    their values, joined by ":"; without a field it is the record's place, topic-partition-offset.
+    """
 
     event: type[Event]
-    id: str
+    keys: Mapping[str, Any]
     time: str | None
 
     def times(self, events: Sequence[Event], timestamps_ms: Sequence[int]) -> list[float]:
@@ -87,10 +113,34 @@ class EventSchema(msgspec.Struct, frozen=True):
             ms / 1000.0 if time is None else to_seconds(time) for time, ms in zip(times, timestamps_ms, strict=True)
         ]
 
-    def ids(self, events: Sequence[Event]) -> list[str]:
-        """The ids of the events, in the same order."""
-        name = self.id
-        return [getattr(event, name) for event in events]
+    def ids(self, events: Sequence[Event], records: Sequence[Placed]) -> list[str]:
+        """The ids of the events as text, in the same order; `records[i]` is the record of `events[i]`."""
+        if len(self.keys) == 1:
+            return list(map(str, map(attrgetter(*self.keys), events)))
+        if self.keys:
+            return list(map(joined_id, map(attrgetter(*self.keys), events)))
+        return [f"{record.topic}-{record.partition}-{record.offset}" for record in records]
+
+    @property
+    def label_ids(self) -> dict[str, Any]:
+        """The id fields of label records, with their types: those of several keys, else one field "id"."""
+        return dict(self.keys) if len(self.keys) > 1 else {"id": next(iter(self.keys.values()), Key)}
+
+    def id_texts(self, values: Sequence[object]) -> list[str]:
+        """Return the texts of the values of an id: of a UUID in any spelling, that with hyphens in lower case.
+
+        Raises ValueError for a text that is no UUID where one is due.
+        """
+        kinds = list(self.keys.values()) or [Key]
+        return [
+            str(UUID(str(value))) if UUID in _types(kind) else str(value)
+            for value, kind in zip(values, kinds, strict=True)
+        ]
+
+
+def joined_id(values: Iterable[object]) -> str:
+    """Return the id of several values: their texts joined by ":". A ":" or backslash in a text is escaped by one."""
+    return ":".join(str(value).replace("\\", "\\\\").replace(":", "\\:") for value in values)
 
 
 def to_seconds(instant: Instant) -> float:
@@ -103,7 +153,7 @@ def to_seconds(instant: Instant) -> float:
 def schema_of(event: type[Event]) -> EventSchema:
     """Find the id and time fields of an event class.
 
-    Raises DeclarationError unless the class has exactly one Key and at most one EventTime.
+    Raises DeclarationError for an id field of another type than text, whole number or UUID, and for two EventTimes.
     """
     if not (isinstance(event, type) and issubclass(event, Event)):
         name = getattr(event, "__name__", repr(event))
@@ -111,20 +161,35 @@ def schema_of(event: type[Event]) -> EventSchema:
     marks_by_field = markers(event)
     keys = [name for name, marks in marks_by_field.items() if any(isinstance(mark, KeyField) for mark in marks)]
     times = [name for name, marks in marks_by_field.items() if any(isinstance(mark, TimeField) for mark in marks)]
-    if len(keys) != 1:
-        raise DeclarationError(f"{event.__name__} needs exactly one field of type Key, it has {len(keys)}: {keys}")
     if len(times) > 1:
         raise DeclarationError(
             f"{event.__name__} has {len(times)} EventTime fields {times}: "
             "keep one and declare the others as plain fields"
         )
-    return EventSchema(event, keys[0], times[0] if times else None)
+    hints = get_type_hints(event, include_extras=True)
+    for key in keys:
+        if odd := _types(hints[key]) - {str, int, UUID}:
+            names = ", ".join(sorted(getattr(kind, "__name__", str(kind)) for kind in odd))
+            raise DeclarationError(
+                f"{event.__name__}.{key} may be {names}: an id is a text or a whole number (`Key`), or a UUID "
+                "(`UuidKey`)"
+            )
+    return EventSchema(event, {key: hints[key] for key in keys}, times[0] if times else None)
 
 
 def markers(event: type[Event]) -> dict[str, list[Any]]:
     """Map each field name to the Annotated metadata of its type, union members included, in declared order."""
     hints = get_type_hints(event, include_extras=True)
     return {name: _metadata(hints[name]) for name in event.__struct_fields__}
+
+
+def _types(hint: Any) -> set[Any]:
+    """Return the types of a union, without their Annotated metadata."""
+    if get_origin(hint) is Annotated:
+        return _types(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return set().union(*map(_types, get_args(hint)))
+    return {hint}
 
 
 def _metadata(hint: Any) -> list[Any]:

@@ -13,9 +13,6 @@ from tailrace.declaration.durations import seconds
 from tailrace.declaration.task import ClassValue, Kind, LabelValue, Task, base_rate_scores
 from tailrace.errors import DeclarationError
 
-LABEL_FIELDS = ("id", "label", "time")
-"""Default field names of a label record; `Label(fields=...)` changes them."""
-
 
 class Winner(StrEnum):
     """Rule that selects one of several labels of an event. FIRST decides at once, the others when the wait ends."""
@@ -66,7 +63,8 @@ class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Prediction of release 0, the model of a pipeline that has not learned yet: the share of positives, of each class,
     or the mean value. None: even odds, or 0."""
     fields: Mapping[str, str] = {}
-    """Names of the fields of a label record that are not called id, label and time: {"id": "flight_id"}."""
+    """Names of the fields of a label record that are not called id, label and time: {"id": "flight_id"}. An event with
+    several keys has labels with these fields instead of id."""
     rekey: bool = False
     """Whether the label topic is keyed by something else than the event id. The joiner then re-keys it through
     `<name>.labels-by-id`."""
@@ -78,11 +76,6 @@ class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         if self.wins not in allowed:
             raise DeclarationError(
                 f"Label(wins={self.wins!r}) does not fit a {self.kind} label: write {', '.join(allowed)}"
-            )
-        unknown = set(self.fields) - set(LABEL_FIELDS)
-        if unknown:
-            raise DeclarationError(
-                f"fields={dict(self.fields)}: a label record has id, label and time, not {sorted(unknown)}"
             )
         base_rate_scores(self.task(), self.base_rate)
         if self.missing is not None:
@@ -102,6 +95,16 @@ class Label(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def policy(self) -> JoinPolicy:
         """Return the rules by which the join matches labels to predictions."""
         return JoinPolicy(wait=seconds(self.wait), wins=Winner(self.wins), implicit=self.missing)
+
+
+def check_label_fields(fields: Mapping[str, str], ids: Iterable[str]) -> None:
+    """Raise DeclarationError for a name that label records with these id fields do not have, or have twice."""
+    names = (*ids, "label", "time")
+    if len(set(names)) < len(names):
+        raise DeclarationError(f"a key cannot be named label or time, as a field of label records is: {list(ids)}")
+    if unknown := set(fields) - set(names):
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise DeclarationError(f"fields={dict(fields)}: a label record has {listed}, not {sorted(unknown)}")
 
 
 _WINNERS = {

@@ -24,7 +24,7 @@ import msgspec
 from tailrace.declaration.event import Event, EventSchema, schema_of
 from tailrace.declaration.features import Marker, declared_features
 from tailrace.declaration.gate import Gate
-from tailrace.declaration.label import Label
+from tailrace.declaration.label import Label, check_label_fields
 from tailrace.declaration.online import Online
 from tailrace.declaration.training import Training
 from tailrace.declaration.triggers import Trigger
@@ -99,6 +99,7 @@ class Pipeline:
             self.training.check_beside_updates()
         self.model = model
         self.schema: EventSchema = schema_of(event)
+        check_label_fields(label.fields, self.schema.label_ids)
         declared_features(event)  # raises for a marker that does not fit the type of its field
         self.task = label.task()
         self.gate.metric_for(self.task.kind)  # raises for a metric that does not fit the task

@@ -29,8 +29,8 @@ from tailrace.explain.event_history import (
     learning_step,
 )
 from tailrace.streams.join.bookmark import Bookmark
+from tailrace.streams.join.label_codec import label_codec
 from tailrace.streams.join.state import deadline
-from tailrace.streams.join.step import label_codec
 from tailrace.streams.log.base import Log, TopicPartition
 from tailrace.streams.log.browse import readable
 from tailrace.streams.log.codec import Codec
@@ -46,6 +46,7 @@ T = TypeVar("T")
 
 def follow(log: Log, pipeline: Pipeline, models: Models, id: str) -> EventHistory:
     """Read the history of the event `id` from the topics. Raises TopicMissing."""
+    id = _canonical(pipeline, id)
     topics, key = pipeline.topics, id.encode()
     prediction = _first(log, log.partition_of(topics.predictions, key), key, Prediction)
     example = _first(log, log.partition_of(topics.examples, key), key, Example)
@@ -95,6 +96,14 @@ def _event_at(log: Log, topic: str, source: Source) -> EventStep:
     return EventStep(Place(topic, source.partition, source.offset), None)
 
 
+def _canonical(pipeline: Pipeline, id: str) -> str:
+    """Return the id as predictions have it; unchanged if it is not an id of this pipeline."""
+    try:
+        return pipeline.schema.id_texts([id])[0] if len(pipeline.schema.keys) == 1 else id
+    except ValueError:
+        return id
+
+
 def _unscored_event(log: Log, topic: str, key: bytes) -> EventStep | None:
     """Return the event with this record key; None if events are not keyed by their id."""
     matches = (record for record in _records(log, log.partition_of(topic, key)) if record.key == key)
@@ -109,11 +118,11 @@ def _labels(
     key, wins = id.encode(), pipeline.policy.wins
     at = log.partition_of(join_labels(pipeline), key)
     candidates = [record for record in _records(log, at) if record.key == key or key in (record.value or b"")]
-    items, kept, _ = label_codec(pipeline.label.fields).decode(candidates)
+    items, kept, _ = label_codec(pipeline.label.fields, pipeline.schema.label_ids).decode(candidates)
     closes = None if event_time is None else deadline(event_time, pipeline.policy.wait)
     progress, steps = _joiner_progress(log, pipeline, at), list[LabelStep]()
     for item, record in zip(items, kept, strict=True):
-        if item.id != id:
+        if item.key() != id:
             continue
         time = record.timestamp / 1000 if item.time is None else to_seconds(item.time)
         place = Place.of(record)

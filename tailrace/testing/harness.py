@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -28,7 +28,7 @@ from tailrace.app.factory import code_digest, create_topics, join_labels, open_c
 from tailrace.app.runners import build_joiner, build_rekeyer, build_worker
 from tailrace.app.settings import KeysSettings, LogSettings, MonitoringSettings, Settings
 from tailrace.declaration.durations import seconds
-from tailrace.declaration.event import Event
+from tailrace.declaration.event import Event, joined_id
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.task import LabelValue
 from tailrace.errors import TailraceError
@@ -48,6 +48,7 @@ from tailrace.testing.kafka import NoKafka as NoKafka
 from tailrace.testing.kafka import kafka as kafka
 
 T = TypeVar("T")
+IdValue: TypeAlias = str | int
 
 
 class NotIdle(TailraceError):
@@ -113,12 +114,19 @@ class Harness:
         bodies = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
         self._write([Out(self.pipeline.topics.events, None, body, timestamp=self._stamp) for body in bodies])
 
-    def label(self, id: str, label: LabelValue, at: float | None = None) -> None:
-        """Append the label of an event. `at`: time at which it became known, unix seconds (default: now)."""
-        named = {"id": id, "label": label, "time": self.clock.now if at is None else at}
-        fields = self.pipeline.label.fields
+    def label(self, id: IdValue | Sequence[IdValue], label: LabelValue, at: float | None = None) -> None:
+        """Append the label of an event. `at`: time at which it became known, unix seconds (default: now).
+
+        `id`: its id; for an event with several keys, their values in declared order.
+        """
+        schema, fields = self.pipeline.schema, self.pipeline.label.fields
+        values = [id] if isinstance(id, str | int) else list(id)
+        named: dict[str, object] = dict(zip(schema.label_ids, values, strict=True))
+        named |= {"label": label, "time": self.clock.now if at is None else at}
         body = msgspec.json.encode({fields.get(name, name): value for name, value in named.items()})
-        self._write([Out(self.pipeline.topics.labels, id.encode(), body, timestamp=self._stamp)])
+        texts = schema.id_texts(values)
+        key = (texts[0] if len(texts) == 1 else joined_id(texts)).encode()
+        self._write([Out(self.pipeline.topics.labels, key, body, timestamp=self._stamp)])
 
     def publish_untrained(self, seed: int = 0) -> int:
         """Publish the declared model with fresh weights as champion, so that it scores; return its version."""

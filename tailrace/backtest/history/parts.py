@@ -20,9 +20,9 @@ from tailrace.declaration.pipeline import Pipeline
 from tailrace.declaration.task import LabelValue, Target
 from tailrace.inference.models.encoding import Features, Inputs
 from tailrace.inference.models.spec import ModelSpec
+from tailrace.streams.join.label_codec import label_codec
 from tailrace.streams.join.label_policy import Given
 from tailrace.streams.join.state import Counts, Emitted, Head, PartitionJoin
-from tailrace.streams.join.step import label_codec
 from tailrace.streams.log.codec import UNDECODABLE
 from tailrace.streams.log.records import Out, Record
 
@@ -72,7 +72,7 @@ class _PartBuilder:
     def __init__(self, pipeline: Pipeline, policy: JoinPolicy, dicts: bool) -> None:
         self._pipeline, self._dicts = pipeline, dicts
         self._decode = msgspec.json.Decoder(pipeline.schema.event).decode
-        self._labels = label_codec(pipeline.label.fields)
+        self._labels = label_codec(pipeline.label.fields, pipeline.schema.label_ids)
         self._join = PartitionJoin(policy, Counts())
         self._position = 0  # number of the next event
         self._moments = 0  # number of moments taken; with it, label numbers are unique, as the join requires
@@ -87,7 +87,7 @@ class _PartBuilder:
             keep = iter(encodable)
             decoded = [d for d in decoded if d.event is None or next(keep)]
             events = [event for event, ok in zip(events, encodable, strict=True) if ok]
-        ids = pipeline.schema.ids(events)
+        ids = self._ids(decoded, events)
         joined = list(self._joined(decoded, ids, self._times(decoded, events)))
         return Part(
             ids,
@@ -149,6 +149,12 @@ class _PartBuilder:
         schema = self._pipeline.schema
         return times if schema.time is None else schema.times(events, [int(time * 1000) for time in times])
 
+    def _ids(self, decoded: Iterable[_DecodedMoment], events: Sequence[Event]) -> list[str]:
+        """Return the ids of the events. Those of a class without a key are the record keys of the history."""
+        if self._pipeline.schema.keys:
+            return self._pipeline.schema.ids(events, ())
+        return [(moment.out.key or b"").decode() for moment, event in decoded if event is not None]
+
     def _usable_labels(self, decoded: Iterable[_DecodedMoment]) -> dict[int, list[tuple[str, Given]]]:
         """Decode the usable label records, as {index in `decoded`: labels for the join}.
 
@@ -164,7 +170,7 @@ class _PartBuilder:
                 given = Given(label.label, time, self._moments + number, self._pipeline.task.number(label.label))
             except (ValueError, OverflowError):  # a joiner would send it to the dead-letter topic
                 continue
-            usable[number] = [(label.id, given)]
+            usable[number] = [(label.key(), given)]
         self._moments += PART_MOMENTS
         return usable
 

@@ -37,7 +37,6 @@ class Row(Event):
         ({"missing": "maybe"}, "'maybe' is neither true nor false"),
         ({"base_rate": 3.0}, "must lie between 0 and 1"),
         ({"base_rate": [0.1, 0.2]}, "needs 1"),
-        ({"fields": {"ident": "flight"}}, "a label record has id, label and time"),
     ],
 )
 def test_an_invalid_label_is_refused_when_it_is_declared(label: dict[str, Any], message: str) -> None:
@@ -56,6 +55,7 @@ def test_an_invalid_label_is_refused_when_it_is_declared(label: dict[str, Any], 
         ({"model": 3}, "makes the nn.Module"),
         ({"topics": {"evnts": "a"}}, "unknown topics"),
         ({"gate": Gate("squared_error")}, "cannot judge a binary label"),
+        ({"label": Label("y", fields={"ident": "flight"})}, "a label record has id, label and time"),
         ({"label": Label("y", wait="12 parsecs")}, "is not a duration"),
         ({"label": Label("y", wait=-5)}, "must be above 0"),
         ({"training": Training(start="transfer")}, "need online=False"),

@@ -49,7 +49,7 @@ def stream(pipeline: Pipeline, count: int, delay: int = 20) -> Stream:
     targets = target_array([task.target(applying(event.x, task.outputs)) for event in events], task)
     targets[count - delay :] = np.nan
     return Stream(
-        ids=[event.id for event in events],
+        ids=[str(event.id) for event in events],
         times=START + np.arange(float(count)),
         inputs=spec.features.encode(events),
         features=[{"x": event.x} for event in events],

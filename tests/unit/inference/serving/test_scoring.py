@@ -100,7 +100,7 @@ def test_every_event_is_predicted_in_order() -> None:
     assert [msgspec.json.decode(p.features, type=Flight) for p in found] == events
     assert {p.release for p in found} == {7}
     assert {p.derived for p in found} == {None}
-    assert [(out.key, out.timestamp) for out in outs] == [(e.id.encode(), None) for e in events]
+    assert [(out.key, out.timestamp) for out in outs] == [(str(e.id).encode(), None) for e in events]
 
 
 def test_a_prediction_belongs_to_the_trace_of_its_event() -> None:

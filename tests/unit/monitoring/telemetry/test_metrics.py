@@ -37,6 +37,7 @@ class FakeJoinStep:
     def __init__(self) -> None:
         self.counts = Counts()
         self.dead_letters = Counter[str]()
+        self.last_malformed = None
         self.delays = [30.0, 4_000.0]
 
     def held(self) -> int:

@@ -12,6 +12,7 @@ import pytest
 from support.waiting import PATIENCE_S
 
 from tailrace.declaration.label import JoinPolicy
+from tailrace.streams.join.label_codec import label_codec
 from tailrace.streams.join.rekey import Rekey, drained
 from tailrace.streams.join.step import JoinStep
 from tailrace.streams.log.base import Committed, Log, Sharing, Topic, TopicPartition
@@ -53,7 +54,7 @@ def test_a_joiner_that_is_faster_than_the_copy_waits_for_it(log: SqliteLog) -> N
     )  # fmt: skip
     joiner = RunnerConfig(("predictions", "labels-by-id"), "join", "join", sharing=Sharing.TOGETHER)
     copier = RunnerConfig(("labels",), "copy", "copy")
-    runners = Runner(log, join, joiner), Runner(log, Stateless(Rekey({}, "labels-by-id")), copier)
+    runners = Runner(log, join, joiner), Runner(log, Stateless(Rekey(label_codec({}), "labels-by-id")), copier)
     stop = threading.Event()
     threads = [threading.Thread(target=runner.run, args=(stop,)) for runner in runners]
     for thread in threads:

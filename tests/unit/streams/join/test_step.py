@@ -13,6 +13,7 @@ import pytest
 from tailrace.declaration.label import JoinPolicy, Winner
 from tailrace.declaration.task import LabelValue
 from tailrace.errors import DeclarationError
+from tailrace.streams.join.label_codec import label_codec
 from tailrace.streams.join.step import JoinStep
 from tailrace.streams.log.base import Batch, Committed, Delivery, Reader, Sharing, Topic, TopicPartition, Writer
 from tailrace.streams.log.codec import Codec, encode
@@ -183,15 +184,15 @@ def test_label_fields_may_have_other_names(log: SqliteLog) -> None:
     predict(log, ("a1", 1.0), ("a3", 1.0))
     fields = {"id": "flight", "label": "late", "time": "landed"}
     put(log, "labels", ("a1", b'{"flight":"a1","late":true,"landed":5,"id":"a3"}'), ("a3", b'{"id":"a3","label":1}'))
-    (found,) = join(log, fields=fields)
+    (found,) = join(log, codec=label_codec(fields))
     assert (found.id, found.label, found.label_time) == ("a1", True, 5.0)
     assert [header(letter, REASON) for letter in read_all(log, "labels.dlq")] == ["wrong_shape"]
 
 
-def test_a_field_that_labels_do_not_have_cannot_be_renamed(log: SqliteLog) -> None:
+def test_a_field_that_labels_do_not_have_cannot_be_renamed() -> None:
     """An unknown label field in the declaration raises an error at once."""
     with pytest.raises(DeclarationError, match="not \\['labl'\\]"):
-        Joining(log, fields={"labl": "late"})
+        label_codec({"labl": "late"})
 
 
 def test_labels_that_cannot_be_used_become_dead_letters(log: SqliteLog) -> None:

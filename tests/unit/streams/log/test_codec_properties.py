@@ -10,10 +10,12 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tailrace.streams.join.label_codec import label_codec
 from tailrace.streams.join.state import Head
-from tailrace.streams.join.step import LabelRecord
 from tailrace.streams.log.codec import Codec, Decoded
 from tailrace.streams.log.records import Example, Record
+
+LABEL = label_codec({}).kind
 
 
 class Order(msgspec.Struct):
@@ -77,7 +79,7 @@ BAD = (
     b'{"id":"%b"}' % (b"x" * 3_000),
 )
 HOPELESS = (*BAD[:4], *BAD[5:9], BAD[10], BAD[11], b'{"id":"2","k":[1', b",2]}", b'{"id":"1"}\n{"id":"2"}')
-KINDS = (Order, Head, LabelRecord, Example)
+KINDS = (Order, Head, LABEL, Example)
 
 jsons = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tailrace.streams.join.bookmark import Bookmark
 from tailrace.streams.log.base import Committed, TopicPartition
 from tailrace.streams.log.records import Record
-from tailrace.streams.runtime.isolation import DISTANCE, Isolation
+from tailrace.streams.runtime.isolation import CAREFUL, DISTANCE, Isolation
 from tailrace.streams.runtime.start_marks import DEATHS, StartMarks, starts_of, with_starts
 
 AT = TopicPartition("events", 3)
@@ -44,13 +44,27 @@ def test_reads_grow_again_and_isolation_ends() -> None:
     assert isolation.room(4_096) == 4_096
 
 
+def test_after_one_death_reads_are_small() -> None:
+    """Until DISTANCE records have passed a read takes CAREFUL of them, and a death would be the second one."""
+    isolation, passed = Isolation(), 0
+    isolation.died_once()
+    while isolation.active:
+        assert (isolation.room(4_096), isolation.suspicious, isolation.alone) == (CAREFUL, True, False)
+        isolation.passed(CAREFUL)
+        passed += CAREFUL
+    assert passed == DISTANCE
+    assert not isolation.suspicious
+
+
 def test_after_two_deaths_records_are_read_one_at_a_time() -> None:
-    """Successes do not make the reads larger, because the record that kills may lie anywhere ahead."""
+    """Successes do not make the reads larger, until the records have passed that a careful role may have read."""
     isolation = Isolation()
-    isolation.died()
-    for _ in range(DISTANCE - 1):
+    isolation.died_twice(3)
+    for _ in range(6 * CAREFUL - 1):
         isolation.passed(1)
         assert (isolation.room(4_096), isolation.alone) == (1, True)
+        isolation.failed(1)
+        isolation.died_once()
     isolation.passed(1)
     assert (isolation.room(4_096), isolation.alone) == (4_096, False)
 
@@ -74,7 +88,7 @@ def test_foreign_metadata_counts_no_start(metadata: str) -> None:
 def test_a_start_is_counted_once_for_each_partition_with_records() -> None:
     """Positions are due before the first records of a partition, and not again; a new one begins at its record."""
     marks, other = StartMarks(), TopicPartition("events", 4)
-    assert marks.assigned({AT: Committed(10, with_starts(Committed(10), 1).metadata), other: None}) == []
+    assert marks.assigned({AT: with_starts(Committed(10), 1), other: None}) == {"events/3/10": 1}
     due = marks.due([record(12), record(13)])
     assert {tp: (at.offset, starts_of(at.metadata)) for tp, at in due.items()} == {AT: (10, 2)}
     due = marks.due([record(14), record(5, partition=4)])
@@ -84,7 +98,7 @@ def test_a_start_is_counted_once_for_each_partition_with_records() -> None:
 def test_the_first_record_after_two_deaths_is_suspect_once() -> None:
     """Only the record at the position where the role died is suspect, and not after its partition has left."""
     marks, twice = StartMarks(), with_starts(Committed(10), DEATHS)
-    assert marks.assigned({AT: twice}) == ["events/3/10"]
+    assert marks.assigned({AT: twice}) == {"events/3/10": 2}
     assert [marks.is_suspect(record(10)), marks.is_suspect(record(10))] == [True, False]
     marks.assigned({AT: twice})
     marks.forget([AT])
