@@ -38,6 +38,7 @@ NAMES = {
     "TopicMissing",
     "Training",
     "Unreachable",
+    "UuidKey",
     "Vector",
     "data",
     "feature",

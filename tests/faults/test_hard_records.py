@@ -154,7 +154,7 @@ def check_labels(kit: Harness) -> None:
     writer.close()
     kit.run_until_idle()
     assert Counter(example.id for example in kit.examples()) == once(20)
-    assert reasons(kit) == Counter(too_large=2)
+    assert reasons(kit) == Counter(too_large=1, wrong_shape=1)
 
 
 @pytest.mark.kafka

@@ -12,6 +12,8 @@ from support.environment import unmeasured
 
 from tailrace.testing import Harness
 
+_decoder = json.JSONDecoder()
+
 
 class RoleProcesses:
     """Starts commands with the log and the keys of a harness; their output goes to one file in `directory`.
@@ -39,8 +41,16 @@ class RoleProcesses:
             )
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log lines so far."""
-        return [json.loads(line) for line in self._output.read_text().splitlines() if line.endswith("}")]
+        """Return the log lines so far. Those of two processes may stand in one line of the file."""
+        text, found, position = self._output.read_text(), list[dict[str, Any]](), 0
+        while (position := text.find("{", position)) >= 0:
+            try:
+                line, position = _decoder.raw_decode(text, position)
+            except ValueError:  # no log line, or a process is still writing it
+                position += 1
+            else:
+                found.append(line)
+        return [line for line in found if "event" in line]
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Return the log lines of one event."""

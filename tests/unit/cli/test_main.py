@@ -155,7 +155,7 @@ def test_a_retention_outlasts_the_wait_for_labels(shell: Shell) -> None:
         ("pipeline = 3", "'pipeline' has the type int, not Pipeline"),
         ("pipeline = 1 / 0", "pipeline.py, line 1: ZeroDivisionError"),
         (PIPELINE.replace('"small"', '"NOT SO"'), "pipeline.py, line 11: 'NOT SO' cannot name a pipeline"),
-        (PIPELINE.replace("    id: Key\n", ""), "Row needs exactly one field of type Key"),
+        (PIPELINE.replace("    id: Key\n", "    id: Key | None\n"), "Row.id may be NoneType: an id is a text"),
     ],
 )
 def test_bad_pipeline_files_are_one_line(shell: Shell, text: str, message: str) -> None:
@@ -201,8 +201,8 @@ def test_send_and_tail(shell: Shell) -> None:
     assert (done.data["events"], done.data["labels"], done.data["last"]) == (2500, 2500, 3599.0)
     assert "2,500 events, 2,500 labels sent" in done.error
     shown = [json.loads(line) for line in shell("tail", "events", "-n", "3", "--json").out.splitlines()]
-    assert [record["key"] for record in shown] == ["2497", "2498", "2499"]
-    assert shown[-1]["value"] == {"id": "2499", "at": 3499.0, "x": 2499.0}
+    assert [record["key"] for record in shown] == [f"data.csv:{n}" for n in (2497, 2498, 2499)]
+    assert shown[-1]["value"] == {"id": "data.csv:2499", "at": 3499.0, "x": 2499.0}
     assert len(shell("tail", "small.labels").out.splitlines()) == 10
 
 

@@ -293,6 +293,7 @@ def test_retention_is_the_clusters_unless_configured(log: KafkaLog, kafka_bootst
 
 def test_client_lines_are_structured(capsys: pytest.CaptureFixture[str]) -> None:
     """Warnings of kafka-python and lines of librdkafka go through the structured logger, at their level or at debug."""
+    structlog.reset_defaults()  # a command that ran in this process may have left its own level
     with structlog.testing.capture_logs() as lines:
         KafkaLog("127.0.0.1:1").close()
         logging.getLogger("kafka.net.manager").warning("bootstrap %s failed", "b0")
