@@ -185,7 +185,10 @@ class Runner:
         except Aborted as aborted:
             self._go_back(aborted)
         except (TooLarge, _StepFailed) as failure:
-            self._isolate(batch.records, failure)
+            try:
+                self._isolate(batch.records, failure)
+            except Aborted as aborted:
+                self._go_back(aborted)
 
     def _process(self, batch: Batch) -> None:
         if self._isolation.alone and batch.records and self._kills(batch.records[0]):
