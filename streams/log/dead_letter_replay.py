@@ -6,6 +6,7 @@ So each dead letter is replayed once, and a replay of one reason leaves the othe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from tailrace.streams.log.dead_letters import (
     DETAIL,
     LENGTH,
     REASON,
+    SHA256,
     SOURCE,
     dead_letter_topic,
     header,
@@ -133,6 +135,8 @@ def _original(log: Log, letter: DeadLetter, topic: str) -> Out | None:
         return None
     for batch in log.scan(TopicPartition(topic, int(partition)), int(offset), int(offset) + 1):
         for record in batch:
+            if hashlib.sha256(record.value or b"").hexdigest() != header(letter.record, SHA256):
+                return None  # the topic was created again
             return Out(topic, record.key, record.value, record.headers, record.timestamp)
     return None
 

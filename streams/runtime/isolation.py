@@ -5,8 +5,9 @@
     careful     this role has died once at a position      CAREFUL                DISTANCE records have passed
     alone       it has died again, there or while careful  1                      those have passed that a careful role
                                                                                   may have read together
-    narrowing   a batch of n records fails                 n / 2, then twice as   DISTANCE records have passed
-                                                           many after a success
+    narrowing   a batch of n records fails                 n / 2; when n have     DISTANCE records have passed
+                                                           passed, twice as many
+                                                           after each success
 
 While isolating, each batch is committed durably before the next one is read. So a batch that fails names the culprits,
 and a single record that fails is set aside. `start_marks` counts deaths.
@@ -26,6 +27,7 @@ class Isolation:
     def __init__(self) -> None:
         self._most = 0  # records of one read; 0: any number
         self._left = 0  # records that must pass
+        self._held = 0  # records that must pass before the reads grow: those of the batch that failed
         self._grows = False
         self.suspicious = False
         """True while careful or alone: a death now is the second one at its position."""
@@ -57,14 +59,16 @@ class Isolation:
         """Record that a batch of this many records failed; the same records are read again."""
         if not self.alone:
             self._most, self._left, self._grows = max(1, records // 2), DISTANCE, True
+            self._held = records
             self.suspicious = False
 
     def passed(self, records: int) -> None:
         """Record that a batch of this many records was committed durably."""
         self._left -= records
+        self._held -= records
         if self._left <= 0:
             self.end()
-        elif self._grows:
+        elif self._grows and self._held <= 0:
             self._most *= 2
 
     def end(self) -> None:

@@ -127,7 +127,6 @@ class Runner:
 
     def assigned(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         """Restore the step's state of new partitions."""
-        self._restore(committed)
         deaths = self._marks.assigned(committed)
         twice = sorted(position for position, count in deaths.items() if count >= DEATHS)
         if twice:
@@ -136,7 +135,10 @@ class Runner:
         elif deaths:
             self._isolation.died_once()
         self.assignment |= committed.keys()
-        self._observer.rebalanced("assigned", len(committed))
+        try:
+            self._restore(committed)
+        finally:
+            self._observer.rebalanced("assigned", len(committed))
 
     def revoking(self, partitions: frozenset[TopicPartition]) -> None:
         """Commit the work on partitions that this runner is about to lose, unless a rebalance has made it void."""
@@ -161,13 +163,15 @@ class Runner:
     # ---- the loop
 
     def _turn(self) -> None:
-        policy, batch = self._policy, Batch([])
+        policy, batch, isolating = self._policy, Batch([]), self._isolation.active
         try:
             time.sleep(policy.pause(time.monotonic()))
             batch = self._reader.read(self._isolation.room(self._batch.size), policy.wait(time.monotonic()))
             if policy.void:
                 raise Aborted("a rebalance took partitions away")
             if self._isolation.active:
+                if not isolating and not policy.idle:  # this very read has begun it: nothing before may be uncertain
+                    raise Aborted("isolation begins at the committed positions")
                 batch = self._cut(batch)
             self._observer.took(batch)
             if batch.records or batch.at_end.items() - self._ends.items():
@@ -238,6 +242,7 @@ class Runner:
             self._writer.write(out)
         if positions:
             self._writer.commit(self._marked(positions), self._reader)
+            self._marks.committed(positions)
         now = time.monotonic()
         if self._policy.committed(now, started=bool(positions)):
             self._backoff.reset()
@@ -253,7 +258,10 @@ class Runner:
     def _finish(self) -> None:
         self._isolation.end()  # this is no death
         try:
-            self._commit_durably()
+            if self._policy.void:
+                self._writer.abort()
+            else:
+                self._commit_durably()
         except Aborted as aborted:  # another reader will do this work
             _log.warning("the last batch was not committed", why=str(aborted))
             self._writer.abort()
@@ -320,9 +328,9 @@ class Runner:
 
     def _mark_start(self, records: Sequence[Record]) -> None:
         """Count a start at the position of each partition whose first records are about to be processed."""
-        if marks := self._marks.due(records):
+        if self._marks.waits(records):
             self._commit_durably()  # nothing written goes into a transaction without its positions
-            self._writer.commit(marks, self._reader)
+            self._writer.commit(self._marks.due(records), self._reader)
             self._writer.flush()
 
     def _marked(self, positions: Positions) -> Positions:
@@ -334,6 +342,7 @@ class Runner:
     def _outlast(self, outage: Unreachable, stop: threading.Event) -> None:
         """Wait until the log can be reached again, then continue at the committed positions."""
         _log.error("waiting for the log", why=str(outage))
+        self._policy.void = True  # what was processed may not have been written
         pauses = Backoff(*_OUTAGE_S)
         while not stop.wait(pauses.pause()):
             try:

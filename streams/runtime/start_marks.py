@@ -50,6 +50,18 @@ class StartMarks:
         self._suspects.remove(tp)
         return True
 
+    def committed(self, positions: Positions) -> None:
+        """Take over positions that the step has committed, before records of their partitions were processed."""
+        for tp, at in positions.items():
+            if tp in self._unmarked:
+                before = self._unmarked[tp]
+                same = before is not None and before.offset == at.offset
+                self._unmarked[tp] = with_starts(at, starts_of(before.metadata)) if before and same else at
+
+    def waits(self, records: Sequence[Record]) -> bool:
+        """Return True if a start is due before these records are processed."""
+        return bool(self._unmarked) and any((r.topic, r.partition) in self._unmarked for r in records)
+
     def due(self, records: Sequence[Record]) -> Positions:
         """Return the positions, with one start more, to commit before these records are processed; each once."""
         marks: dict[TopicPartition, Committed] = {}

@@ -22,7 +22,7 @@ from tailrace.streams.log.records import Record
 from tailrace.streams.runtime.step import Step
 
 TRIES = 2
-LIMIT_S = 120.0  # a child that takes longer counts as dead: the record keeps the role busy for ever
+LIMIT_S = 60.0  # a child that takes longer counts as dead: the record keeps the role busy for ever
 _BEGUN, _DONE = "processing", "processed"
 _log = structlog.get_logger(__name__)
 
@@ -65,9 +65,9 @@ def process_alone(log: Log, step: Step, topics: Sequence[str], group: str, place
         raise UserError(f"there is no record {place!r}", Exit.USAGE)
     committed = log.committed(group, topics)
     held = [TopicPartition(name, at.partition) for name in topics]
+    step.restore({tp: committed.get(tp) for tp in held})
     print(_BEGUN, flush=True)
     try:
-        step.restore({tp: committed.get(tp) for tp in held})
         step(Batch(records))
     except (Exception, SystemExit) as error:
         _log.info("the step failed", why=f"{type(error).__name__}: {error}")

@@ -94,10 +94,8 @@ def send(
         digest, parts = digest_of(file), ["events", "labels"] if one is None else [one]
         before = sent_before(opened_log, declaration, digest, parts)
         if before is not None:
-            print_message(
-                f"{file.name} was sent before, at {utc_text(before)}: its events are predicted again under the same "
-                "ids, and their labels count once"
-            )
+            ids = "the same ids, and their labels count once" if declaration.schema.keys else "new ids"
+            print_message(f"{file.name} was sent before, at {utc_text(before)}: its events are predicted again, {ids}")
         writer = opened_log.writer()
         try:
             sent = deliver(writer, moments, parsed_pace, _print_progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tailrace.declaration.pipeline import Pipeline
 from tailrace.errors import BadData
-from tailrace.streams.log.base import Committed, Log, TopicPartition
+from tailrace.streams.log.base import Committed, Log, LogError, TopicPartition
 
 
 def digest_of(file: Path) -> str:
@@ -29,13 +29,18 @@ def digest_of(file: Path) -> str:
 def sent_before(log: Log, pipeline: Pipeline, digest: str, parts: Sequence[str]) -> float | None:
     """Return the last time at which one of these parts ("events", "labels") of a file was sent, unix seconds."""
     topic = pipeline.topics.events
-    found = [log.committed(_group(pipeline, digest, part), [topic]) for part in parts]
+    try:
+        found = [log.committed(_group(pipeline, digest, part), [topic]) for part in parts]
+    except LogError as error:
+        if type(error) is not LogError:  # unreachable: no answer is not a refusal
+            raise
+        return None
     times = [float(at.metadata) for marks in found for at in marks.values() if at.metadata]
     return max(times, default=None)
 
 
 def mark_sent(log: Log, pipeline: Pipeline, digest: str, parts: Sequence[str]) -> None:
-    """Remember that these parts of a file were sent now."""
+    """Remember that these parts of a file were sent now, if the log permits it."""
     topic = pipeline.topics.events
     writer = log.writer()
     try:
@@ -46,6 +51,9 @@ def mark_sent(log: Log, pipeline: Pipeline, digest: str, parts: Sequence[str]) -
                 writer.flush()
             finally:
                 reader.close()
+    except LogError as error:
+        if type(error) is not LogError:
+            raise
     finally:
         writer.close()
 

@@ -168,8 +168,9 @@ def schema_of(event: type[Event]) -> EventSchema:
         )
     hints = get_type_hints(event, include_extras=True)
     for key in keys:
-        if odd := _types(hints[key]) - {str, int, UUID}:
-            names = ", ".join(sorted(getattr(kind, "__name__", str(kind)) for kind in odd))
+        kinds = _types(hints[key])
+        if (odd := kinds - {str, int, UUID}) or not kinds & {str, UUID}:
+            names = ", ".join(sorted(getattr(kind, "__name__", str(kind)) for kind in odd or kinds))
             raise DeclarationError(
                 f"{event.__name__}.{key} may be {names}: an id is a text or a whole number (`Key`), or a UUID "
                 "(`UuidKey`)"

@@ -27,7 +27,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
 
-from tailrace.streams.log.base import WAITING_RECORDS, Aborted, Delivery, Fenced, LogError, Positions, Reader
+from tailrace.streams.log.base import WAITING_RECORDS, Aborted, Delivery, Fenced, LogError, Positions, Reader, TooLarge
 from tailrace.streams.log.kafka.admin import KafkaAdmin
 from tailrace.streams.log.kafka.client import Connection, log
 from tailrace.streams.log.kafka.errors import ErrorKind, classify, error_of, write_error
@@ -118,7 +118,7 @@ class KafkaWriter:
             return
         try:
             self._settle()
-        except Aborted:
+        except (Aborted, TooLarge):
             return  # already dropped
         try:
             if self._begun:
@@ -156,6 +156,7 @@ class KafkaWriter:
                 if error.retriable() or classify(error) is ErrorKind.NO_ANSWER:
                     raise self._connection.unreachable(COMMIT_S, error.str()) from None
                 raise LogError(f"Writer {self._name!r} cannot use transactions: {error.str()}") from None
+            self._stamps_ms = {stamp_ms}
         return producer
 
     def _new_stamp_ms(self) -> int:

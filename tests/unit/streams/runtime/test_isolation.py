@@ -103,3 +103,34 @@ def test_the_first_record_after_two_deaths_is_suspect_once() -> None:
     marks.assigned({AT: twice})
     marks.forget([AT])
     assert not marks.is_suspect(record(10))
+
+
+def test_a_start_keeps_what_the_step_has_committed_since() -> None:
+    """A step may commit a position again, with newer metadata, before its partition has a record: the start is counted
+    beside that, and a position that moved starts anew."""
+    marks = StartMarks()
+    marks.assigned({AT: with_starts(Committed(10, '{"oldest":1}'), 1)})
+    assert not marks.waits([record(3, partition=9)])
+    marks.committed({AT: Committed(10, '{"oldest":2}'), TopicPartition("events", 9): Committed(1)})
+    assert marks.waits([record(10)])
+    assert marks.due([record(10)]) == {AT: with_starts(Committed(10, '{"oldest":2}'), 2)}
+    assert not marks.waits([record(11)])
+    marks.assigned({AT: with_starts(Committed(10), 1)})
+    marks.committed({AT: Committed(12)})
+    assert marks.due([record(12)]) == {AT: with_starts(Committed(12), 1)}
+
+
+def test_a_record_that_fails_is_read_alone_although_partitions_take_turns() -> None:
+    """Reads stay small until as many records have passed as failed: else the partition of the culprit may always be the
+    second one of a larger read."""
+    isolation, turn, alone = Isolation(), 0, False
+    isolation.failed(64)
+    while not alone:
+        taken = ["ab"[(turn + n) % 2] for n in range(isolation.room(4_096))]  # the head of partition b fails
+        turn += 1
+        if "b" in taken:
+            alone = len(taken) == 1
+            isolation.failed(len(taken))
+        else:
+            isolation.passed(len(taken))
+        assert turn < 100
