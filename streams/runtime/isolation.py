@@ -17,7 +17,7 @@ from __future__ import annotations
 
 DISTANCE = 10_000
 """Records that must pass until a role is no longer careful: more than two batches, which may be under way together."""
-CAREFUL = 100
+CAREFUL = 32
 """Records that a careful role reads together: few enough to be read alone later, one commit each."""
 
 

@@ -129,14 +129,14 @@ class Chaos:
         for action in plan:
             action()
 
-    def await_(self, condition: Callable[[], bool]) -> None:
+    def await_(self, condition: Callable[[], bool], patience: float = PATIENCE_S) -> None:
         """Wait until the condition holds; fail at once if a role ends by itself."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience
         while not condition():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
             assert not ended, f"{ended} ended by themselves{self.logs()}"
             self._check()
-            assert time.monotonic() < deadline, f"the condition did not hold within {PATIENCE_S:.0f} s{self.logs()}"
+            assert time.monotonic() < deadline, f"the condition did not hold within {patience:.0f} s{self.logs()}"
             time.sleep(0.05)
 
     def logs(self) -> str:
