@@ -52,7 +52,7 @@ def test_after_one_death_reads_are_small() -> None:
         assert (isolation.room(4_096), isolation.suspicious, isolation.alone) == (CAREFUL, True, False)
         isolation.passed(CAREFUL)
         passed += CAREFUL
-    assert passed == DISTANCE
+    assert DISTANCE <= passed < DISTANCE + CAREFUL
     assert not isolation.suspicious
 
 
