@@ -49,10 +49,8 @@ def label_codec(fields: Mapping[str, str], ids: Mapping[str, Any] | None = None)
             return joined_id(get(record))
 
     described: list[tuple[str, Any] | tuple[str, Any, Any]] = list(ids.items())
-    described += [
-        ("label", LabelValue),
-        ("time", Instant | None, None),
-    ]  # else inherited: not renamed
+    # Fields that are only inherited would not be renamed.
+    described += [("label", LabelValue), ("time", Instant | None, None)]
     kind = msgspec.defstruct(
         "LabelRecord",
         described,

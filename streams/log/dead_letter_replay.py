@@ -25,7 +25,6 @@ from tailrace.streams.log.dead_letters import (
     SOURCE,
     dead_letter_topic,
     header,
-    is_cut,
     revived,
 )
 from tailrace.streams.log.records import Out, Record
@@ -128,7 +127,7 @@ def replay(log: Log, pipeline: str, topic: str, reason: str | None = None) -> Re
 
 def _original(log: Log, letter: DeadLetter, topic: str) -> Out | None:
     """Return the record to write again; None if the dead letter is cut and its source is gone."""
-    if not is_cut(letter.record):
+    if letter.length is None:
         return revived(letter.record, topic)
     source, partition, offset = letter.source.rsplit("/", 2)
     if source != topic or int(offset) < log.begin_positions(topic).get(TopicPartition(topic, int(partition)), 0):

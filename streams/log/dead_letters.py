@@ -54,11 +54,6 @@ def dead_letter(malformed: Malformed, *, compact: bool = False) -> Out:
     return Out(dead_letter_topic(record.topic), key, value, headers + added, record.timestamp)
 
 
-def is_cut(letter: Record) -> bool:
-    """Return True if a dead letter holds only the beginning of its record's value."""
-    return bool(header(letter, LENGTH))
-
-
 def revived(letter: Record, topic: str) -> Out:
     """Return the original record of a dead letter that is not cut, to write it to `topic` again."""
     kept = [(name, value) for name, value in letter.headers if name not in ADDED]

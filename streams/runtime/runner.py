@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -48,11 +49,11 @@ from tailrace.streams.runtime.batch_size import BatchSize
 from tailrace.streams.runtime.commit_policy import CommitPolicy
 from tailrace.streams.runtime.isolation import Isolation
 from tailrace.streams.runtime.observer import Observer
+from tailrace.streams.runtime.outage import outlast
 from tailrace.streams.runtime.start_marks import DEATHS, StartMarks, with_starts
 from tailrace.streams.runtime.step import Step
 
 _PAUSES_S = (0.1, 1.0)  # first and longest pause when transactions fail one after the other
-_OUTAGE_S = (0.5, 5.0)  # the same while the log cannot be reached
 _log = structlog.get_logger(__name__)
 
 
@@ -116,7 +117,8 @@ class Runner:
                     try:
                         self._turn()
                     except Unreachable as outage:
-                        self._outlast(outage, stop)
+                        self._policy.void = True  # what was processed may not have been written
+                        outlast(outage, partial(self._go_back, outage), stop)
                 self._finish()
             finally:
                 self._reader.close()
@@ -338,19 +340,6 @@ class Runner:
         if not self._isolation.suspicious:
             return positions
         return {tp: with_starts(at, DEATHS) for tp, at in positions.items()}
-
-    def _outlast(self, outage: Unreachable, stop: threading.Event) -> None:
-        """Wait until the log can be reached again, then continue at the committed positions."""
-        _log.error("waiting for the log", why=str(outage))
-        self._policy.void = True  # what was processed may not have been written
-        pauses = Backoff(*_OUTAGE_S)
-        while not stop.wait(pauses.pause()):
-            try:
-                self._go_back(outage)
-            except Unreachable:
-                continue
-            _log.info("the log can be reached again")
-            return
 
     def _restore(self, committed: Mapping[TopicPartition, Committed | None]) -> None:
         self._step.restore(committed)

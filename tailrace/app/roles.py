@@ -21,9 +21,9 @@ from tailrace.app.runners import build_joiner, build_rekeyer, build_worker, watc
 from tailrace.app.settings import Settings, as_environment
 from tailrace.app.supervisor import ROLES, Roles
 from tailrace.declaration.pipeline import Pipeline
-from tailrace.streams.log.backoff import Backoff
 from tailrace.streams.log.base import Unreachable
 from tailrace.streams.runtime.garbage_collection import freeze_garbage_collector
+from tailrace.streams.runtime.outage import outlast
 
 if TYPE_CHECKING:
     from tailrace.monitoring.console.server import Console
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tailrace.streams.log.records import Record
     from tailrace.streams.runtime.runner import Runner
 
-_OUTAGE_S = (0.5, 5.0)  # first and longest pause while the log cannot be reached
 _log = structlog.get_logger(__name__)
 
 
@@ -104,17 +103,8 @@ def outlast_outages(work: Callable[[], None], rejoin: Callable[[], None], stop: 
         try:
             return work()
         except Unreachable as outage:
-            _log.error("waiting for the log", why=str(outage))
-        pauses = Backoff(*_OUTAGE_S)
-        while not stop.wait(pauses.pause()):
-            try:
-                rejoin()
-            except Unreachable:
-                continue
-            _log.info("the log can be reached again")
-            break
-        else:
-            return None
+            if not outlast(outage, rejoin, stop):
+                return None
 
 
 def run_together(runners: list[Runner], stop: threading.Event) -> None:

@@ -272,8 +272,7 @@ class _Encoder:
 
     def _key(self, row: Mapping[str, Any], number: int) -> bytes:
         """Return the record key of a row: the id as predictions have it, for an event without keys its number."""
-        values = self._id_values(row, number)
-        return (values[0] if len(values) == 1 else joined_id(values)).encode()
+        return joined_id(self._id_values(row, number)).encode()
 
     def _id_values(self, row: Mapping[str, Any], number: int) -> list[str]:
         """Return the values of the id: of each key's column, or the file's name and the row's number."""

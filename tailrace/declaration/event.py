@@ -139,8 +139,14 @@ class EventSchema(msgspec.Struct, frozen=True):
 
 
 def joined_id(values: Iterable[object]) -> str:
-    """Return the id of several values: their texts joined by ":". A ":" or backslash in a text is escaped by one."""
-    return ":".join(str(value).replace("\\", "\\\\").replace(":", "\\:") for value in values)
+    """Return the id of these values: the text of a single one, else all joined by ":".
+
+    In several texts each ":" and each backslash is escaped by a backslash.
+    """
+    texts = [str(value) for value in values]
+    if len(texts) == 1:
+        return texts[0]
+    return ":".join(text.replace("\\", "\\\\").replace(":", "\\:") for text in texts)
 
 
 def to_seconds(instant: Instant) -> float:

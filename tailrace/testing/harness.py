@@ -124,8 +124,7 @@ class Harness:
         named: dict[str, object] = dict(zip(schema.label_ids, values, strict=True))
         named |= {"label": label, "time": self.clock.now if at is None else at}
         body = msgspec.json.encode({fields.get(name, name): value for name, value in named.items()})
-        texts = schema.id_texts(values)
-        key = (texts[0] if len(texts) == 1 else joined_id(texts)).encode()
+        key = joined_id(schema.id_texts(values)).encode()
         self._write([Out(self.pipeline.topics.labels, key, body, timestamp=self._stamp)])
 
     def publish_untrained(self, seed: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""How many records are read together after a failure, and the starts counted in committed positions."""
+"""Isolation after a failure: the number of records in a read, and the starts counted in committed positions."""
 
 from __future__ import annotations
 
